@@ -19,12 +19,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from app.contract import plan, status
+from app.contract import conversations, plan, status, wire
 
 TARGET = Path(__file__).resolve().parents[1] / "app" / "client" / "src" / "lib" / "contract.ts"
-ROOTS: tuple[type, ...] = (status.Status,)
-"""What the API sends; everything they hold follows."""
-ALIAS_HOMES = (plan, status)
+ROOTS: tuple[type, ...] = (
+    status.Status,
+    conversations.ConversationPage,
+    conversations.Conversation,
+    conversations.NewConversation,
+    conversations.ConversationChange,
+    conversations.NewTurn,
+    conversations.Turn,
+    conversations.TurnEvent,
+    conversations.Export,
+)
+"""What the page's API takes and sends; everything they hold follows."""
+ALIAS_HOMES = (plan, status, wire, conversations)
 
 HEADER = """\
 // Written by tools/client_types.py from app/contract. Do not edit: change the dataclasses and run

@@ -41,6 +41,10 @@ class AppConfig:
     ENGINE_SOCKET: str
     QUEUE_LIMIT: int
     """Requests that may wait for a slot; one more is answered 429."""
+    KEY_FILE: str | None = None
+    """Holds the key that API and sign-in ask for, mode 0600; None where access is open (GLM_AUTH=off)."""
+    DATABASE: str | None = None
+    """The SQLite file of the conversations."""
     ENGINE: EngineConfig | None = None
     ORIGINS: tuple[Origin, ...] = ()
 

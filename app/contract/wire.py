@@ -66,6 +66,16 @@ class SamplingParams:
     """0 is greedy; otherwise logits are divided by it. 0 to 2."""
     top_p: float | None = None
     """Nucleus: the smallest set of tokens whose probabilities sum to it. Above 0, at most 1."""
+    top_k: int | None = None
+    """Only the k likeliest; 0 is off."""
+    min_p: float | None = None
+    """Only tokens at least so likely as this share of the likeliest one's probability. 0 to 1; 0 is off."""
+    repetition_penalty: float | None = None
+    """Divides positive logits of tokens that prompt or answer hold, multiplies negative ones. Above 0; 1 is off."""
+    presence_penalty: float | None = None
+    """Taken off the logits of tokens that the answer holds. -2 to 2."""
+    frequency_penalty: float | None = None
+    """Taken off the logits of tokens for each time that the answer holds them. -2 to 2."""
     seed: int | None = None
 
 
@@ -83,6 +93,10 @@ class ChatRequest:
     tool_choice: ToolChoice = ToolChoice()
     enable_thinking: bool | None = None
     """None leaves it to the chat format."""
+    logprobs: int | None = None
+    """With each token its log probability, and those of so many of the likeliest, 0 to 20; None is off."""
+    continue_answer: bool = False
+    """The last message is an assistant's, broken off: what comes goes on where it ends."""
     type: Literal["chat"] = "chat"
 
 
@@ -107,6 +121,14 @@ class DetokenizeRequest:
     type: Literal["detokenize"] = "detokenize"
 
 
+@dataclass(frozen=True)
+class StatsRequest:
+    """Asks how busy the engine is."""
+
+    request_id: str
+    type: Literal["stats"] = "stats"
+
+
 EngineRequest = ChatRequest | TokenizeRequest | DetokenizeRequest
 
 
@@ -128,6 +150,25 @@ class Detokenized:
 
 
 @dataclass(frozen=True)
+class Stats:
+    """How busy the engine is now, and since its start."""
+
+    running: int
+    waiting: int
+    slots: int
+    cache_tokens: int
+    """Tokens of running sequences that lie in the cache."""
+    cache_limit_tokens: int
+    decode_steps: int
+    decoded_tokens: int
+    """Over `decode_steps` this is the mean batch size."""
+    prefilled_tokens: int
+    reused_tokens: int
+    """Prompt tokens that were found in the cache."""
+    type: Literal["stats"] = "stats"
+
+
+@dataclass(frozen=True)
 class Accepted:
     """The request is valid and waits for, or has, a slot."""
 
@@ -146,6 +187,24 @@ class ToolCallDelta:
 
 
 @dataclass(frozen=True)
+class TokenChance:
+    """One of the tokens that might have come."""
+
+    text: str
+    utf8: tuple[int, ...]
+    """Its bytes; a token may be part of a character."""
+    logprob: float
+
+
+@dataclass(frozen=True)
+class TokenLogprob:
+    """A token of the answer, and the likeliest ones at its place, of the model's own distribution before sampling."""
+
+    chosen: TokenChance
+    top: tuple[TokenChance, ...] = ()
+
+
+@dataclass(frozen=True)
 class Delta:
     """More of the answer, in whole characters: text (never part of a stop string), thoughts, or calls."""
 
@@ -154,6 +213,7 @@ class Delta:
     """New tokens since the last delta."""
     reasoning: str = ""
     tool_calls: tuple[ToolCallDelta, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
     type: Literal["delta"] = "delta"
 
 
@@ -164,6 +224,10 @@ class Finished:
     finish_reason: FinishReason
     prompt_tokens: int
     completion_tokens: int
+    cached_tokens: int = 0
+    """Of the prompt's: found in the cache, not computed again."""
+    queue_seconds: float = 0.0
+    """How long it waited for a slot."""
     type: Literal["finished"] = "finished"
 
 
@@ -179,4 +243,4 @@ class Failed:
     type: Literal["failed"] = "failed"
 
 
-Reply = Accepted | Delta | Finished | Tokenized | Detokenized | Failed
+Reply = Accepted | Delta | Finished | Tokenized | Detokenized | Stats | Failed

@@ -8,6 +8,8 @@ export type TermName = 'weights' | 'kv_cache' | 'activations' | 'load_peak' | 'r
 export type Verdict = 'chosen' | 'fits' | 'too_large' | 'unsupported' | 'excluded';
 export type OriginKind = 'set' | 'measured' | 'default' | 'stepped_down';
 export type DeathCause = 'out_of_memory' | 'killed_by_kernel_oom' | 'killed_by_signal' | 'bad_checkpoint' | 'self_test' | 'gpu_lost' | 'no_cuda' | 'crashed';
+export type ChatRole = 'user' | 'assistant' | 'tool';
+export type MessageState = 'writing' | 'done' | 'stopped' | 'length' | 'interrupted' | 'failed';
 
 /** A sentence for people, in both languages of the page; the log prints the English one. */
 export interface Text {
@@ -211,4 +213,128 @@ export interface Status {
   readonly attempts: readonly Attempt[];
   readonly last_death: Death | null;
   readonly deaths: number;
+}
+
+/** What the list shows. */
+export interface ConversationHead {
+  readonly id: string;
+  /** From the first words, until somebody renames it; empty before there are any. */
+  readonly title: string;
+  readonly pinned: boolean;
+  readonly created_at: number;
+  readonly updated_at: number;
+}
+
+/** A part of the list. */
+export interface ConversationPage {
+  readonly conversations: readonly ConversationHead[];
+  /** For the next part; null at the end. */
+  readonly before: string | null;
+}
+
+/** How a conversation is answered; null means the model's own default. */
+export interface ChatSettings {
+  readonly system_prompt: string;
+  readonly temperature: number | null;
+  readonly top_p: number | null;
+  readonly top_k: number | null;
+  readonly min_p: number | null;
+  readonly repetition_penalty: number | null;
+  readonly presence_penalty: number | null;
+  readonly frequency_penalty: number | null;
+  readonly seed: number | null;
+  readonly max_tokens: number | null;
+  readonly enable_thinking: boolean | null;
+}
+
+/** A function that the model asked for. */
+export interface ToolCall {
+  readonly id: string;
+  readonly name: string;
+  /** A JSON object as text, as OpenAI's wire has it. */
+  readonly arguments: string;
+}
+
+/** Why an answer failed, in the words of the API's error shape. */
+export interface MessageError {
+  readonly code: string;
+  readonly message: string;
+}
+
+/** One message as it is stored; an answer that is being written as it stands now. */
+export interface StoredMessage {
+  readonly id: string;
+  /** null for a first message; one that is edited has a sibling there. */
+  readonly parent_id: string | null;
+  readonly role: ChatRole;
+  readonly content: string;
+  /** Unix time, seconds. */
+  readonly created_at: number;
+  readonly state: MessageState;
+  readonly reasoning: string;
+  readonly tool_calls: readonly ToolCall[];
+  readonly tool_call_id: string | null;
+  readonly error: MessageError | null;
+  readonly prompt_tokens: number | null;
+  readonly completion_tokens: number | null;
+  /** From the first token to the last. */
+  readonly tokens_per_second: number | null;
+  /** Events of the turn that this holds already: what `?after=` goes on from. */
+  readonly seq: number;
+}
+
+/** All of one conversation. */
+export interface Conversation {
+  readonly head: ConversationHead;
+  readonly settings: ChatSettings;
+  /** The end of the branch that was shown last. */
+  readonly leaf_id: string | null;
+  /** Parents before children, siblings from oldest to newest. */
+  readonly messages: readonly StoredMessage[];
+}
+
+/** Body of a new, empty conversation. */
+export interface NewConversation {
+  /** A UUID that the page makes, so that asking again after a lost reply makes no second one. */
+  readonly id: string;
+  readonly settings: ChatSettings;
+}
+
+/** What to change; null leaves a thing as it is. */
+export interface ConversationChange {
+  readonly title: string | null;
+  readonly pinned: boolean | null;
+  readonly settings: ChatSettings | null;
+  readonly leaf_id: string | null;
+}
+
+/** Asks for an answer. Ids are UUIDs that the page makes: asking again with the same ones gives the same turn. A question: `content` and `question_id` are set, `parent_id` is the answer before it or null. An answer to a question that stands: `parent_id` is that question. Going on with a broken-off answer: `continues` is its id, and `answer_id` the same. */
+export interface NewTurn {
+  readonly answer_id: string;
+  readonly parent_id: string | null;
+  readonly question_id: string | null;
+  readonly content: string | null;
+  readonly continues: string | null;
+}
+
+/** A turn that was taken in: the question is stored, the answer is being written. */
+export interface Turn {
+  readonly question: StoredMessage | null;
+  readonly answer: StoredMessage;
+}
+
+/** More of an answer, its `seq` one above the last one's; the last of a turn carries the whole message, at rest. */
+export interface TurnEvent {
+  readonly seq: number;
+  readonly content: string;
+  readonly reasoning: string;
+  readonly tool_calls: readonly ToolCall[];
+  readonly message: StoredMessage | null;
+}
+
+/** Conversations to keep elsewhere, and to take in again. */
+export interface Export {
+  readonly conversations: readonly Conversation[];
+  readonly format: 'berth-conversations';
+  readonly version: '1';
 }
