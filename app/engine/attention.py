@@ -97,7 +97,7 @@ def batch_window(slots: Sequence[int], positions: Sequence[int], device: torch.d
     rows = torch.tensor(list(slots), device=device)
     places = torch.tensor(list(positions), device=device)
     groups = tuple(_group(first, last, slots, positions, device) for first, last in _runs(slots, positions))
-    return Batch(rows, places, max(positions) + 1, groups)
+    return Batch(rows, places, slice(slots[0], slots[-1] + 1), max(positions) + 1, groups)
 
 
 def _runs(slots: Sequence[int], positions: Sequence[int]) -> list[tuple[int, int]]:
@@ -120,7 +120,7 @@ def _group(first: int, last: int, slots: Sequence[int], positions: Sequence[int]
     if min(lengths) < width:
         seen = torch.arange(width, device=device) < torch.tensor(lengths, device=device)[:, None]
         mask = seen[:, None, None, :]
-    return Group(slice(first, last), slice(slots[first], slots[last - 1] + 1), width, mask)
+    return Group(slice(first, last), slice(slots[first] - slots[0], slots[last - 1] + 1 - slots[0]), width, mask)
 
 
 def use_slots(model: Any) -> None:

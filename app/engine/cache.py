@@ -24,7 +24,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Group:
-    """Rows of a batch that attend together: `rows` in the batch are `slots` in the cache, both without gaps."""
+    """Rows of a batch that attend together: `rows` in the batch are `slots` of its span, both without gaps."""
 
     rows: slice
     slots: slice
@@ -43,6 +43,8 @@ class Batch:
 
     slots: torch.Tensor
     positions: torch.Tensor
+    span: slice
+    """The slots from the first to the last of them: what latent attention expands."""
     width: int
     groups: tuple[Group, ...]
 
@@ -72,7 +74,7 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Writes [rows, heads, new, elements] where the window says; returns views, copies nothing.
 
-        Of a chunk the slot's filled part, [1, heads, end, elements]; of a batch every slot up to the longest row.
+        Of a chunk the slot's filled part, [1, heads, end, elements]; of a batch its slots' span up to the longest row.
         """
         window = self.window
         if isinstance(window, Chunk):
@@ -83,7 +85,7 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         rows = len(window.slots)  # those behind them only fill up
         self.keys[window.slots, :, window.positions] = key_states[:rows, :, 0]
         self.values[window.slots, :, window.positions] = value_states[:rows, :, 0]
-        return self.keys[:, :, : window.width], self.values[:, :, : window.width]
+        return self.keys[window.span, :, : window.width], self.values[window.span, :, : window.width]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Length and offset of the keys; unused, the mask is the window's."""

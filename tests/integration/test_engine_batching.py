@@ -28,7 +28,7 @@ from tests.tokens import GREEDY, tokens
 
 CPU = torch.device("cpu")
 LENGTH, SLOTS, CHUNK, IDS = 320, 5, 64, 900
-NAMES = ["glm4", "chatglm3", "glm4_moe"]
+NAMES = ["glm4", "chatglm3", "glm4_moe", "glm4_moe_lite"]
 
 
 @dataclass(frozen=True)
