@@ -1,5 +1,6 @@
 // What the service says about itself, polled: often while it is getting ready, seldom afterwards.
 
+import { call } from './api';
 import type { Phase, Status } from './contract';
 import { RateMeter } from './rate';
 
@@ -65,7 +66,7 @@ class Service {
     this.polling = true;
     clearTimeout(this.timer);
     try {
-      const response = await fetch('api/status', { cache: 'no-store', signal: AbortSignal.timeout(PATIENCE_MS) });
+      const response = await call('api/status', { signal: AbortSignal.timeout(PATIENCE_MS), again: false });
       this.take(response, await response.json());
     } catch {
       this.away = true;
@@ -77,7 +78,7 @@ class Service {
   }
 
   private take(response: Response, body: unknown): void {
-    if (!response.ok || !isStatus(body)) throw new TypeError('not a status');
+    if (!isStatus(body)) throw new TypeError('not a status');
     this.skew = skewOf(response.headers.get('Date'));
     this.now = Date.now() / 1000 + this.skew;
     this.rate = this.meter.read(body.progress, Date.now() / 1000);
