@@ -1,5 +1,5 @@
 // What comes before the sanitiser, which needs a real browser: tests/browser looks at the whole.
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { rawBlocks } from './markdown';
 
 const html = (text: string): string => rawBlocks(text).join('');
@@ -36,6 +36,25 @@ describe('rawBlocks', () => {
     expect(html('see https://example.org')).toContain('href="https://example.org"');
     expect(html('run model.py or a@b.de')).not.toContain('<a');
     expect(html('[x](javascript:alert(1))')).not.toContain('<a');
+  });
+
+  it('shows a formula as it was written until KaTeX is there, then as MathML without styles', async () => {
+    const text = 'so $a^2$ and \\(b<c\\)\n\n\\[\n\\frac{1}{2}\n\\]\n\n$$x$$\n\n```math\ny\n```';
+    expect(html(text)).toContain('<code>b&lt;c</code>');
+    await vi.waitFor(() => expect(html(text)).toContain('<math'));
+    expect(html(text).match(/<math/g)).toHaveLength(5);
+    expect(html(text).match(/class="display"/g)).toHaveLength(3);
+    expect(html(text)).not.toMatch(/style=|<code>/);
+  });
+
+  it('takes prices and lone signs for no formula', () => {
+    expect(html('from $5 to $10')).toBe('<p>from $5 to $10</p>\n');
+  });
+
+  it('obeys no command of TeX that would link, load or style', async () => {
+    const text = '$\\href{javascript:alert(1)}{x} \\htmlStyle{color:red}{y} \\includegraphics{https://a.example/b.png}$';
+    await vi.waitFor(() => expect(html(text)).toContain('<math'));
+    expect(html(text)).not.toMatch(/href=|style=|src=/);
   });
 
   it('resolves a reference that is defined further down', () => {

@@ -1,11 +1,23 @@
 // Markdown to safe HTML. The libraries do the work; the rules here say what an answer may hold.
 
+import { tex } from '@mdit/plugin-tex';
 import DOMPurify from 'dompurify';
 import MarkdownIt from 'markdown-it';
+import { maths } from './maths.svelte';
 
 const markdown = new MarkdownIt({ html: false, linkify: true, breaks: false });
 // "model.py" and "a@b" are no links; only written-out addresses are.
 markdown.linkify.set({ fuzzyLink: false, fuzzyEmail: false, fuzzyIP: false });
+
+// Models write both $…$ and \\(…\\). Until KaTeX is there a formula is shown as it was written.
+markdown.use(tex, {
+  delimiters: 'all',
+  mathFence: true,
+  render: (content: string, display: boolean): string => {
+    const drawn = maths.render(content, display) ?? `<code>${markdown.utils.escapeHtml(content)}</code>`;
+    return display ? `<p class="display">${drawn}</p>` : drawn;
+  },
+});
 
 // An image would be fetched from another host: its address is offered as a link instead.
 markdown.renderer.rules['image'] = (tokens, index) => {
@@ -27,12 +39,20 @@ for (const rule of ['th_open', 'td_open']) {
 
 const ALLOWED_TAGS = [
   ...['h1', 'h2', 'h3', 'h4', 'h5', 'h6', 'p', 'br', 'hr', 'ul', 'ol', 'li', 'blockquote', 'pre', 'code'],
-  ...['strong', 'em', 's', 'a', 'table', 'thead', 'tbody', 'tr', 'th', 'td'],
+  ...['strong', 'em', 's', 'a', 'table', 'thead', 'tbody', 'tr', 'th', 'td', 'span'],
+  ...['math', 'semantics', 'mrow', 'mi', 'mn', 'mo', 'mtext', 'mspace', 'mstyle', 'mpadded', 'mphantom', 'menclose'],
+  ...['mfrac', 'msqrt', 'mroot', 'msub', 'msup', 'msubsup', 'munder', 'mover', 'munderover', 'mtable', 'mtr', 'mtd'],
+];
+const ALLOWED_ATTR = [
+  ...['href', 'class', 'start', 'display', 'displaystyle', 'scriptlevel', 'mathvariant', 'mathcolor', 'mathbackground'],
+  ...['accent', 'accentunder', 'fence', 'separator', 'stretchy', 'largeop', 'lspace', 'rspace', 'minsize', 'maxsize'],
+  ...['width', 'height', 'depth', 'voffset', 'linethickness', 'columnalign', 'columnspacing', 'rowspacing', 'notation'],
 ];
 
 let purifier: ReturnType<typeof DOMPurify> | null = null;
 
-function purify(html: string): string {
+/** What is left of unsafe HTML: the tags and attributes that an answer may hold. */
+export function purify(html: string): string {
   if (purifier === null) {
     purifier = DOMPurify(window);
     purifier.addHook('afterSanitizeAttributes', (node) => {
@@ -43,7 +63,9 @@ function purify(html: string): string {
   }
   return purifier.sanitize(html, {
     ALLOWED_TAGS,
-    ALLOWED_ATTR: ['href', 'class', 'start'],
+    ALLOWED_ATTR,
+    // The formula's source, which KaTeX writes beside the formula.
+    ADD_FORBID_CONTENTS: ['annotation'],
     ALLOWED_URI_REGEXP: /^(?:https?|mailto):/i,
     ALLOW_DATA_ATTR: false,
     ALLOW_ARIA_ATTR: false,
