@@ -129,7 +129,7 @@ class StatsRequest:
     type: Literal["stats"] = "stats"
 
 
-EngineRequest = ChatRequest | TokenizeRequest | DetokenizeRequest
+EngineRequest = ChatRequest | TokenizeRequest | DetokenizeRequest | StatsRequest
 
 
 @dataclass(frozen=True)

@@ -29,11 +29,24 @@ class NewToken:
     """Or why this sequence cannot go on, `NonFiniteLogits` for one; others can."""
 
 
+@dataclass
+class Counters:
+    """What a backend has done since its start; written by the engine's thread, read by any."""
+
+    decode_steps: int = 0
+    decoded_tokens: int = 0
+    """Over `decode_steps` this is the mean batch size."""
+    prefilled_tokens: int = 0
+    reused_tokens: int = 0
+    """Prompt tokens that were found in the cache."""
+
+
 class Backend(Protocol):
     """Runs the model for up to `slots` sequences at once; every method is called from one thread, the engine's."""
 
     max_model_len: int
     slots: int
+    counters: Counters
 
     def start(self, request: TokenRequest) -> int:
         """Takes a sequence in and returns its slot. At most `slots` of them run at once: the caller keeps count."""
@@ -49,6 +62,9 @@ class Backend(Protocol):
 
     def stop(self, slot: int) -> None:
         """Lets go of a sequence; its slot is free."""
+
+    def cache_tokens(self) -> int:
+        """Tokens of running sequences that lie in the cache; the one method that any thread may call."""
 
     def prove(self) -> None:
         """Runs the steps that take the most memory: nothing that is asked of `step` takes more.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from app.contract.wire import Finished, Message
 from app.engine.admission import new_token_limit
 from app.engine.answer import AnswerRequest, answer
-from app.engine.backend import Backend
+from app.engine.backend import Backend, Counters
 from app.engine.errors import NonFiniteLogits, RequestError, SelfTestFailed
 from app.engine.formats import ChatFormat, Conversation
 from app.engine.sampling import Sampling
@@ -23,6 +23,7 @@ def prove(backend: Backend, chat: ChatFormat) -> None:
     try:
         backend.prove()
         self_test(backend, chat)
+        backend.counters = Counters()  # only requests count
     except NonFiniteLogits as error:
         raise SelfTestFailed("the model's output is not finite: its weights are damaged") from error
 

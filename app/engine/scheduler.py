@@ -6,10 +6,10 @@ import logging
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
-from app.contract.wire import Failed, Finished, Reply
+from app.contract.wire import Failed, Finished, Reply, Stats
 from app.engine.answer import AnswerRequest, AnswerWriter
 from app.engine.backend import Backend, NewToken
 from app.engine.errors import NonFiniteLogits, RequestError, is_memory_error
@@ -33,6 +33,15 @@ class Client(Protocol):
 
 
 @dataclass(frozen=True)
+class _Waiting:
+    """A request in the queue."""
+
+    request: AnswerRequest
+    client: Client
+    since: float
+
+
+@dataclass(frozen=True)
 class _Running:
     """A request in a slot."""
 
@@ -40,6 +49,12 @@ class _Running:
     client: Client
     writer: AnswerWriter
     started: float
+    queue_seconds: float
+    cached_tokens: int
+
+    def finished(self, end: Finished) -> Finished:
+        """With what the answer's writer can't know."""
+        return replace(end, cached_tokens=self.cached_tokens, queue_seconds=self.queue_seconds)
 
 
 class Scheduler:
@@ -50,7 +65,7 @@ class Scheduler:
         self._chat = chat
         self._queue_limit = queue_limit
         self._changed = threading.Condition()
-        self._waiting: deque[tuple[AnswerRequest, Client]] = deque()
+        self._waiting: deque[_Waiting] = deque()
         self._running: dict[int, _Running] = {}
         """By slot; changed by the engine's thread alone."""
         self._closed: Failed | None = None
@@ -70,14 +85,14 @@ class Scheduler:
         """Queues a request. Raises RequestError when the queue is full or the engine is going down."""
         with self._changed:
             self.check_room()
-            self._waiting.append((request, client))
+            self._waiting.append(_Waiting(request, client, time.monotonic()))
             self._changed.notify_all()
 
     def cancel(self, request: AnswerRequest) -> None:
         """Takes a request out of the queue, or ends it within one step. Nothing more is owed to its client."""
         with self._changed:
             request.cancelled.set()
-            self._waiting = deque(entry for entry in self._waiting if entry[0] is not request)
+            self._waiting = deque(entry for entry in self._waiting if entry.request is not request)
 
     def close(self, reason: Failed = SHUTTING_DOWN) -> None:
         """Takes no more requests and fails those that wait; those that run finish, then `run` returns."""
@@ -86,8 +101,25 @@ class Scheduler:
                 self._closed = reason
             waiting, self._waiting = self._waiting, deque()
             self._changed.notify_all()
-        for _, client in waiting:
-            client.put(reason)
+        for entry in waiting:
+            entry.client.put(reason)
+
+    def stats(self) -> Stats:
+        """How busy the engine is; from any thread."""
+        counters, slots = self._backend.counters, self._backend.slots
+        with self._changed:
+            running, waiting = len(self._running), len(self._waiting)
+        return Stats(
+            running=running,
+            waiting=waiting,
+            slots=slots,
+            cache_tokens=self._backend.cache_tokens(),
+            cache_limit_tokens=slots * self._backend.max_model_len,
+            decode_steps=counters.decode_steps,
+            decoded_tokens=counters.decoded_tokens,
+            prefilled_tokens=counters.prefilled_tokens,
+            reused_tokens=counters.reused_tokens,
+        )
 
     def run(self) -> None:
         """Answers requests until closed.
@@ -113,18 +145,22 @@ class Scheduler:
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._running or self._closed is not None)
             while self._waiting and len(self._running) < self._backend.slots:
-                request, client = self._waiting[0]
-                try:
-                    writer = AnswerWriter(request, self._chat)
-                except Exception:
-                    log.exception("request %r failed", request.request_id)
-                    self._waiting.popleft()
-                    client.put(REQUEST_FAILED)
-                    continue
-                slot = self._backend.start(request.tokens())
-                self._waiting.popleft()  # not before: should that end the engine, it is told with the others
-                self._running[slot] = _Running(request, client, writer, time.monotonic())
+                self._start(self._waiting[0])
+                self._waiting.popleft()  # not before: should the start end the engine, it is told with the others
             return bool(self._running) or self._closed is None
+
+    def _start(self, entry: _Waiting) -> None:
+        """Gives a request a slot; one whose answer can't be read fails before."""
+        try:
+            writer = AnswerWriter(entry.request, self._chat)
+        except Exception:
+            log.exception("request %r failed", entry.request.request_id)
+            entry.client.put(REQUEST_FAILED)
+            return
+        reused, now = self._backend.counters.reused_tokens, time.monotonic()
+        slot = self._backend.start(entry.request.tokens())
+        reused = self._backend.counters.reused_tokens - reused
+        self._running[slot] = _Running(entry.request, entry.client, writer, now, now - entry.since, reused)
 
     def _deliver(self, new: NewToken) -> None:
         """Passes a token's replies on. What breaks only this request becomes its `Failed`."""
@@ -141,7 +177,7 @@ class Scheduler:
             return self._release(new.slot, REQUEST_FAILED)
         for reply in replies:
             if isinstance(reply, Finished):
-                return self._release(new.slot, reply)
+                return self._release(new.slot, running.finished(reply))
             running.client.put(reply)
 
     def _release(self, slot: int, end: Finished | Failed) -> None:

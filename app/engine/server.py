@@ -21,6 +21,7 @@ from app.contract.wire import (
     Failed,
     Finished,
     Reply,
+    StatsRequest,
     Tokenized,
     TokenizeRequest,
 )
@@ -114,7 +115,7 @@ class Server:
         try:
             asked = read_request(read_line(connection))
             if not isinstance(asked, ChatRequest):
-                send(connection, self._about_tokens(asked))
+                send(connection, self._reply(asked))
                 return
             request = self._admit(asked, outbox)
             try:
@@ -133,8 +134,10 @@ class Server:
         finally:
             outbox.close()
 
-    def _about_tokens(self, asked: TokenizeRequest | DetokenizeRequest) -> Reply:
-        """Raises RequestError."""
+    def _reply(self, asked: TokenizeRequest | DetokenizeRequest | StatsRequest) -> Reply:
+        """To what needs no slot. Raises RequestError."""
+        if isinstance(asked, StatsRequest):
+            return self._scheduler.stats()
         if isinstance(asked, DetokenizeRequest):
             check_ids(asked, self._chat.id_limit)
             return Detokenized(self._chat.decode(asked.tokens))

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from app.engine.attention import batch_window, chunk_window, use_slots
-from app.engine.backend import NewToken, TokenRequest
+from app.engine.backend import Counters, NewToken, TokenRequest
 from app.engine.cache import SlotCache, Windows
 from app.engine.errors import NonFiniteLogits, is_broken_device, is_memory_error
 from app.engine.prefixes import Slots
@@ -48,6 +48,7 @@ class TransformersBackend:
         use_slots(model)
         self.max_model_len = cache.max_len
         self.slots = cache.slots
+        self.counters = Counters()
         self._model = model
         self._cache = cache
         self._chunk = prefill_chunk
@@ -65,6 +66,7 @@ class TransformersBackend:
         if not request.prompt_ids:
             raise ValueError("an empty prompt cannot be continued")
         seat = self._held.take(request.prompt_ids)
+        self.counters.reused_tokens += seat.kept
         if seat.source != seat.slot:
             self._cache.copy(seat.source, seat.slot, seat.kept)
         sampler, openings = Sampler(request.sampling, self._last), Openings(request.openings)
@@ -84,6 +86,10 @@ class TransformersBackend:
         if prompts and (not answers or waited < GAP_SECONDS):
             return self._prefill(prompts[0], bool(answers))
         return self._decode(answers) if answers else ()
+
+    def cache_tokens(self) -> int:
+        """See `Backend.cache_tokens`."""
+        return sum(self._held.length(slot) for slot in list(self._sequences))
 
     def prove(self) -> None:
         """The last chunk of a prompt that fills the context, then a sampled token for every slot at full length."""
@@ -114,6 +120,7 @@ class TransformersBackend:
         except Exception as error:
             return [self._fail(slot, error)]
         self._held.append(slot, ids)
+        self.counters.prefilled_tokens += len(ids)
         self._token_seconds = (time.monotonic() - began) / len(ids)
         sequence.prompt = sequence.prompt[len(ids) :]
         return () if sequence.prompt else self._pick(hidden, [slot])
@@ -130,6 +137,8 @@ class TransformersBackend:
             return [self._fail(slot, error) for slot in slots]
         for slot, token in zip(slots, ids, strict=True):
             self._held.append(slot, (token,))
+        self.counters.decode_steps += 1
+        self.counters.decoded_tokens += len(slots)
         picked = self._pick(hidden, slots)
         self._decoded_at = time.monotonic()
         return picked

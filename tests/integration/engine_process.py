@@ -21,7 +21,7 @@ from app.contract.codec import dump_line, from_json, write_atomically
 from app.contract.config import AppConfig, EngineConfig
 from app.contract.plan import Dtype, Precision, gpus_of
 from app.contract.status import EngineDown, EngineEvent, Loading, Proving, Ready
-from app.contract.wire import ChatRequest, Failed, Finished, Message, Reply, SamplingParams
+from app.contract.wire import ChatRequest, Failed, Finished, Message, Reply, SamplingParams, Stats, StatsRequest
 from tools.checkpoint_shape import Shape
 from tools.make_checkpoint import make_checkpoint
 
@@ -70,13 +70,15 @@ class EngineProcess:
         max_model_len: int = 512,
         queue_limit: int = 2,
         prefill_chunk: int = 64,
+        max_num_seqs: int = 1,
         device: str = "cpu",
         device_map: dict[str, str] | None = None,
     ) -> None:
         self.socket_path = folder / "engine.sock"
         devices = device_map or {"": "cpu" if device == "cpu" else "cuda:0"}
-        engine = EngineConfig(precision, dtype, device, devices, max_model_len, 1, prefill_chunk, 1 << 30)
-        config = AppConfig("tiny", str(model), str(folder / "status.json"), str(self.socket_path), queue_limit, engine)
+        engine = EngineConfig(precision, dtype, device, devices, max_model_len, max_num_seqs, prefill_chunk, 1 << 30)
+        status = str(folder / "status.json")
+        config = AppConfig("tiny", str(model), status, str(self.socket_path), queue_limit, ENGINE=engine)
         write_atomically(folder / "config.json", config)
         self._log = (folder / "engine.log").open("wb+")
         self._events, events_end = os.pipe()
@@ -148,6 +150,12 @@ class EngineProcess:
         """Every reply to a request."""
         with contextlib.closing(self.ask(text, **fields)) as conversation:
             return list(conversation.replies())
+
+    def stats(self) -> Stats:
+        """How busy it is."""
+        (reply,) = self.send_line(dump_line(StatsRequest("stats")))
+        assert isinstance(reply, Stats)
+        return reply
 
     def send_line(self, line: bytes) -> list[Reply]:
         """Every reply to a line that may be anything."""

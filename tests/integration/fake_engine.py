@@ -29,6 +29,8 @@ from app.contract.wire import (
     Failed,
     Finished,
     Reply,
+    Stats,
+    StatsRequest,
     Tokenized,
     TokenizeRequest,
 )
@@ -59,6 +61,8 @@ class FakeEngine:
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._threads: list[threading.Thread] = []
         self._stopping = threading.Event()
+        self.stats = Stats(0, 0, 4, 0, 32768, 0, 0, 0, 0)
+        """What it says of itself."""
 
     def __enter__(self) -> FakeEngine:
         self._listener.bind(str(self.path))
@@ -101,6 +105,9 @@ class FakeEngine:
                 json.loads(lines.readline()),
                 "request",
             )
+            if isinstance(request, StatsRequest):
+                connection.sendall(dump_line(self.stats))
+                return
             if not isinstance(request, ChatRequest):
                 self.questions.append(request)
                 connection.sendall(dump_line(answer_question(request)))

@@ -99,9 +99,26 @@ def test_an_answer_streams_and_counts(engine: EngineProcess) -> None:
     assert text_of(engine.answer("hello there", max_tokens=20)) == text_of(replies)
 
 
+def test_how_busy_it_is_and_what_a_conversation_reuses(engine: EngineProcess) -> None:
+    wait_idle(engine)
+    before = engine.stats()
+    assert (before.running, before.waiting, before.slots, before.cache_limit_tokens) == (0, 0, 1, 512)
+    text = "a beginning that two conversations share, long enough to be worth keeping"
+    first = last_of(engine.answer(text, max_tokens=4))
+    second = last_of(engine.answer(text, max_tokens=4))
+    assert isinstance(first, Finished)
+    assert isinstance(second, Finished)
+    assert second.cached_tokens == second.prompt_tokens - 1
+    after = engine.stats()
+    assert after.reused_tokens - before.reused_tokens == first.cached_tokens + second.cached_tokens
+    computed = first.prompt_tokens + second.prompt_tokens - first.cached_tokens - second.cached_tokens
+    assert after.prefilled_tokens - before.prefilled_tokens == computed
+    assert (after.decode_steps - before.decode_steps, after.decoded_tokens - before.decoded_tokens) == (6, 6)
+
+
 def test_a_seed_repeats_a_sampled_answer(engine: EngineProcess) -> None:
     def sampled(seed: int | None) -> str:
-        return text_of(engine.answer(max_tokens=20, sampling=SamplingParams(1.0, 0.9, seed)))
+        return text_of(engine.answer(max_tokens=20, sampling=SamplingParams(1.0, 0.9, seed=seed)))
 
     assert sampled(7) == sampled(7) == sampled(7 + (1 << 64))
     assert len({sampled(seed) for seed in (1, -2, None, None)}) == 4

@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
 from app.contract.wire import Delta, Failed, Finished, Reply
 from app.engine.answer import AnswerRequest
-from app.engine.backend import NewToken, TokenRequest
+from app.engine.backend import Counters, NewToken, TokenRequest
 from app.engine.errors import NonFiniteLogits, RequestError, is_broken_device, is_memory_error
 from app.engine.formats import Conversation, Prompt
 from app.engine.formats.detokenise import IncrementalDetokeniser
@@ -39,6 +39,7 @@ class CountingBackend:
 
     def __init__(self, slots: int = 1, behave: Callable[[int], None] = lambda _token: None) -> None:
         self.slots = slots
+        self.counters = Counters()
         self.behave = behave
         self.opened = threading.Event()
         self.opened.set()
@@ -65,6 +66,9 @@ class CountingBackend:
     def stop(self, slot: int) -> None:
         del self.running[slot]
         self.closed += 1
+
+    def cache_tokens(self) -> int:
+        return len(self.running)
 
     def prove(self) -> None:
         """Nothing to prove."""
@@ -116,7 +120,7 @@ class Box:
         assert self.ended.wait(5)
         ends = [reply for reply in self.replies if isinstance(reply, (Finished, Failed))]
         assert ends == self.replies[-1:]
-        return ends[0]
+        return replace(ends[0], queue_seconds=0.0) if isinstance(ends[0], Finished) else ends[0]
 
     def text(self) -> str:
         return "".join(reply.text for reply in self.replies if isinstance(reply, Delta))
@@ -170,6 +174,23 @@ def test_answers_end_at_a_stop_id_a_stop_string_or_the_limit() -> None:
         assert box.end() == Finished("stop", 1, 4)
         assert box.text() == "45,46,4"
     assert backend.closed == 3
+
+
+def test_how_busy_it_is() -> None:
+    backend = held(2)
+    with Running(backend) as running:
+        boxes = [running.ask(limit=3)[1] for _ in range(4)]
+        wait_until(lambda: running.scheduler.stats().running == 2)
+        stats = running.scheduler.stats()
+        assert (stats.waiting, stats.slots, stats.cache_tokens, stats.cache_limit_tokens) == (2, 2, 2, 200)
+        backend.opened.set()
+        for box in boxes:
+            box.end()
+        wait_until(lambda: running.scheduler.stats().running == 0)
+        assert running.scheduler.stats().waiting == 0
+    waits = [end.queue_seconds for box in boxes if isinstance(end := box.replies[-1], Finished)]
+    assert len(waits) == 4
+    assert max(waits[:2]) < min(waits[2:])
 
 
 def test_held_back_text_is_shown_at_the_end() -> None:
