@@ -7,7 +7,7 @@
     GET    /api/conversations/<id>                     Conversation
     PATCH  /api/conversations/<id>                     ConversationChange -> Conversation without its messages
     DELETE /api/conversations/<id>                     204
-    GET    /api/conversations/<id>/export?format=      json: Export of this one; markdown: text
+    GET    /api/conversations/<id>/export?format=      json: Export of this one; markdown: text, `&lang=en` or `zh`
     POST   /api/conversations/<id>/turns               NewTurn -> 201 Turn
     GET    /api/turns/<message id>/events?after=<seq>  text/event-stream of TurnEvent, behind the one numbered `after`
     POST   /api/turns/<message id>/stop                StoredMessage, once it stands still
@@ -15,6 +15,10 @@
 
 A conversation is a tree: regenerated answers and edited questions are siblings, children of the same parent. A turn is
 one answer; the service writes it whether anybody listens or not.
+
+Errors have the shape of /v1. Codes of their own: 404 `conversation_not_found`, `message_not_found`; 409 `id_taken`;
+429 `too_many_turns`, `too_many_readers`; 503 `storage_unavailable` with the reason; 507 `storage_full`: nothing was
+stored, the same request can be sent again.
 """
 
 from __future__ import annotations
@@ -117,7 +121,7 @@ class NewConversation:
     """Body of a new, empty conversation."""
 
     id: str
-    """A UUID that the page makes, so that asking again after a lost reply makes no second one."""
+    """A UUID in lower case that the page makes: asking again after a lost reply makes no second one."""
     settings: ChatSettings = ChatSettings()
 
 
@@ -133,7 +137,8 @@ class ConversationChange:
 
 @dataclass(frozen=True)
 class NewTurn:
-    """Asks for an answer. Ids are UUIDs that the page makes: asking again with the same ones gives the same turn.
+    """Asks for an answer. Ids are UUIDs in lower case that the page makes: asking again with the same ones gives the
+    same turn.
 
     A question: `content` and `question_id` are set, `parent_id` is the answer before it or None. An answer to a
     question that stands: `parent_id` is that question. Going on with a broken-off answer: `continues` is its id, and
@@ -145,6 +150,8 @@ class NewTurn:
     question_id: str | None = None
     content: str | None = None
     continues: str | None = None
+    seq: int | None = None
+    """With `continues`: the answer's `seq` as the page knows it. One that has grown since is not continued again."""
 
 
 @dataclass(frozen=True)
@@ -157,13 +164,17 @@ class Turn:
 
 @dataclass(frozen=True)
 class TurnEvent:
-    """More of an answer, its `seq` one above the last one's; the last of a turn carries the whole message, at rest."""
+    """More of an answer. What a reader missed comes in one event, so `seq` may leap."""
 
     seq: int
+    """What `?after=` goes on from once this event is read."""
     content: str = ""
     reasoning: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
+    """All calls so far, where there are new ones; they take the place of those before."""
     message: StoredMessage | None = None
+    """Takes the place of all that the reader has. At rest (its state is not `writing`) in the last event of a turn;
+    still `writing` in the first event for a reader who knows an older beginning than this turn's."""
 
 
 @dataclass(frozen=True)

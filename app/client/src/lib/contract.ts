@@ -7,7 +7,7 @@ export type Dtype = 'float32' | 'bfloat16' | 'float16';
 export type TermName = 'weights' | 'kv_cache' | 'activations' | 'load_peak' | 'runtime' | 'margin';
 export type Verdict = 'chosen' | 'fits' | 'too_large' | 'unsupported' | 'excluded';
 export type OriginKind = 'set' | 'measured' | 'default' | 'stepped_down';
-export type DeathCause = 'out_of_memory' | 'killed_by_kernel_oom' | 'killed_by_signal' | 'bad_checkpoint' | 'self_test' | 'gpu_lost' | 'no_cuda' | 'crashed';
+export type DeathCause = 'out_of_memory' | 'killed_by_kernel_oom' | 'killed_by_signal' | 'bad_checkpoint' | 'self_test' | 'gpu_lost' | 'no_cuda' | 'hung' | 'crashed';
 export type ChatRole = 'user' | 'assistant' | 'tool';
 export type MessageState = 'writing' | 'done' | 'stopped' | 'length' | 'interrupted' | 'failed';
 
@@ -295,7 +295,7 @@ export interface Conversation {
 
 /** Body of a new, empty conversation. */
 export interface NewConversation {
-  /** A UUID that the page makes, so that asking again after a lost reply makes no second one. */
+  /** A UUID in lower case that the page makes: asking again after a lost reply makes no second one. */
   readonly id: string;
   readonly settings: ChatSettings;
 }
@@ -308,13 +308,15 @@ export interface ConversationChange {
   readonly leaf_id: string | null;
 }
 
-/** Asks for an answer. Ids are UUIDs that the page makes: asking again with the same ones gives the same turn. A question: `content` and `question_id` are set, `parent_id` is the answer before it or null. An answer to a question that stands: `parent_id` is that question. Going on with a broken-off answer: `continues` is its id, and `answer_id` the same. */
+/** Asks for an answer. Ids are UUIDs in lower case that the page makes: asking again with the same ones gives the same turn. A question: `content` and `question_id` are set, `parent_id` is the answer before it or null. An answer to a question that stands: `parent_id` is that question. Going on with a broken-off answer: `continues` is its id, and `answer_id` the same. */
 export interface NewTurn {
   readonly answer_id: string;
   readonly parent_id: string | null;
   readonly question_id: string | null;
   readonly content: string | null;
   readonly continues: string | null;
+  /** With `continues`: the answer's `seq` as the page knows it. One that has grown since is not continued again. */
+  readonly seq: number | null;
 }
 
 /** A turn that was taken in: the question is stored, the answer is being written. */
@@ -323,12 +325,15 @@ export interface Turn {
   readonly answer: StoredMessage;
 }
 
-/** More of an answer, its `seq` one above the last one's; the last of a turn carries the whole message, at rest. */
+/** More of an answer. What a reader missed comes in one event, so `seq` may leap. */
 export interface TurnEvent {
+  /** What `?after=` goes on from once this event is read. */
   readonly seq: number;
   readonly content: string;
   readonly reasoning: string;
+  /** All calls so far, where there are new ones; they take the place of those before. */
   readonly tool_calls: readonly ToolCall[];
+  /** Takes the place of all that the reader has. At rest (its state is not `writing`) in the last event of a turn; still `writing` in the first event for a reader who knows an older beginning than this turn's. */
   readonly message: StoredMessage | null;
 }
 
