@@ -7,6 +7,7 @@ import logging
 import signal
 from pathlib import Path
 
+from app.web.request_log import LogFormatter
 from app.web.server import Server, ServerOptions
 
 
@@ -14,7 +15,9 @@ def main() -> None:
     """Serves until SIGTERM."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     options = parse_arguments()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(LogFormatter())
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     Server(options).run()
 
 

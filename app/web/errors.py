@@ -13,7 +13,10 @@ from werkzeug.exceptions import HTTPException
 from app.web import request_log
 from app.web.engine_client import ClientLeftError
 
-_JSON_PREFIXES = ("/v1", "/api", "/health", "/ping", "/tokenize", "/detokenize", "/invocations")
+_JSON_PREFIXES = (
+    *("/v1", "/api", "/health", "/ping", "/tokenize", "/detokenize", "/invocations"),
+    *("/metrics", "/openapi.json"),
+)
 _CLIENT_LEFT = 499
 """nginx's number for a client that closed its connection; only the log sees it."""
 _log = logging.getLogger("berth.web")
@@ -56,6 +59,7 @@ def init_app(app: Flask) -> None:
 
 
 def _api_error(error: ApiError) -> Response:
+    request_log.current().outcome = error.code
     response = jsonify(error.body())
     response.status_code = error.status
     if error.retry_after_seconds is not None:

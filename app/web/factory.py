@@ -12,14 +12,18 @@ from flask.json.provider import DefaultJSONProvider
 from app.contract.codec import from_json
 from app.contract.config import AppConfig
 from app.web import errors, headers, request_log
-from app.web.blueprints import health, invocations, openai, page, status, tokenize
+from app.web.blueprints import health, invocations, metrics, openai, page, status, tokenize
 from app.web.engine_client import EngineClient
+from app.web.metrics import RequestMetrics
+from app.web.metrics_service import ServiceCollector
 from app.web.services import Services
 from app.web.status_file import StatusFile
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
 _RESERVED_THREADS = 8
 """Never waiting for the engine, so that health, status and the page answer whatever the streams do."""
+_SCRAPES = 4
+"""That ask the engine at once; more go without its numbers."""
 
 
 def create_app(config_path: Path, *, threads: int = 64) -> Flask:
@@ -34,16 +38,21 @@ def create_app(config_path: Path, *, threads: int = 64) -> Flask:
     if isinstance(app.json, DefaultJSONProvider):
         app.json.sort_keys = False
     config = _checked(app)
-    app.extensions["berth"] = Services(
-        config,
-        StatusFile(Path(config.STATUS_FILE), config.MODEL_NAME),
-        EngineClient(config.ENGINE_SOCKET, max(1, threads - _RESERVED_THREADS)),
-    )
+    app.extensions["berth"] = _services(config, threads)
     for part in (request_log, errors, headers):
         part.init_app(app)
-    for blueprint in (health.bp, status.bp, openai.bp, tokenize.bp, invocations.bp, page.bp):
+    for blueprint in (health.bp, status.bp, openai.bp, tokenize.bp, invocations.bp, metrics.bp, page.bp):
         app.register_blueprint(blueprint)
     return app
+
+
+def _services(config: AppConfig, threads: int) -> Services:
+    status = StatusFile(Path(config.STATUS_FILE), config.MODEL_NAME)
+    counted = RequestMetrics()
+    # Its own calls: a scrape is answered also where all threads that may wait for the engine do.
+    counted.registry.register(ServiceCollector(status, EngineClient(config.ENGINE_SOCKET, _SCRAPES)))
+    engine = EngineClient(config.ENGINE_SOCKET, max(1, threads - _RESERVED_THREADS))
+    return Services(config, status, engine, counted)
 
 
 def _checked(app: Flask) -> AppConfig:

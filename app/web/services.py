@@ -8,6 +8,7 @@ from flask import current_app
 
 from app.contract.config import AppConfig
 from app.web.engine_client import EngineClient
+from app.web.metrics import RequestMetrics
 from app.web.status_file import StatusFile
 
 _KEY = "berth"
@@ -20,6 +21,7 @@ class Services:
     config: AppConfig
     status: StatusFile
     engine: EngineClient
+    metrics: RequestMetrics
 
     @property
     def model_name(self) -> str:

@@ -34,6 +34,7 @@ ROUTES = {
     "/health/live": {"GET"},
     "/health/ready": {"GET"},
     "/ping": {"GET"},
+    "/metrics": {"GET"},
     "/api/status": {"GET"},
     "/api/plan": {"GET"},
     "/v1/models": {"GET"},

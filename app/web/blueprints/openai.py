@@ -38,7 +38,9 @@ def get_model(model_id: str) -> Response:
 def chat_completions() -> Response:
     """One assistant turn."""
     shared, record = services(), request_log.current()
+    record.metrics, record.model = shared.metrics, shared.model_name
     chat = read_chat(read_object(request), shared.model_name, record.id)
+    record.stream = chat.stream
     turn = admit(shared, chat, request.environ.get("gunicorn.socket"), record)
     return _stream(turn, chat) if chat.stream else _whole(turn, chat)
 
@@ -60,7 +62,7 @@ def _stream(turn: Turn, chat: ChatCall) -> Response:
 def _answer(chat: ChatCall) -> Answer:
     status = services().status.read()
     fingerprint = f"berth_{status.precision}" if status.precision else None
-    answer_id = chat.request.request_id.replace("req_", "chatcmpl-", 1)
+    answer_id = f"chatcmpl-{chat.request.request_id.removeprefix('req_')}"
     return Answer(answer_id, int(time.time()), services().model_name, fingerprint, chat.include_usage)
 
 
