@@ -1,4 +1,4 @@
-"""Commands: `python -m entrypoint serve`, `plan` (see plan_command.py) and `doctor` (see doctor.py)."""
+"""Commands: `python -m entrypoint serve`, `plan` (see plan_command.py), `doctor` (see doctor.py), `link`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 
 from app.contract import exits
-from entrypoint import doctor, plan_command
+from entrypoint import access, doctor, plan_command
 from entrypoint.checkpoint import CheckpointError
 from entrypoint.remote import HubRefused
 from entrypoint.settings import Settings, SettingsError, load_settings
@@ -23,6 +23,7 @@ def main(arguments: list[str]) -> int:
     plan_command.add_arguments(plan)
     check = commands.add_parser("doctor", help="check everything a deployment needs; exit 0, 1 (warnings) or 2")
     doctor.add_arguments(check)
+    commands.add_parser("link", help="print the address to open, which signs a browser in where Berth made the key")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     try:
@@ -48,6 +49,7 @@ COMMANDS: dict[str, Callable[[Settings, argparse.Namespace], int]] = {
     "serve": _serve,
     "plan": plan_command.run,
     "doctor": doctor.run,
+    "link": access.print_link,
 }
 
 

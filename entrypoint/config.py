@@ -7,6 +7,7 @@ from pathlib import Path
 from app.contract.codec import write_atomically
 from app.contract.config import AppConfig, EngineConfig
 from app.contract.plan import Plan, Rung, gpus_of
+from entrypoint.access import Access
 from entrypoint.footprint import PREFILL_CHUNK
 from entrypoint.ladder import CPU
 from entrypoint.models import ModelChoice
@@ -15,7 +16,7 @@ QUEUE_LIMIT = 64
 """Requests that may wait for a slot."""
 
 
-def app_config(choice: ModelChoice, run_dir: Path, plan: Plan | None) -> AppConfig:
+def app_config(choice: ModelChoice, run_dir: Path, plan: Plan | None, access: Access) -> AppConfig:
     """The app config; without a plan it holds the settings alone."""
     chosen = plan.chosen if plan else None
     return AppConfig(
@@ -24,6 +25,9 @@ def app_config(choice: ModelChoice, run_dir: Path, plan: Plan | None) -> AppConf
         STATUS_FILE=str(run_dir / "status.json"),
         ENGINE_SOCKET=str(run_dir / "engine.sock"),
         QUEUE_LIMIT=QUEUE_LIMIT,
+        KEY_FILE=str(access.key_file) if access.key_file else None,
+        SESSIONS_FILE=str(access.sessions_file),
+        TRUSTED_PROXIES=access.trusted_proxies,
         ENGINE=_engine(chosen) if chosen else None,
         ORIGINS=plan.origins if plan else (),
     )

@@ -27,8 +27,8 @@ def bind(settings: Settings) -> socket.socket:
 
 def address(settings: Settings) -> str:
     """The address to open in a browser on this machine."""
-    host = "127.0.0.1" if settings.bind in ("0.0.0.0", "::") else settings.bind
-    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
+    host = "127.0.0.1" if settings.published_bind in ("0.0.0.0", "::") else settings.published_bind
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.published_port}"
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from app.contract.status import Status
+from entrypoint.access import invitation, open_access
 from entrypoint.board import StatusBoard
 from entrypoint.listener import address, bind
 from entrypoint.models import resolve_model
@@ -42,8 +43,9 @@ def serve(settings: Settings) -> int:
                 address=address(settings),
             )
             board = StatusBoard(run_dir / "status.json", status)
-            sys.stderr.write(f"Berth {VERSION}: {status.address} is open and shows how the start goes\n")
-            return Supervisor(settings, choice, state, run_dir, listener, board).run()
+            access = open_access(settings, state, run_dir)
+            sys.stderr.write(f"Berth {VERSION} is starting; its page shows how. {invitation(settings, state)}\n")
+            return Supervisor(settings, choice, state, run_dir, listener, board, access).run()
         finally:
             _clear(run_dir)
             os.close(lock)

@@ -14,7 +14,7 @@ from typing import Literal, TypeVar
 from dotenv.parser import parse_stream
 
 from app.contract.plan import Precision
-from entrypoint import hub_settings
+from entrypoint import access_settings, hub_settings
 
 T = TypeVar("T")
 
@@ -31,6 +31,10 @@ NAMES = (
     "GLM_REQUIRE_GPU",
     "GLM_ON_REFUSAL",
     "GLM_DRAIN_SECONDS",
+    "GLM_API_KEY",
+    "GLM_API_KEY_FILE",
+    "GLM_AUTH",
+    "GLM_TRUSTED_PROXIES",
     "GLM_REVISION",
     "HF_TOKEN",
     "HF_ENDPOINT",
@@ -45,8 +49,10 @@ SERVICE_LINK = re.compile(r"GLM_SERVICE_|GLM_PORT_")
 
 MEANINGFUL_EMPTY = ("CUDA_VISIBLE_DEVICES",)
 """An empty one hides every GPU; everything else that is empty counts as unset."""
-NOT_INHERITED = ("WEB_CONCURRENCY", "HF_TOKEN")
-"""gunicorn reads the first at import, and one worker is part of the design; only the download needs the token."""
+SECRETS = ("HF_TOKEN", "GLM_API_KEY")
+NOT_INHERITED = ("WEB_CONCURRENCY", *SECRETS)
+"""gunicorn reads the first at import, and one worker is part of the design; only the download gets the token, and the
+web service reads the key from a file."""
 
 
 class SettingsError(ValueError):
@@ -73,6 +79,14 @@ class Settings:
     require_gpu: bool = False
     on_refusal: Literal["wait", "exit"] = "wait"
     drain_seconds: int = 20
+    api_key: str | None = field(default=None, repr=False)
+    """None where Berth makes one."""
+    auth: bool = True
+    trusted_proxies: int = 0
+    """How many proxies in front of the service may say where a request comes from."""
+    published_bind: str = "127.0.0.1"
+    """The address that others reach the service by: in a container not the one that it binds."""
+    published_port: int = 8000
     revision: str = "main"
     """Branch, tag or commit of a model from the hub."""
     hf_token: str | None = field(default=None, repr=False)
@@ -108,7 +122,8 @@ def read_dotenv(path: Path) -> dict[str, str]:
             for binding in parse_stream(stream):
                 if binding.error:
                     text = binding.original.string.strip()
-                    text = "HF_TOKEN ..." if "TOKEN" in text.upper() else text  # no secret in an error
+                    if re.search("TOKEN|KEY", text, re.IGNORECASE):  # no secret in an error
+                        text = next((f"{name} ..." for name in SECRETS if name in text), "...")
                     raise SettingsError(f"{path} line {binding.original.line}: {text!r} is not NAME=value")
                 if binding.key and binding.value:
                     values[binding.key] = binding.value
@@ -121,19 +136,26 @@ def parse_settings(values: Mapping[str, str]) -> Settings:
     """Checks every setting in `values` and reports all that are wrong at once. Raises SettingsError."""
     reader = _Reader(values)
     default = Settings()
+    bind, port = reader.get("GLM_BIND", access_settings.address, default.bind), reader.port(default.port)
+    key = reader.get("GLM_API_KEY", access_settings.key, default.api_key)
     settings = Settings(
         model=reader.get("GLM_MODEL", str, default.model),
         precision=reader.get("GLM_PRECISION", _precision, default.precision),
         max_model_len=reader.get("GLM_MAX_MODEL_LEN", _auto_or_count(16), default.max_model_len),
         max_num_seqs=reader.get("GLM_MAX_NUM_SEQS", _auto_or_count(1), default.max_num_seqs),
-        port=reader.port(default.port),
-        bind=reader.get("GLM_BIND", _address, default.bind),
+        port=port,
+        bind=bind,
         state_dir=reader.get("GLM_STATE_DIR", Path, default.state_dir).absolute(),
         hf_home=reader.get("HF_HOME", Path, default.hf_home).absolute(),
         models_dir=reader.get("GLM_MODELS_DIR", Path, default.models_dir),
         require_gpu=reader.get("GLM_REQUIRE_GPU", _flag, default.require_gpu),
         on_refusal=reader.get("GLM_ON_REFUSAL", _on_refusal, default.on_refusal),
         drain_seconds=reader.get("GLM_DRAIN_SECONDS", _count(0, 3600), default.drain_seconds),
+        api_key=reader.get("GLM_API_KEY_FILE", access_settings.key_in, key),
+        auth=reader.get("GLM_AUTH", access_settings.auth, default.auth),
+        trusted_proxies=reader.get("GLM_TRUSTED_PROXIES", _count(0, access_settings.MOST_PROXIES), 0),
+        published_bind=reader.get("BERTH_PUBLISHED_BIND", access_settings.published, bind),
+        published_port=reader.get("BERTH_PUBLISHED_PORT", _count(1, 65535), port),
         revision=reader.get("GLM_REVISION", hub_settings.revision, default.revision),
         hf_token=reader.get("HF_TOKEN", hub_settings.token, default.hf_token),
         hf_endpoint=reader.get("HF_ENDPOINT", hub_settings.endpoint, default.hf_endpoint),
@@ -141,7 +163,8 @@ def parse_settings(values: Mapping[str, str]) -> Settings:
         default_model=reader.get("BERTH_DEFAULT_MODEL", str, default.default_model),
         environment={name: value for name, value in values.items() if name not in NOT_INHERITED},
     )
-    errors = [*reader.errors, *_unknown(values)]
+    contradictions = access_settings.conflicts(values, settings.auth, settings.published_bind)
+    errors = [*reader.errors, *contradictions, *_unknown(values)]
     if errors:
         raise SettingsError(*errors)
     return settings
@@ -161,7 +184,7 @@ class _Reader:
         try:
             return parse(value)
         except ValueError as error:
-            shown = "..." if name == "HF_TOKEN" or "@" in value else value  # no secret in an error
+            shown = "..." if name in SECRETS or "@" in value else value  # no secret in an error
             self.errors.append(f"{name}={shown}: {error}")
             return default
 
@@ -212,12 +235,6 @@ def _on_refusal(value: str) -> Literal["wait", "exit"]:
     if value == "exit":
         return "exit"
     raise ValueError("should be wait or exit")
-
-
-def _address(value: str) -> str:
-    if not re.fullmatch(r"[0-9A-Za-z.:_-]+", value):
-        raise ValueError("should be an address such as 127.0.0.1 or 0.0.0.0")
-    return value
 
 
 def _unknown(values: Mapping[str, str]) -> list[str]:

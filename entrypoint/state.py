@@ -53,6 +53,16 @@ class StateDir:
         return self.folder / "held.json"
 
     @property
+    def api_key(self) -> Path:
+        """The key that Berth made where none was given."""
+        return self.folder / "api_key"
+
+    @property
+    def sessions(self) -> Path:
+        """Who is signed in; the web service writes it."""
+        return self.folder / "sessions.json"
+
+    @property
     def lock(self) -> Path:
         """Locked (flock) while a service runs; the lock goes with its process, however it ends."""
         return self.folder / "lock"

@@ -14,6 +14,7 @@ from app.contract import exits
 from app.contract.plan import Plan, Refusal, Rung, gpus_of
 from app.contract.status import EngineDown, EngineEvent, Loading, Proving, Ready
 from entrypoint import host, ledger
+from entrypoint.access import Access, invitation
 from entrypoint.arrival import Arrival
 from entrypoint.board import StatusBoard
 from entrypoint.checkpoint import Checkpoint, CheckpointError, read_checkpoint
@@ -48,9 +49,10 @@ class Supervisor:
         run_dir: Path,
         listener: socket.socket,
         board: StatusBoard,
+        access: Access,
     ) -> None:
         self.settings, self.choice, self.state = settings, choice, state
-        self.run_dir, self.listener, self.board = run_dir, listener, board
+        self.run_dir, self.listener, self.board, self.access = run_dir, listener, board, access
         self.recovery = Recovery(automatic=settings.precision is None)
         self.ledger = ledger.read_ledger(state.ledger)
         self.checkpoint: Checkpoint | None = None
@@ -143,7 +145,7 @@ class Supervisor:
         self._start_engine(plan.chosen)
 
     def _write_config(self) -> None:
-        write_config(self.state.config, app_config(self.choice, self.run_dir, self.plan))
+        write_config(self.state.config, app_config(self.choice, self.run_dir, self.plan, self.access))
 
     def _refuse(self, refusal: Refusal) -> None:
         line = f" {refusal.env_line}" if refusal.env_line else ""
@@ -195,7 +197,7 @@ class Supervisor:
         for part in rung.placements:
             measured = size(proof.measured_by_device.get(part.device, 0))
             log.info("proved on %s: planned %s, measured %s", part.device, size(part.need_bytes), measured)
-        log.info("ready: %s as %s. Open %s", self.choice.name, rung.precision, self.board.status.address)
+        log.info("ready: %s as %s. %s", self.choice.name, rung.precision, invitation(self.settings, self.state))
 
     def _bury(self, engine: EngineRun, code: int) -> None:
         self.selector.unregister(engine.events)

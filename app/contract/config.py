@@ -41,8 +41,14 @@ class AppConfig:
     ENGINE_SOCKET: str
     QUEUE_LIMIT: int
     """Requests that may wait for a slot; one more is answered 429."""
+    REQUEST_SECONDS: int = 0
+    """How long a request may wait and run; 0 is for ever."""
     KEY_FILE: str | None = None
     """Holds the key that API and sign-in ask for, mode 0600; None where access is open (GLM_AUTH=off)."""
+    SESSIONS_FILE: str | None = None
+    """Where the web service keeps who is signed in, mode 0600."""
+    TRUSTED_PROXIES: int = 0
+    """How many proxies in front may say who asks, by which scheme, host and path prefix."""
     DATABASE: str | None = None
     """The SQLite file of the conversations."""
     ENGINE: EngineConfig | None = None

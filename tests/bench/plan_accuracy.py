@@ -24,6 +24,7 @@ from pathlib import Path
 
 from app.contract.plan import Plan, Precision, Text
 from app.contract.status import Proof, Ready
+from entrypoint.access import Access
 from entrypoint.checkpoint import read_checkpoint
 from entrypoint.config import app_config, write_config
 from entrypoint.engine_run import EngineRun
@@ -126,7 +127,8 @@ def planned(folder: Path, name: str, precision: Precision, context: int, device:
 def proved(plan: Plan, folder: Path, state: Path) -> Proof:
     """Starts the engine by the plan and waits for its proof."""
     assert plan.chosen is not None, plan.refusal
-    write_config(state / "config.json", app_config(ModelChoice("bench", folder, plan.model.why), state, plan))
+    choice, nobody = ModelChoice("bench", folder, plan.model.why), Access(None, state / "sessions.json", 0)
+    write_config(state / "config.json", app_config(choice, state, plan, nobody))
     engine = EngineRun(state / "config.json", plan.chosen, dict(os.environ))
     try:
         deadline = time.monotonic() + START_SECONDS

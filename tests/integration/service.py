@@ -28,7 +28,7 @@ def free_port() -> int:
 def clean_environment(**settings: str) -> dict[str, str]:
     ours = ("GLM_", "HF_", "BERTH_")
     kept = {key: value for key, value in os.environ.items() if not key.startswith(ours) and key != "PORT"}
-    return {**kept, **settings}
+    return {**kept, "GLM_AUTH": "off", **settings}
 
 
 def run_entrypoint(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:

@@ -84,7 +84,7 @@ def test_the_log_has_the_table_and_the_address(service: Service) -> None:
     wait_until(lambda: "ready: " in service.log(), 30, "the last line of the start")  # written behind the status
     log = service.log()
     assert "Chosen  " in log
-    assert f"Open http://127.0.0.1:{service.port}" in log
+    assert f"Open http://127.0.0.1:{service.port} (GLM_AUTH=off" in log
     assert "proved: planned" in log
 
 
@@ -238,7 +238,8 @@ def test_a_port_in_use(model: Path, tmp_path: Path) -> None:
         ({"GLM_MODEL": "no/such/model"}, "GLM_MODEL=no/such/model: no folder at no/such/model"),
         ({"GLM_PRECISION": "int3"}, "GLM_PRECISION=int3: should be auto or one of"),
         ({"GLM_PRECISSION": "int8"}, "GLM_PRECISSION is not a setting; did you mean GLM_PRECISION?"),
-        ({"GLM_BIND": "203.0.113.7"}, "GLM_BIND=203.0.113.7: "),
+        ({"GLM_BIND": "203.0.113.7", "GLM_AUTH": "on"}, "GLM_BIND=203.0.113.7: "),
+        ({"GLM_BIND": "0.0.0.0"}, "GLM_AUTH=off: not where others can reach it, and GLM_BIND=0.0.0.0 is no loopback"),
         ({"GLM_MAX_MODEL_LEN": "99999"}, "GLM_MAX_MODEL_LEN=99999: should be at most 512"),
         ({"GLM_STATE_DIR": "/proc/berth"}, "GLM_STATE_DIR=/proc/berth: "),
     ],

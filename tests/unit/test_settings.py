@@ -86,8 +86,8 @@ def test_all_errors_are_told_at_once() -> None:
 
 
 def test_a_setting_that_another_version_has_is_not_ignored() -> None:
-    with pytest.raises(SettingsError, match="GLM_API_KEY is not a setting"):
-        parse_settings({"GLM_API_KEY": "secret"})
+    with pytest.raises(SettingsError, match="GLM_ADMIN_KEY is not a setting"):
+        parse_settings({"GLM_ADMIN_KEY": "secret"})
 
 
 def test_kubernetes_service_links_are_let_be() -> None:
