@@ -18,15 +18,21 @@ from app.web.errors import ApiError, bad_field
 
 MAX_STOP_STRINGS = 16
 MAX_STOP_CHARACTERS = 256
-MAX_TOKENS = 2**31 - 1
-_SEEDS = (-(2**63), 2**63 - 1)
+RANGES: dict[str, fields.Range] = {
+    "temperature": fields.Range(0, 2),
+    "top_p": fields.Range(0, 1, open_low=True),
+    "seed": fields.Range(-(2**63), 2**63 - 1, whole=True),
+    "max_tokens": fields.Range(1, 2**31 - 1, whole=True),
+    "max_completion_tokens": fields.Range(1, 2**31 - 1, whole=True),
+}
+"""Of every field that is a number; what /openapi.json says of them comes from here, too."""
 
-_READ = (
+READ = (
     "messages", "model", "stream", "stream_options", "temperature", "top_p", "max_tokens", "max_completion_tokens",
     "stop", "seed", "tools", "tool_choice", "parallel_tool_calls", "chat_template_kwargs", "reasoning_effort",
 )  # fmt: skip
 
-_WITHOUT_EFFECT: dict[str, type] = {
+WITHOUT_EFFECT: dict[str, type] = {
     "user": str,
     "metadata": dict,
     "service_tier": str,
@@ -35,7 +41,7 @@ _WITHOUT_EFFECT: dict[str, type] = {
     "prompt_cache_retention": str,
 }
 
-_NEUTRAL: dict[str, tuple[Any, ...]] = {
+NEUTRAL: dict[str, tuple[Any, ...]] = {
     "n": (1,),
     "store": (False,),
     "logprobs": (False,),
@@ -76,7 +82,7 @@ def read_chat(body: dict[str, Any], model_name: str, request_id: str) -> ChatCal
         ApiError: 404 for another model, else 400 naming the field.
     """
     check_model(body.get("model"), model_name)
-    fields.check_names("", body, (*_READ, *_WITHOUT_EFFECT, *_NEUTRAL))
+    fields.check_names("", body, (*READ, *WITHOUT_EFFECT, *NEUTRAL))
     _check_ignored(body)
     stream = fields.boolean("stream", body.get("stream"))
     tools = read_tools(body.get("tools"))
@@ -84,9 +90,9 @@ def read_chat(body: dict[str, Any], model_name: str, request_id: str) -> ChatCal
         request_id=request_id,
         messages=read_messages(body.get("messages")),
         sampling=SamplingParams(
-            temperature=fields.number("temperature", body.get("temperature"), 0, 2),
-            top_p=fields.number("top_p", body.get("top_p"), 0, 1, open_low=True),
-            seed=fields.integer("seed", body.get("seed"), *_SEEDS),
+            temperature=_number(body, "temperature"),
+            top_p=_number(body, "top_p"),
+            seed=_integer(body, "seed"),
         ),
         max_tokens=_max_tokens(body),
         stop=_stop(body.get("stop")),
@@ -112,12 +118,22 @@ def model_not_found(name: str, param: str | None) -> ApiError:
     )
 
 
+def _number(body: dict[str, Any], name: str) -> float | None:
+    bounds = RANGES[name]
+    return fields.number(name, body.get(name), bounds.low, bounds.high, open_low=bounds.open_low)
+
+
+def _integer(body: dict[str, Any], name: str) -> int | None:
+    bounds = RANGES[name]
+    return fields.integer(name, body.get(name), int(bounds.low), int(bounds.high))
+
+
 def _check_ignored(body: dict[str, Any]) -> None:
-    for name, kind in _WITHOUT_EFFECT.items():
+    for name, kind in WITHOUT_EFFECT.items():
         value = body.get(name)
         if value is not None and type(value) is not kind:
             raise fields.wrong_type(name, fields.NAMES[kind], value)
-    for name, neutral in _NEUTRAL.items():
+    for name, neutral in NEUTRAL.items():
         value = body.get(name)
         if value is not None and not any(_same(value, item) for item in neutral):
             raise bad_field(name, f"is not supported here{_instead(neutral)}", "unsupported_parameter")
@@ -138,7 +154,7 @@ def _one_call(body: dict[str, Any]) -> bool:
 
 
 def _max_tokens(body: dict[str, Any]) -> int | None:
-    old, new = (fields.integer(name, body.get(name), 1, MAX_TOKENS) for name in ("max_tokens", "max_completion_tokens"))
+    old, new = (_integer(body, name) for name in ("max_tokens", "max_completion_tokens"))
     if old is not None and new is not None and old != new:
         raise bad_field("max_tokens", "differs from max_completion_tokens; send one of them")
     return new if new is not None else old

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from app.web.errors import ApiError, bad_field
 
 NAMES = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", int: "an integer", float: "a number"}
+
+
+@dataclass(frozen=True)
+class Range:
+    """What a number may be: said once, for those who check it and for those who describe it."""
+
+    low: float
+    high: float
+    whole: bool = False
+    open_low: bool = False
+    """`low` itself is outside."""
 
 
 def name_of(value: Any) -> str:
