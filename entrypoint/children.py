@@ -16,6 +16,8 @@ ENGINE_OOM_SCORE = 500
 """Added for the engine, so that the kernel takes it before the supervisor and the page when memory runs out."""
 
 STOP_POLL_SECONDS = 0.02
+KILL_SECONDS = 5.0
+"""How long a killed process is waited for: one that hangs in a driver may never go."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +45,20 @@ class Child:
         while self.exit_code() is None:
             if hurry() or time.monotonic() >= end:
                 self.kill()
+                break
             time.sleep(STOP_POLL_SECONDS)
         self.release()
 
     def kill(self) -> None:
+        """SIGKILL to its whole session, and a wait for its end."""
+        self.send_kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(KILL_SECONDS)
+
+    def send_kill(self) -> None:
         """SIGKILL to its whole session."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
-        self.process.wait()
 
     def release(self) -> None:
         """Closes the lifeline of a child that has ended."""

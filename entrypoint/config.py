@@ -16,7 +16,9 @@ QUEUE_LIMIT = 64
 """Requests that may wait for a slot."""
 
 
-def app_config(choice: ModelChoice, run_dir: Path, plan: Plan | None, access: Access) -> AppConfig:
+def app_config(
+    choice: ModelChoice, run_dir: Path, plan: Plan | None, access: Access, request_seconds: int = 0
+) -> AppConfig:
     """The app config; without a plan it holds the settings alone."""
     chosen = plan.chosen if plan else None
     return AppConfig(
@@ -25,6 +27,7 @@ def app_config(choice: ModelChoice, run_dir: Path, plan: Plan | None, access: Ac
         STATUS_FILE=str(run_dir / "status.json"),
         ENGINE_SOCKET=str(run_dir / "engine.sock"),
         QUEUE_LIMIT=QUEUE_LIMIT,
+        REQUEST_SECONDS=request_seconds,
         KEY_FILE=str(access.key_file) if access.key_file else None,
         SESSIONS_FILE=str(access.sessions_file),
         TRUSTED_PROXIES=access.trusted_proxies,

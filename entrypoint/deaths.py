@@ -35,6 +35,8 @@ class Facts:
     peak_bytes: int | None
     gpu_lost: Text | None = None
     """What the driver says of a GPU that the engine ran on and that is not there any more."""
+    silent_seconds: float | None = None
+    """How long the engine had made no step when it was killed for that."""
 
 
 def certify(facts: Facts) -> Death:
@@ -57,6 +59,8 @@ def certify(facts: Facts) -> Death:
 def _cause(facts: Facts) -> DeathCause:
     if facts.gpu_lost is not None:
         return "gpu_lost"
+    if facts.silent_seconds is not None:
+        return "hung"
     if facts.account is not None:
         return facts.account.cause
     if facts.exit_code == -signal.SIGKILL and facts.oom_kills > 0:
@@ -98,6 +102,8 @@ def _account(cause: DeathCause, facts: Facts) -> tuple[Text, Text | None]:
         return Text(f"The engine ran out of memory {when.en}: {said}", f"{when.zh}引擎内存不足：{said}"), MORE_MEMORY
     if cause == "gpu_lost" and facts.gpu_lost is not None:
         return facts.gpu_lost, None
+    if facts.silent_seconds is not None:
+        return _hung(facts.silent_seconds, when)
     if cause == "no_cuda":
         return Text(
             f"The driver shows the GPU, but PyTorch can't use it: {said}.",
@@ -117,6 +123,16 @@ def _account(cause: DeathCause, facts: Facts) -> tuple[Text, Text | None]:
         return Text(f"The checkpoint can't be served: {said}", f"无法使用这个模型：{said}"), again
     said = said or f"exit code {facts.exit_code}; the log above says more"
     return Text(f"The engine failed {when.en}: {said}", f"{when.zh}引擎出错：{said}"), None
+
+
+def _hung(seconds: float, when: Text) -> tuple[Text, Text]:
+    return Text(
+        f"The engine hung {when.en}: it made no step for {seconds:.0f} s and was killed.",
+        f"{when.zh}引擎卡死：{seconds:.0f} 秒内没有任何进展，已被终止。",
+    ), Text(
+        "It is started again by itself. If this happens again, look for swapping and a failing GPU driver on the host.",
+        "引擎会自动重启。如果再次发生，请检查主机是否在大量换页，或显卡驱动是否异常。",
+    )
 
 
 def _signal_name(number: int) -> str:

@@ -23,6 +23,8 @@ class EngineRun:
         self.phase: Phase = "loading"
         self.started_at = time.time()
         self.account: EngineDown | None = None
+        self.silent_seconds: float | None = None
+        """How long it had said nothing when it was killed for that."""
         self._kills = host.oom_kills()
         self.child, self._pipe = spawn_reporting(
             "engine",
@@ -53,6 +55,7 @@ class EngineRun:
             oom_kills=host.oom_kills() - self._kills,
             limit_bytes=min((limit for limit in limits if limit < ram), default=None),
             peak_bytes=host.peak_bytes(),
+            silent_seconds=self.silent_seconds,
             gpu_lost=next((why for gpu in gpus if (why := why_lost(gpu))), None),
         )
 

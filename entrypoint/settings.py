@@ -31,6 +31,7 @@ NAMES = (
     "GLM_REQUIRE_GPU",
     "GLM_ON_REFUSAL",
     "GLM_DRAIN_SECONDS",
+    "GLM_REQUEST_SECONDS",
     "GLM_API_KEY",
     "GLM_API_KEY_FILE",
     "GLM_AUTH",
@@ -81,6 +82,8 @@ class Settings:
     drain_seconds: int = 20
     api_key: str | None = field(default=None, repr=False)
     """None where Berth makes one."""
+    request_seconds: int = 600
+    """How long a request may wait and run; 0 is for ever."""
     auth: bool = True
     trusted_proxies: int = 0
     """How many proxies in front of the service may say where a request comes from."""
@@ -153,6 +156,7 @@ def parse_settings(values: Mapping[str, str]) -> Settings:
         drain_seconds=reader.get("GLM_DRAIN_SECONDS", _count(0, 3600), default.drain_seconds),
         api_key=reader.get("GLM_API_KEY_FILE", access_settings.key_in, key),
         auth=reader.get("GLM_AUTH", access_settings.auth, default.auth),
+        request_seconds=reader.get("GLM_REQUEST_SECONDS", _count(0, 86400), default.request_seconds),
         trusted_proxies=reader.get("GLM_TRUSTED_PROXIES", _count(0, access_settings.MOST_PROXIES), 0),
         published_bind=reader.get("BERTH_PUBLISHED_BIND", access_settings.published, bind),
         published_port=reader.get("BERTH_PUBLISHED_PORT", _count(1, 65535), port),

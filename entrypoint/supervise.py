@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import selectors
 import socket
 import sys
@@ -11,16 +10,15 @@ import time
 from pathlib import Path
 
 from app.contract import exits
-from app.contract.plan import Plan, Refusal, Rung, gpus_of
-from app.contract.status import EngineDown, EngineEvent, Loading, Proving, Ready
-from entrypoint import host, ledger
-from entrypoint.access import Access, invitation
+from app.contract.plan import Plan, Refusal, Rung
+from entrypoint import ledger
+from entrypoint.access import Access
 from entrypoint.arrival import Arrival
 from entrypoint.board import StatusBoard
 from entrypoint.checkpoint import Checkpoint, CheckpointError, read_checkpoint
 from entrypoint.config import app_config, write_config
-from entrypoint.deaths import MEMORY_CAUSES, certify, final_refusal
-from entrypoint.engine_run import EngineRun
+from entrypoint.deaths import final_refusal
+from entrypoint.engine_watch import EngineWatch
 from entrypoint.explain import plan_lines
 from entrypoint.measure import measure
 from entrypoint.models import ModelChoice, demo_instead
@@ -29,12 +27,10 @@ from entrypoint.recovery import Recovery
 from entrypoint.remote import HubRefused, reason
 from entrypoint.settings import Settings
 from entrypoint.signals import Signals
-from entrypoint.state import StateDir, write_held
+from entrypoint.state import StateDir
 from entrypoint.web_run import WebRun
-from entrypoint.words import size
 
 TICK_SECONDS = 0.25
-ENGINE_GRACE_SECONDS = 3.0
 log = logging.getLogger(__name__)
 
 
@@ -54,15 +50,14 @@ class Supervisor:
         self.settings, self.choice, self.state = settings, choice, state
         self.run_dir, self.listener, self.board, self.access = run_dir, listener, board, access
         self.recovery = Recovery(automatic=settings.precision is None)
-        self.ledger = ledger.read_ledger(state.ledger)
         self.checkpoint: Checkpoint | None = None
         self.plan: Plan | None = None
         self.web = WebRun(settings, state.config, run_dir, listener)
-        self.engine: EngineRun | None = None
         self.died: Rung | None = None
         self.arrival: Arrival | None = None
         self.exit_code: int | None = None
         self.selector = selectors.DefaultSelector()
+        self.engine = EngineWatch(settings, state, board, self.recovery, self.selector)
         self.signals = Signals()
         self.signals.register(self.selector)
 
@@ -123,7 +118,7 @@ class Supervisor:
         plan = self._make_plan()
         if plan.refusal and choice.is_default:
             return self._begin(demo_instead(choice, plan.refusal.why))
-        self.recovery.barred = ledger.barred(self.ledger, plan)
+        self.recovery.barred = ledger.barred(self.engine.ledger, plan)
         self._carry_out(self._make_plan() if self.recovery.barred else plan)
 
     def _make_plan(self) -> Plan:
@@ -142,10 +137,11 @@ class Supervisor:
             assert plan.refusal is not None
             return self._refuse(plan.refusal)
         self._write_config()
-        self._start_engine(plan.chosen)
+        self.engine.start(plan, plan.chosen)
 
     def _write_config(self) -> None:
-        write_config(self.state.config, app_config(self.choice, self.run_dir, self.plan, self.access))
+        seconds = self.settings.request_seconds
+        write_config(self.state.config, app_config(self.choice, self.run_dir, self.plan, self.access, seconds))
 
     def _refuse(self, refusal: Refusal) -> None:
         line = f" {refusal.env_line}" if refusal.env_line else ""
@@ -156,71 +152,16 @@ class Supervisor:
 
     # the engine
 
-    def _start_engine(self, rung: Rung) -> None:
-        self.engine = EngineRun(self.state.config, rung, self.settings.environment)
-        self.selector.register(self.engine.events, selectors.EVENT_READ, "engine")
-        self.board.begin_attempt(rung)
-
     def _watch_engine(self) -> None:
-        if self.engine is None:
+        ended = self.engine.watch()
+        if ended is None:
             return
-        code = self.engine.child.exit_code()  # before the events, so that the last ones are read
-        for event in self.engine.read_events():
-            self._take(event)
-        if code is not None:
-            self._bury(self.engine, code)
-
-    def _take(self, event: EngineEvent) -> None:
-        assert self.engine is not None
-        if isinstance(event, Loading):
-            self.board.progress(event.done_bytes, event.total_bytes)
-        elif isinstance(event, Proving):
-            self.engine.phase = "proving"
-            self.board.update("proving")
-            log.info("loaded %s of weights in %.1f s", size(event.weights_bytes), event.load_seconds)
-        elif isinstance(event, Ready):
-            self._ready(event)
-        elif isinstance(event, EngineDown):
-            log.error("the engine says: %s: %s", event.cause, event.message)
-
-    def _ready(self, event: Ready) -> None:
-        assert self.engine is not None
-        rung, proof = self.engine.rung, event.proof
-        self.engine.phase = "ready"
-        self.recovery.served()
-        self.board.end_attempt("ready", over=False)
-        self.board.update("ready", proof=proof)
-        self._note(rung, time.time(), proof.measured_bytes, proved=True)
-        gpus = {uuid: event.resident_by_device.get(uuid, 0) for uuid in gpus_of(rung.device)}
-        write_held(self.state, host.tree_anonymous_bytes(os.getpid()), gpus)
-        log.info("proved: planned %s, measured %s at its peak", size(proof.planned_bytes), size(proof.measured_bytes))
-        for part in rung.placements:
-            measured = size(proof.measured_by_device.get(part.device, 0))
-            log.info("proved on %s: planned %s, measured %s", part.device, size(part.need_bytes), measured)
-        log.info("ready: %s as %s. %s", self.choice.name, rung.precision, invitation(self.settings, self.state))
-
-    def _bury(self, engine: EngineRun, code: int) -> None:
-        self.selector.unregister(engine.events)
-        self.engine = None
-        engine.close()
-        write_held(self.state, 0, {})
-        death = certify(engine.facts(code, self.plan))
-        log.error("%s%s", death.why.en, f" {death.remedy.en}" if death.remedy else "")
-        self.board.end_attempt("died")
-        self.board.update(last_death=death, deaths=self.board.status.deaths + 1, proof=None)
-        if death.cause in MEMORY_CAUSES and death.phase != "ready":
-            self._note(engine.rung, death.at, None, proved=False)
-        step = self.recovery.after(death, engine.rung, time.monotonic())
+        step = self.recovery.after(ended.death, ended.rung, time.monotonic())
         if step.action == "fail":
-            self._refuse(final_refusal(death, self.recovery.automatic))
+            self._refuse(final_refusal(ended.death, self.recovery.automatic))
         else:
-            self.died = engine.rung
+            self.died = ended.rung
             self.board.update("recovering")
-
-    def _note(self, rung: Rung, at: float, measured_bytes: int | None, proved: bool) -> None:
-        assert self.plan is not None
-        entry = ledger.new_entry(self.plan, rung, at, measured_bytes, proved)
-        self.ledger = ledger.add(self.state.ledger, self.ledger, entry)
 
     def _recover(self, rung: Rung) -> None:
         now = time.monotonic()
@@ -241,10 +182,7 @@ class Supervisor:
         self.web.stop(self._in_a_hurry)
         if self.arrival is not None:
             self.arrival.stop(self._in_a_hurry)
-        if self.engine is not None:
-            self.engine.child.stop(ENGINE_GRACE_SECONDS, self._in_a_hurry)
-            self.board.end_attempt("stopped")
-        write_held(self.state, 0, {})
+        self.engine.stop(self._in_a_hurry)
         self.selector.close()
         self.signals.close()
 

@@ -21,6 +21,7 @@ DeathCause = Literal[
     "self_test",
     "gpu_lost",
     "no_cuda",
+    "hung",
     "crashed",
 ]
 
@@ -150,7 +151,17 @@ class EngineDown:
     type: Literal["down"] = "down"
 
 
-EngineEvent = Loading | Proving | Ready | EngineDown
+BEAT_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Beat:
+    """The engine's own thread goes on: sent every `BEAT_SECONDS` after `Ready`, between two steps and while idle."""
+
+    type: Literal["beat"] = "beat"
+
+
+EngineEvent = Loading | Proving | Ready | Beat | EngineDown
 
 
 @dataclass(frozen=True)

@@ -97,6 +97,8 @@ class ChatRequest:
     """With each token its log probability, and those of so many of the likeliest, 0 to 20; None is off."""
     continue_answer: bool = False
     """The last message is an assistant's, broken off: what comes goes on where it ends."""
+    client: str = ""
+    """Who asks, in any words: those who wait take turns by it."""
     type: Literal["chat"] = "chat"
 
 

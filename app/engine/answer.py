@@ -26,6 +26,8 @@ class AnswerRequest:
     conversation: Conversation = field(default_factory=lambda: Conversation(()))
     openings: tuple[tuple[int, ...], ...] = ()
     """As in `TokenRequest`."""
+    client: str = ""
+    """As in `ChatRequest`."""
     cancelled: threading.Event = field(default_factory=threading.Event)
 
     def tokens(self) -> TokenRequest:

@@ -8,7 +8,7 @@ import threading
 import time
 
 from app.contract.codec import dump_line
-from app.contract.status import EngineEvent, Loading
+from app.contract.status import BEAT_SECONDS, Beat, EngineEvent, Loading
 
 PROGRESS_SECONDS = 0.1
 """Shortest time between two `Loading` events, the first and the last excepted."""
@@ -27,6 +27,21 @@ class EventPipe:
         with self._lock, contextlib.suppress(OSError):
             while line:
                 line = line[os.write(self._descriptor, line) :]
+
+
+class Heart:
+    """Says between two steps that the engine goes on, seldom enough to cost nothing."""
+
+    def __init__(self, events: EventPipe) -> None:
+        self._events = events
+        self._sent_at = time.monotonic()
+
+    def beat(self) -> None:
+        """Call it often; only the thread that runs the model may, since its going on is what is told."""
+        now = time.monotonic()
+        if now - self._sent_at >= BEAT_SECONDS:
+            self._sent_at = now
+            self._events.send(Beat())
 
 
 class LoadProgress:

@@ -148,7 +148,7 @@ class Server:
 
     def _admit(self, asked: ChatRequest, outbox: Outbox) -> AnswerRequest:
         """Puts a request into the queue. Raises RequestError."""
-        self._scheduler.check_room()
+        self._scheduler.check_room(asked.client)
         conversation = Conversation(asked.messages, asked.tools, asked.tool_choice, asked.enable_thinking)
         prompt = self._chat.prompt(conversation)
         request = AnswerRequest(
@@ -159,6 +159,7 @@ class Server:
             stop=asked.stop,
             conversation=conversation,
             openings=prompt.openings,
+            client=asked.client,
         )
         outbox.put(Accepted(len(prompt.ids)))
         self._scheduler.submit(request, outbox)

@@ -16,9 +16,9 @@ from app.contract.plan import gpus_of
 from app.contract.status import Proof, Proving, Ready
 from app.engine import gpu, process
 from app.engine.errors import EngineError
-from app.engine.events import EventPipe, LoadProgress
+from app.engine.events import EventPipe, Heart, LoadProgress
 from app.engine.memory import HostMeter, Meter, Meters
-from app.engine.scheduler import Scheduler
+from app.engine.scheduler import Limits, Scheduler
 
 if TYPE_CHECKING:
     from app.engine.build import Loaded
@@ -111,7 +111,8 @@ class Service:
     def _answer(self, config: AppConfig, engine: EngineConfig, loaded: Loaded, ready: Ready) -> None:
         from app.engine.server import Server
 
-        scheduler = Scheduler(loaded.backend, loaded.chat, config.QUEUE_LIMIT)
+        limits = Limits(config.QUEUE_LIMIT, config.REQUEST_SECONDS)
+        scheduler = Scheduler(loaded.backend, loaded.chat, limits, Heart(self.events).beat)
         socket_path = Path(config.ENGINE_SOCKET)
         server = Server(socket_path, scheduler, loaded.chat, loaded.defaults, engine.max_model_len)
         with self._lock:

@@ -18,6 +18,7 @@ from app.contract.wire import (
     Finished,
     Reply,
 )
+from app.web import drain
 from app.web.chat_reply import KEEP_ALIVE, Answer, error_event, says_something
 from app.web.chat_request import ChatCall
 from app.web.engine_client import (
@@ -122,7 +123,8 @@ def admit(services: Services, chat: ChatCall, client: socket.socket | None, reco
         ApiError: it was refused, or there is no engine.
         ClientLeftError: the client did not wait so long.
     """
-    turn = dataclasses.replace(_begin(services, chat.request, client, record), one_call=chat.one_call)
+    asked = dataclasses.replace(chat.request, client=record.client)
+    turn = dataclasses.replace(_begin(services, asked, client, record), one_call=chat.one_call)
     try:
         await_acceptance(turn)
     except BaseException:
@@ -179,6 +181,8 @@ def ask(
 
 def _begin(services: Services, request: EngineRequest, client: socket.socket | None, record: RequestRecord) -> Turn:
     status = services.status.read()
+    if drain.has_begun():
+        raise ApiError(503, "The service is stopping; it takes no new requests.", "stopping", retry_after_seconds=5)
     if status.phase != "ready":
         raise not_ready(status)
     return Turn(_open(services, request, client), record)

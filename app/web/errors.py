@@ -66,6 +66,8 @@ def _api_error(error: ApiError) -> Response:
         response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_seconds)))
     return response
 
+    if error.status == 408:
+        response.headers["x-should-retry"] = "false"  # OpenAI's clients would send a request that took too long again
 
 def _client_left(_error: ClientLeftError) -> Response:
     request_log.current().outcome = "client_left"

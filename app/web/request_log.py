@@ -47,6 +47,8 @@ class RequestRecord:
     id: str = field(default_factory=new_id)
     method: str = ""
     path: str = ""
+    client: str = ""
+    """Who asks; those who wait for the engine take turns by it."""
     metrics: RequestMetrics | None = None
     """Where it is counted; set for requests that ask for an answer."""
     model: str | None = None
@@ -141,7 +143,7 @@ def init_app(app: Flask) -> None:
 def _begin() -> None:
     given = request.headers.get("x-request-id", "")
     chosen = given if _SAFE_ID.fullmatch(given) else new_id()
-    g.record = RequestRecord(chosen, request.method, request.path)
+    g.record = RequestRecord(chosen, request.method, request.path, request.remote_addr or "")
 
 
 def _name(response: Response) -> Response:

@@ -38,16 +38,24 @@ class Connection(TConn):  # type: ignore[misc]
 
 
 class PatientWorker(ThreadWorker):  # type: ignore[misc]
-    """gthread, with three differences.
+    """gthread, with four differences.
 
     A connection that says nothing costs no thread: browsers open some ahead of need, and each would hold a thread
     for seconds. A client that doesn't close its end costs no time: gthread waits two seconds for it, on the loop
-    that serves everybody. And the drain has a deadline that running answers know of.
+    that serves everybody. The drain has a deadline that running answers know of, and waits for work without a
+    connection. And it goes on accepting meanwhile: whoever comes is told so, where the listener's queue would end
+    in a reset connection.
     """
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._lingering: deque[Connection] = deque()
+        self._stopping = False
+        self._held = 0
+        """1 while work without a connection keeps a stopping worker: it is counted as one."""
+
+    def set_accept_enabled(self, enabled: bool) -> None:
+        super().set_accept_enabled(enabled or not self.alive)
 
     def accept(self, listener: Any) -> None:
         try:
@@ -59,6 +67,8 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
         self.nr_conns += 1
         connection = Connection(self, client, address, listener.getsockname())
         connection.set_timeout()
+        if not self.alive:
+            connection.timeout = time.monotonic() + _LINGER_SECONDS
         self.pending_conns.append(connection)
         self.poller.register(client, selectors.EVENT_READ, partial(self.on_pending_socket_readable, connection))
 
@@ -77,9 +87,13 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
 
     def murder_pending(self) -> None:
         now = time.monotonic()
-        if not self.alive:
+        if not self.alive and not self._stopping:
+            self._stopping = True
             for connection in self.pending_conns:
                 connection.timeout = now
+        if self._stopping:
+            held, self._held = self._held, int(drain.is_working())
+            self.nr_conns += self._held - held
         super().murder_pending()
         while self._lingering and self._lingering[0].timeout <= now:
             self._end(self._lingering[0])

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from app.contract.codec import dump_line, from_json, write_atomically
 from app.contract.config import AppConfig, EngineConfig
 from app.contract.plan import Dtype, Precision, gpus_of
-from app.contract.status import EngineDown, EngineEvent, Loading, Proving, Ready
+from app.contract.status import Beat, EngineDown, EngineEvent, Loading, Proving, Ready
 from app.contract.wire import ChatRequest, Failed, Finished, Message, Reply, SamplingParams, Stats, StatsRequest
 from tools.checkpoint_shape import Shape
 from tools.make_checkpoint import make_checkpoint
@@ -31,7 +31,10 @@ REPLY_SECONDS = 60
 TINY = Shape(
     hidden=128, layers=2, heads=4, kv_heads=2, head_dim=32, intermediate=256, vocab=600, context=512, dtype="float32"
 )
-EVENTS: dict[str, type[EngineEvent]] = {"loading": Loading, "proving": Proving, "ready": Ready, "down": EngineDown}
+EVENTS: dict[str, type[EngineEvent]] = {
+    **{"loading": Loading, "proving": Proving, "ready": Ready, "down": EngineDown},
+    "beat": Beat,
+}
 
 E = TypeVar("E", bound=EngineEvent)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import logging
 import os
@@ -119,6 +121,37 @@ def test_sigterm_lets_a_running_answer_end(web: WebProcess, folder: Path) -> Non
         assert text_of(stream) == "x " * 20
         stream.close()
     assert web.process.wait(4) == 0
+
+
+def test_while_it_drains_whoever_comes_is_told_to_come_back(folder: Path) -> None:
+    """On a connection that was open already, and on new ones: none is cut off without an answer."""
+    web = start_web(folder, folder / "engine.sock", drain_seconds=30)
+    web.wait_alive()
+    with contextlib.ExitStack() as end, FakeEngine(folder / "engine.sock") as engine:
+        end.callback(web.stop)
+        kept = http.client.HTTPConnection("127.0.0.1", web.port, timeout=20)
+        kept.request("GET", "/health/live")
+        assert kept.getresponse().read()
+        stream = ask(web, "slow 60")
+        engine.last()
+        os.kill(web.worker(), signal.SIGTERM)
+        for _ in range(2):
+            answer = post(kept, "echo late")
+            assert (answer.status, answer.headers["Retry-After"], answer.headers["Connection"]) == (503, "5", "close")
+            assert json.loads(answer.read())["error"]["code"] == "stopping"
+            kept.close()
+            kept = http.client.HTTPConnection("127.0.0.1", web.port, timeout=20)
+        kept.close()
+        assert json.loads(web.get("/health/live", 20))
+        assert text_of(stream) == "x " * 60
+        stream.close()
+        assert len(engine.seen) == 1
+
+
+def post(connection: http.client.HTTPConnection, text: str) -> http.client.HTTPResponse:
+    body = json.dumps({"model": MODEL, "messages": [{"role": "user", "content": text}]})
+    connection.request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json"})
+    return connection.getresponse()
 
 
 def test_an_answer_longer_than_the_drain_ends_with_an_error_event(web: WebProcess, folder: Path) -> None:

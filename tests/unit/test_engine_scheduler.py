@@ -17,7 +17,7 @@ from app.engine.formats import Conversation, Prompt
 from app.engine.formats.detokenise import IncrementalDetokeniser
 from app.engine.formats.parse import PlainParser, TokenParser
 from app.engine.sampling import Sampling, SamplingDefaults
-from app.engine.scheduler import Scheduler
+from app.engine.scheduler import Limits, Scheduler
 
 GREEDY = Sampling(0.0, 1.0, 0, 0)
 END = 0
@@ -129,10 +129,14 @@ class Box:
 class Running:
     """A scheduler whose `run` has a thread; `error` is what ended it."""
 
-    def __init__(self, backend: CountingBackend, queue_limit: int = 2) -> None:
-        self.scheduler = Scheduler(backend, LetterFormat(), queue_limit)
+    def __init__(self, backend: CountingBackend, queue_limit: int = 2, request_seconds: float = 0.0) -> None:
+        self.beats = 0
+        self.scheduler = Scheduler(backend, LetterFormat(), Limits(queue_limit, request_seconds), self._beat)
         self.error: BaseException | None = None
         self.thread = threading.Thread(target=self._run)
+
+    def _beat(self) -> None:
+        self.beats += 1
 
     def _run(self) -> None:
         try:
@@ -149,8 +153,10 @@ class Running:
         self.thread.join(5)
         assert not self.thread.is_alive()
 
-    def ask(self, last_id: int = 40, limit: int = 100, stop: tuple[str, ...] = ()) -> tuple[AnswerRequest, Box]:
-        request, box = AnswerRequest("r", (last_id,), GREEDY, limit, stop), Box()
+    def ask(
+        self, last_id: int = 40, limit: int = 100, stop: tuple[str, ...] = (), client: str = ""
+    ) -> tuple[AnswerRequest, Box]:
+        request, box = AnswerRequest("r", (last_id,), GREEDY, limit, stop, client=client), Box()
         self.scheduler.submit(request, box)
         return request, box
 
@@ -215,6 +221,54 @@ def test_first_come_first_served_and_a_full_queue_says_when() -> None:
             assert isinstance(box.end(), Finished)
         assert isinstance(running.ask()[1].end(), Finished)
     assert backend.started == [40, 30, 20, 40]
+
+
+def test_who_queues_many_does_not_starve_who_queues_one() -> None:
+    backend = held()
+    with Running(backend, queue_limit=8) as running:
+        boxes = [running.ask(1, limit=1, client="first")[1]]
+        wait_until(lambda: len(backend.running) == 1)
+        boxes += [running.ask(number, limit=1, client="greedy")[1] for number in (31, 32, 33, 34, 35, 36)]
+        with pytest.raises(RequestError) as caught:
+            running.ask(client="greedy")
+        assert (caught.value.reply.status, caught.value.reply.code) == (429, "queue_full")
+        assert "6 of your requests wait already" in caught.value.reply.message
+        boxes += [running.ask(number, limit=1, client="modest")[1] for number in (21, 22)]
+        with pytest.raises(RequestError, match="8 requests wait already"):
+            running.ask(client="late")
+        backend.opened.set()
+        for box in boxes:
+            assert isinstance(box.end(), Finished)
+    assert backend.started == [1, 31, 21, 32, 22, 33, 34, 35, 36]
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+def test_a_request_that_takes_too_long_ends_where_it_is(slots: int) -> None:
+    """The one that runs and the one that waits, or both that run; what was said before stands."""
+    backend = held(slots)
+    with Running(backend, request_seconds=0.3) as running:
+        boxes = [running.ask()[1] for _ in range(2)]
+        for box in boxes:
+            end = box.end()
+            assert isinstance(end, Failed)
+            assert (end.status, end.code) == (408, "time_limit_exceeded")
+            assert "not complete after 0.3 s" in end.message
+        assert running.scheduler.stats().running == running.scheduler.stats().waiting == 0
+        backend.opened.set()
+        assert isinstance(running.ask(46)[1].end(), Finished)
+
+
+def test_the_heart_beats_idle_and_busy() -> None:
+    backend = held()
+    with Running(backend) as running:
+        running.ask()
+        wait_until(lambda: len(backend.running) == 1)
+        busy = running.beats
+        wait_until(lambda: running.beats > busy)
+        backend.opened.set()
+        wait_until(lambda: not backend.running)
+        idle = running.beats
+        wait_until(lambda: running.beats > idle, seconds=30)
 
 
 def test_a_queue_of_none_still_answers_one_a_slot() -> None:
@@ -369,8 +423,8 @@ def test_other_runtime_errors_are_no_memory_errors() -> None:
     assert not is_memory_error(ValueError("CUDA out of memory"))
 
 
-def wait_until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 5
+def wait_until(true: Callable[[], bool], seconds: float = 5) -> None:
+    deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.001)

@@ -31,6 +31,7 @@ def test_every_setting_is_read() -> None:
             "GLM_REQUIRE_GPU": "1",
             "GLM_ON_REFUSAL": "exit",
             "GLM_DRAIN_SECONDS": "5",
+            "GLM_REQUEST_SECONDS": "90",
             "GLM_REVISION": "v1.0",
             "HF_TOKEN": "hf_x",
             "HF_ENDPOINT": "https://mirror.example:8443/hub/",
@@ -45,7 +46,7 @@ def test_every_setting_is_read() -> None:
     assert (settings.bind, settings.port) == ("0.0.0.0", 9000)
     assert (settings.state_dir, settings.hf_home, settings.models_dir) == (Path("/s"), Path("/h"), Path("/m"))
     assert settings.require_gpu
-    assert (settings.on_refusal, settings.drain_seconds) == ("exit", 5)
+    assert (settings.on_refusal, settings.drain_seconds, settings.request_seconds) == ("exit", 5, 90)
 
 
 @pytest.mark.parametrize(
@@ -63,6 +64,7 @@ def test_every_setting_is_read() -> None:
         ("GLM_REQUIRE_GPU", "yes", "0 or 1"),
         ("GLM_ON_REFUSAL", "die", "wait or exit"),
         ("GLM_DRAIN_SECONDS", "1e3", "from 0 to 3600"),
+        ("GLM_REQUEST_SECONDS", "-1", "from 0 to 86400"),
         ("GLM_REVISION", "a/../b", "a branch, a tag or a commit"),
         ("GLM_REVISION", "-x", "a branch, a tag or a commit"),
         ("HF_ENDPOINT", "hf-mirror.com", "an address such as https://huggingface.co"),

@@ -143,6 +143,7 @@ export const en = {
       no_cuda: 'PyTorch cannot use the GPU',
       crashed: 'The process crashed',
     },
+      hung: 'The engine hung',
     signal: (number: number) => `by signal ${number}`,
     exit: (code: number) => `with exit code ${code}`,
     at: 'When',

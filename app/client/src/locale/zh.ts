@@ -121,6 +121,7 @@ export const zh: Words = {
       gpu_lost: '显卡丢失',
       no_cuda: 'PyTorch 无法使用显卡',
       crashed: '进程崩溃',
+      hung: '引擎卡死',
     },
     signal: (number) => `信号 ${number}`,
     exit: (code) => `退出码 ${code}`,
