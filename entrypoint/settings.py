@@ -80,10 +80,10 @@ class Settings:
     require_gpu: bool = False
     on_refusal: Literal["wait", "exit"] = "wait"
     drain_seconds: int = 20
-    api_key: str | None = field(default=None, repr=False)
-    """None where Berth makes one."""
     request_seconds: int = 600
     """How long a request may wait and run; 0 is for ever."""
+    api_key: str | None = field(default=None, repr=False)
+    """None where Berth makes one."""
     auth: bool = True
     trusted_proxies: int = 0
     """How many proxies in front of the service may say where a request comes from."""
@@ -154,9 +154,9 @@ def parse_settings(values: Mapping[str, str]) -> Settings:
         require_gpu=reader.get("GLM_REQUIRE_GPU", _flag, default.require_gpu),
         on_refusal=reader.get("GLM_ON_REFUSAL", _on_refusal, default.on_refusal),
         drain_seconds=reader.get("GLM_DRAIN_SECONDS", _count(0, 3600), default.drain_seconds),
+        request_seconds=reader.get("GLM_REQUEST_SECONDS", _count(0, 86400), default.request_seconds),
         api_key=reader.get("GLM_API_KEY_FILE", access_settings.key_in, key),
         auth=reader.get("GLM_AUTH", access_settings.auth, default.auth),
-        request_seconds=reader.get("GLM_REQUEST_SECONDS", _count(0, 86400), default.request_seconds),
         trusted_proxies=reader.get("GLM_TRUSTED_PROXIES", _count(0, access_settings.MOST_PROXIES), 0),
         published_bind=reader.get("BERTH_PUBLISHED_BIND", access_settings.published, bind),
         published_port=reader.get("BERTH_PUBLISHED_PORT", _count(1, 65535), port),

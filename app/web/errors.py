@@ -64,10 +64,10 @@ def _api_error(error: ApiError) -> Response:
     response.status_code = error.status
     if error.retry_after_seconds is not None:
         response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_seconds)))
-    return response
-
     if error.status == 408:
         response.headers["x-should-retry"] = "false"  # OpenAI's clients would send a request that took too long again
+    return response
+
 
 def _client_left(_error: ClientLeftError) -> Response:
     request_log.current().outcome = "client_left"

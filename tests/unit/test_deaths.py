@@ -29,8 +29,8 @@ FACTS = Facts(1.0, "ready", -signal.SIGKILL, None, 1, 2 * GIB, 2 * GIB)
         (replace(FACTS, exit_code=ENGINE_SELF_TEST), "self_test"),
         (replace(FACTS, exit_code=1), "crashed"),
         (replace(FACTS, exit_code=1, account=EngineDown("out_of_memory", "CUDA")), "out_of_memory"),
-    ],
         (replace(FACTS, silent_seconds=60.4), "hung"),
+    ],
 )
 def test_the_killer_is_named(facts: Facts, cause: str) -> None:
     assert certify(facts).cause == cause
@@ -43,7 +43,6 @@ def test_a_kernel_kill_tells_limit_and_peak() -> None:
     assert death.remedy is not None
 
 
-def test_another_signal_is_not_blamed_on_memory() -> None:
 def test_a_hung_engine_is_told_with_its_silence_and_started_again() -> None:
     death = certify(replace(FACTS, silent_seconds=60.4))
     assert death.why.en == "The engine hung in service: it made no step for 60 s and was killed."
@@ -52,6 +51,7 @@ def test_a_hung_engine_is_told_with_its_silence_and_started_again() -> None:
     assert next_step(death, True, 0, 1).action == "same"
 
 
+def test_another_signal_is_not_blamed_on_memory() -> None:
     assert "SIGKILL, not for lack of memory" in certify(replace(FACTS, oom_kills=0)).why.en
 
 
