@@ -62,6 +62,8 @@ def _api_error(error: ApiError) -> Response:
     request_log.current().outcome = error.code
     response = jsonify(error.body())
     response.status_code = error.status
+    if error.status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
     if error.retry_after_seconds is not None:
         response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_seconds)))
     if error.status == 408:

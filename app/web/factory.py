@@ -8,11 +8,13 @@ from pathlib import Path
 
 from flask import Flask
 from flask.json.provider import DefaultJSONProvider
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from app.contract.codec import from_json
 from app.contract.config import AppConfig
 from app.web import errors, headers, request_log
-from app.web.blueprints import health, invocations, metrics, openai, page, status, tokenize
+from app.web.access import make_access
+from app.web.blueprints import health, invocations, metrics, openai, page, session, status, tokenize
 from app.web.engine_client import EngineClient
 from app.web.metrics import RequestMetrics
 from app.web.metrics_service import ServiceCollector
@@ -38,10 +40,13 @@ def create_app(config_path: Path, *, threads: int = 64) -> Flask:
     if isinstance(app.json, DefaultJSONProvider):
         app.json.sort_keys = False
     config = _checked(app)
-    app.extensions["berth"] = _services(config, threads)
-    for part in (request_log, errors, headers):
+    app.extensions["berth"] = shared = _services(config, threads)
+    if config.TRUSTED_PROXIES:
+        hops = config.TRUSTED_PROXIES
+        app.wsgi_app = ProxyFix(app.wsgi_app, hops, hops, hops, x_prefix=hops)  # type: ignore[method-assign]
+    for part in (request_log, errors, headers, shared.access):
         part.init_app(app)
-    for blueprint in (health.bp, status.bp, openai.bp, tokenize.bp, invocations.bp, metrics.bp, page.bp):
+    for blueprint in (session.bp, health.bp, status.bp, openai.bp, tokenize.bp, invocations.bp, metrics.bp, page.bp):
         app.register_blueprint(blueprint)
     return app
 
@@ -52,7 +57,7 @@ def _services(config: AppConfig, threads: int) -> Services:
     # Its own calls: a scrape is answered also where all threads that may wait for the engine do.
     counted.registry.register(ServiceCollector(status, EngineClient(config.ENGINE_SOCKET, _SCRAPES)))
     engine = EngineClient(config.ENGINE_SOCKET, max(1, threads - _RESERVED_THREADS))
-    return Services(config, status, engine, counted)
+    return Services(config, make_access(config), status, engine, counted)
 
 
 def _checked(app: Flask) -> AppConfig:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from flask import current_app
 
 from app.contract.config import AppConfig
+from app.web.access import Access, OpenAccess
 from app.web.engine_client import EngineClient
 from app.web.metrics import RequestMetrics
 from app.web.status_file import StatusFile
@@ -19,6 +20,7 @@ class Services:
     """Made once by the factory."""
 
     config: AppConfig
+    access: Access | OpenAccess
     status: StatusFile
     engine: EngineClient
     metrics: RequestMetrics

@@ -60,6 +60,11 @@ def _not_yet(model_name: str) -> Status:
     return Status("starting", now, now, "", model_name, Text("", ""), "")
 
 
+def words_of(status: Status) -> str:
+    """The phase alone, for those who have no key."""
+    return f"{_WORDS[status.phase].rstrip('.')}."
+
+
 def describe(status: Status) -> str:
     """One or two sentences for an error message or a health check."""
     words = _WORDS[status.phase]

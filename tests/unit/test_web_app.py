@@ -28,6 +28,7 @@ CHAT = "/v1/chat/completions"
 STATUS = Status("ready", 1.0, 1.0, "0.1.0", MODEL, Text("set", "设置"), "http://127.0.0.1:8000", precision="int4")
 
 ROUTES = {
+    "/api/session": {"GET", "POST", "DELETE"},
     "/": {"GET"},
     "/<name>": {"GET"},
     "/assets/<path:name>": {"GET"},
@@ -224,10 +225,12 @@ def test_every_phase_has_words() -> None:
 
 def test_page_that_is_not_built_says_so(client: FlaskClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(page, "_DIST", tmp_path / "nowhere")
-    set_status(tmp_path, phase="loading", model_name="<b>x</b>", progress=Progress(1, 2, 1.0, None))
+    note = Text("<b>no memory</b>", "")
+    set_status(tmp_path, phase="loading", model_name="<b>x</b>", progress=Progress(1, 2, 1.0, None), note=note)
     answer = client.get("/")
     assert answer.status_code == 200 and "make client" in answer.text
-    assert "&lt;b&gt;" in answer.text and "<b>" not in answer.text
+    assert "being loaded" in answer.text and "<b>" not in answer.text
+    assert "no memory" not in answer.text, "what went wrong is for those who have the key"
     assert client.get("/favicon.ico").status_code == 204
     assert client.get("/assets/x.js").status_code == 404
 
@@ -251,7 +254,7 @@ def test_headers_are_everywhere(client: FlaskClient) -> None:
     for path in ("/", "/nothing", "/v1/nothing", "/health/live"):
         with client.get(path) as answer:
             headers = answer.headers
-        assert "default-src 'self'" in headers["Content-Security-Policy"]
+        assert "default-src 'none'; script-src 'self';" in headers["Content-Security-Policy"]
         assert "unsafe" not in headers["Content-Security-Policy"]
         assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
         assert (headers["X-Content-Type-Options"], headers["Referrer-Policy"]) == ("nosniff", "no-referrer")

@@ -6,7 +6,7 @@ from flask import Blueprint, Response, jsonify
 
 from app.contract.codec import to_json
 from app.web.services import services
-from app.web.status_file import describe
+from app.web.status_file import words_of
 
 bp = Blueprint("health", __name__)
 
@@ -20,9 +20,9 @@ def live() -> Response:
 @bp.get("/health/ready")
 @bp.get("/ping")
 def ready() -> Response:
-    """200 once the model answers; until then 503 with the phase and how far it is."""
+    """200 once the model answers; until then 503 with the phase and how far it is. Why is for those with the key."""
     status = services().status.read()
-    response = jsonify(phase=status.phase, progress=to_json(status.progress), message=describe(status))
+    response = jsonify(phase=status.phase, progress=to_json(status.progress), message=words_of(status))
     if status.phase != "ready":
         response.status_code = 503
     return _fresh(response)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import mimetypes
 from pathlib import Path
 
-from flask import Blueprint, Response, make_response, render_template, send_from_directory
+from flask import Blueprint, Response, make_response, render_template, request, send_from_directory
+from werkzeug.security import safe_join
 
 from app.web.services import services
-from app.web.status_file import describe
+from app.web.status_file import words_of
 
 bp = Blueprint("page", __name__)
 
@@ -21,15 +23,16 @@ def index() -> Response:
     if (_DIST / "index.html").is_file():
         return _file("index.html")
     status = services().status.read()
-    page = make_response(render_template("unbuilt.html", status=status, message=describe(status)))
+    page = make_response(render_template("unbuilt.html", status=status, message=words_of(status)))
     page.headers["Cache-Control"] = "no-store"
     return page
 
 
 @bp.get("/assets/<path:name>")
 def asset(name: str) -> Response:
-    """A file whose name holds its hash: what it contains never changes."""
-    response = send_from_directory(_DIST / "assets", name, max_age=_YEAR_SECONDS)
+    """A file whose name holds its hash: what it contains never changes. The build compressed those worth it."""
+    response = _compressed(name) or send_from_directory(_DIST / "assets", name)
+    response.vary.add("Accept-Encoding")
     response.headers["Cache-Control"] = f"public, max-age={_YEAR_SECONDS}, immutable"
     return response
 
@@ -41,6 +44,16 @@ def top_level_file(name: str) -> Response:
         # Browsers ask for it unbidden; the page names its own icon.
         return Response(status=204)
     return _file(name)
+
+
+def _compressed(name: str) -> Response | None:
+    path = safe_join(str(_DIST / "assets"), f"{name}.gz")
+    if path is None or "gzip" not in request.accept_encodings or not Path(path).is_file():
+        return None
+    kind = mimetypes.guess_type(name)[0]
+    response = send_from_directory(_DIST / "assets", f"{name}.gz", mimetype=kind)
+    response.headers["Content-Encoding"] = "gzip"
+    return response
 
 
 def _file(name: str) -> Response:

@@ -1,0 +1,32 @@
+"""Who may ask for what: one line for every endpoint. An endpoint that is not here is denied to everybody."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+Rule = Literal["public", "member", "session"]
+"""`public`: everybody. `member`: whoever sends the key or is signed in. `session`: whoever is signed in."""
+
+RULES: Mapping[str, Rule] = {
+    "health.live": "public",
+    "health.ready": "public",
+    "page.index": "public",
+    "page.asset": "public",
+    "page.top_level_file": "public",
+    "session.show": "public",
+    "session.sign_in": "public",
+    "session.sign_out": "session",
+    "status.status": "member",
+    "status.plan": "member",
+    "openai.list_models": "member",
+    "openai.get_model": "member",
+    "openai.chat_completions": "member",
+    "invocations.invocations": "member",
+    "tokenize.tokenize": "member",
+    "tokenize.detokenize": "member",
+    "metrics.metrics": "member",
+}
+
+HOLDING = frozenset({"openai.chat_completions", "invocations.invocations", "tokenize.tokenize", "tokenize.detokenize"})
+"""Endpoints that hold a thread while the model thinks; one client gets only so many at once."""

@@ -1,0 +1,50 @@
+"""Signing in and out of the page; programs send the key with each request instead."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, jsonify, request
+
+from app.contract.access import SignIn
+from app.contract.codec import to_json
+from app.web import fields
+from app.web.access import refuse_other_origins
+from app.web.errors import ApiError, bad_field
+from app.web.json_body import read_object
+from app.web.services import services
+
+bp = Blueprint("session", __name__)
+
+MAX_BODY_BYTES = 4096
+
+
+@bp.get("/api/session")
+def show() -> Response:
+    """Whether a key is needed and this browser is signed in."""
+    return jsonify(to_json(services().access.session()))
+
+
+@bp.post("/api/session")
+def sign_in() -> Response:
+    """Takes the key and gives a cookie."""
+    refuse_other_origins()
+    services().access.sign_in(_read().key)
+    return show()
+
+
+@bp.delete("/api/session")
+def sign_out() -> Response:
+    """Ends the session here, not only in the browser."""
+    services().access.sign_out()
+    return Response(status=204)
+
+
+def _read() -> SignIn:
+    """The body, read before anybody is known: a small one of a length that is told, so that nobody can drag it out."""
+    request.max_content_length = MAX_BODY_BYTES
+    if request.content_length is None:
+        raise ApiError(411, "The length of the body has to be told.", "length_required")
+    body = read_object(request)
+    fields.check_names("", body, ("key",))
+    if "key" not in body:
+        raise bad_field("key", "is missing", "missing_required_parameter")
+    return SignIn(fields.text("key", body["key"]))
