@@ -7,12 +7,10 @@ python -m tools.client_types --check    exit 1 when that file is not what would 
 from __future__ import annotations
 
 import argparse
-import ast
 import dataclasses
 import inspect
 import re
 import sys
-import textwrap
 import types
 import typing
 from collections.abc import Iterator
@@ -20,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from app.contract import conversations, plan, status, wire
+from app.contract.json_schema import field_docs
 
 TARGET = Path(__file__).resolve().parents[1] / "app" / "client" / "src" / "lib" / "contract.ts"
 ROOTS: tuple[type, ...] = (
@@ -109,19 +108,6 @@ def reachable() -> tuple[list[type], list[Any]]:
     for root in ROOTS:
         visit(root)
     return classes, names
-
-
-def field_docs(cls: type) -> dict[str, str]:
-    """The string below each attribute, by attribute."""
-    body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
-    assert isinstance(body, ast.ClassDef)
-    docs = {}
-    for before, node in zip(body.body, body.body[1:], strict=False):
-        if not isinstance(before, ast.AnnAssign) or not isinstance(before.target, ast.Name):
-            continue
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
-            docs[before.target.id] = node.value.value
-    return docs
 
 
 def comment(text: str, indent: str = "") -> list[str]:

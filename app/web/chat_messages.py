@@ -14,15 +14,15 @@ MAX_CALLS = 128
 """Of one message."""
 MAX_ID_CHARACTERS = 256
 
-_ROLES: dict[str, Role] = {
+ROLES: dict[str, Role] = {
     "system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool",
 }  # fmt: skip
-_NAMES = (
+NAMES = (
     *("role", "content", "tool_calls", "reasoning_content", "tool_call_id"),
     *("name", "refusal", "audio", "annotations", "function_call"),
 )
 """All that OpenAI's own replies carry; clients send such a reply back as it came, empty fields with it."""
-_READ: dict[Role, tuple[str, ...]] = {
+READ: dict[Role, tuple[str, ...]] = {
     "assistant": ("role", "content", "tool_calls", "reasoning_content"),
     # Many clients repeat the function's name beside the id that says it already.
     "tool": ("role", "content", "tool_call_id", "name"),
@@ -51,10 +51,10 @@ def read_messages(value: Any) -> tuple[Message, ...]:
 def _message(path: str, value: Any) -> Message:
     if not isinstance(value, dict):
         raise fields.wrong_type(path, "an object", value)
-    fields.check_names(f"{path}.", value, _NAMES)
+    fields.check_names(f"{path}.", value, NAMES)
     role = _role(f"{path}.role", value.get("role"))
-    read = _READ.get(role, ("role", "content"))
-    for name in _NAMES:
+    read = READ.get(role, ("role", "content"))
+    for name in NAMES:
         if name not in read and value.get(name) not in (None, [], ""):
             raise bad_field(f"{path}.{name}", "is not supported here; leave it out", "unsupported_parameter")
     if role == "assistant":
@@ -115,9 +115,9 @@ def _id(path: str, value: Any) -> str:
 def _role(path: str, value: Any) -> Role:
     if not isinstance(value, str):
         raise fields.wrong_type(path, "a string", value)
-    if value not in _ROLES:
-        raise bad_field(path, f"should be one of {', '.join(_ROLES)}")
-    return _ROLES[value]
+    if value not in ROLES:
+        raise bad_field(path, f"should be one of {', '.join(ROLES)}")
+    return ROLES[value]
 
 
 def _content(path: str, value: Any) -> str:

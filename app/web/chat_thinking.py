@@ -7,7 +7,7 @@ from typing import Any
 from app.web import fields
 from app.web.errors import bad_field
 
-_EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 """GLM models think or don't: `none` switches it off, every other effort leaves it to the model's format."""
 
 
@@ -34,6 +34,6 @@ def _template_kwargs(value: Any) -> bool | None:
 def _no_effort(value: Any) -> bool:
     if value is None:
         return False
-    if value not in _EFFORTS:
-        raise bad_field("reasoning_effort", f"should be one of {', '.join(_EFFORTS)}")
+    if value not in EFFORTS:
+        raise bad_field("reasoning_effort", f"should be one of {', '.join(EFFORTS)}")
     return bool(value == "none")

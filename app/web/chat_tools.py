@@ -17,8 +17,8 @@ MAX_FUNCTION_CHARACTERS = 65_536
 MAX_DEPTH = 64
 """Lists and objects within each other, in a schema or in arguments."""
 
-_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-_MODES: tuple[Literal["none", "auto", "required"], ...] = ("none", "auto", "required")
+NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+MODES: tuple[Literal["none", "auto", "required"], ...] = ("none", "auto", "required")
 
 
 def read_tools(value: Any) -> tuple[Tool, ...]:
@@ -43,9 +43,9 @@ def read_tool_choice(value: Any, tools: tuple[Tool, ...]) -> ToolChoice:
     if value is None:
         return ToolChoice()
     if isinstance(value, str):
-        mode = next((mode for mode in _MODES if mode == value), None)
+        mode = next((mode for mode in MODES if mode == value), None)
         if mode is None:
-            raise bad_field("tool_choice", f"should be one of {', '.join(_MODES)}, or an object that names a function")
+            raise bad_field("tool_choice", f"should be one of {', '.join(MODES)}, or an object that names a function")
         if mode == "required" and not tools:
             raise bad_field("tool_choice", "required needs tools to choose from; tools is empty")
         return ToolChoice(mode)
@@ -59,7 +59,7 @@ def function_name(path: str, value: Any) -> str:
     """A name as OpenAI has it; nothing else may stand where a chat format puts names."""
     if not isinstance(value, str):
         raise fields.wrong_type(path, "a string", value)
-    if not _NAME.fullmatch(value):
+    if not NAME.fullmatch(value):
         raise bad_field(path, "should be 1 to 64 letters, digits, _ or -")
     return value
 
