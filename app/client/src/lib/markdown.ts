@@ -43,8 +43,8 @@ const ALLOWED_TAGS = [
   ...['math', 'semantics', 'mrow', 'mi', 'mn', 'mo', 'mtext', 'mspace', 'mstyle', 'mpadded', 'mphantom', 'menclose'],
   ...['mfrac', 'msqrt', 'mroot', 'msub', 'msup', 'msubsup', 'munder', 'mover', 'munderover', 'mtable', 'mtr', 'mtd'],
 ];
-const ALLOWED_ATTR = [
-  ...['href', 'class', 'start', 'display', 'displaystyle', 'scriptlevel', 'mathvariant', 'mathcolor', 'mathbackground'],
+const PLAIN_ATTR = [
+  ...['class', 'start', 'display', 'displaystyle', 'scriptlevel', 'mathvariant', 'mathcolor', 'mathbackground'],
   ...['accent', 'accentunder', 'fence', 'separator', 'stretchy', 'largeop', 'lspace', 'rspace', 'minsize', 'maxsize'],
   ...['width', 'height', 'depth', 'voffset', 'linethickness', 'columnalign', 'columnspacing', 'rowspacing', 'notation'],
 ];
@@ -63,7 +63,9 @@ export function purify(html: string): string {
   }
   return purifier.sanitize(html, {
     ALLOWED_TAGS,
-    ALLOWED_ATTR,
+    ALLOWED_ATTR: ['href', ...PLAIN_ATTR],
+    // What is no address need not look like one.
+    ADD_URI_SAFE_ATTR: PLAIN_ATTR,
     // The formula's source, which KaTeX writes beside the formula.
     ADD_FORBID_CONTENTS: ['annotation'],
     ALLOWED_URI_REGEXP: /^(?:https?|mailto):/i,

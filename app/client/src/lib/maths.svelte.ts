@@ -1,4 +1,4 @@
-// TeX to MathML by KaTeX, which is fetched when the first formula comes. MathML needs no fonts, and no style
+// TeX to MathML by KaTeX, which is fetched when the first formula comes. MathML needs no style
 // attributes, which the Content-Security-Policy forbids.
 
 import type katex from 'katex';
