@@ -146,19 +146,23 @@ def _signal_name(number: int) -> str:
 class Step:
     """What to do after a death."""
 
-    action: Literal["same", "lower", "elsewhere", "fail"]
-    """The same rung again, a lower one, whatever fits without the GPU that can't be used, or stop trying."""
+    action: Literal["same", "fewer", "lower", "elsewhere", "fail"]
+    """The same rung again, the same with fewer slots, a lower one, whatever fits without the GPU that can't be used,
+    or stop trying."""
     delay_seconds: float = 0.0
 
 
-def next_step(death: Death, automatic: bool, memory_deaths: int, crashes: int) -> Step:
-    """The design's rules.
+def next_step(death: Death, automatic: bool, memory_deaths: int, crashes: int, fewer: bool = False) -> Step:
+    """The design's rules, and one more: where the proof fails with several slots that Berth chose, the precision is
+    kept for one more try with fewer of them.
 
     Args:
         death: the last one.
         automatic: whether Berth chose the precision; one that was set is never replaced.
         memory_deaths: deaths for lack of memory in service within WINDOW_SECONDS, this one included.
         crashes: other deaths in a row since the engine was last ready, this one included.
+        fewer: whether the rung that died has slots to give up: Berth chose them, and there is more than one; after
+            a failed proof, they were not given up before.
     """
     if death.cause in ("bad_checkpoint", "self_test"):
         return Step("fail")
@@ -166,7 +170,9 @@ def next_step(death: Death, automatic: bool, memory_deaths: int, crashes: int) -
         gpu_gone = death.cause in ("gpu_lost", "no_cuda")
         return Step("elsewhere" if gpu_gone else "same", min(LONGEST_BACKOFF_SECONDS, 2.0 ** (crashes - 1)))
     if death.phase == "ready" and memory_deaths < MOST_MEMORY_DEATHS:
-        return Step("same")
+        return Step("fewer" if fewer else "same")
+    if death.phase == "proving" and fewer:
+        return Step("fewer")
     return Step("lower" if automatic else "fail")
 
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from app.contract.plan import Refusal, Text
-from entrypoint import hub_words
+from entrypoint import hub_words, words
 from entrypoint.checkpoint import Checkpoint, CheckpointError, read_checkpoint
 from entrypoint.doctor import Check, Group, Verdict
 from entrypoint.host import existing
@@ -176,8 +176,8 @@ def _plan(settings: Settings, choice: ModelChoice, checkpoint: Checkpoint) -> li
         return [model, _refused("plan", _needed(choice), plan.refusal)]
     rung = plan.chosen
     finding = Text(
-        f"{rung.precision}, {rung.max_model_len} tokens of context, {rung.max_num_seqs} at a time: {rung.reason.en}",
-        f"{rung.precision}，上下文 {rung.max_model_len} 个词元，同时 {rung.max_num_seqs} 个请求：{rung.reason.zh}",
+        f"{rung.precision}, {rung.max_model_len} tokens of context, {words.at_once(rung).en}: {rung.reason.en}",
+        f"{rung.precision}，上下文 {rung.max_model_len} 个词元，{words.at_once(rung).zh}：{rung.reason.zh}",
     )
     return [model, Check("plan", "pass", finding)]
 

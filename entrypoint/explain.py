@@ -53,9 +53,9 @@ def headline(plan: Plan, width: int) -> list[Line]:
     """What was chosen and why, or the refusal with the line to change."""
     lines: list[Line] = []
     if rung := plan.chosen:
-        slots = "one request" if rung.max_num_seqs == 1 else f"{rung.max_num_seqs} requests"
+        slots = words.at_once(rung).en
         where = place(plan.devices, rung.device)
-        what = f"{rung.precision} on {where}, {rung.max_model_len} tokens of context, {slots} at a time"
+        what = f"{rung.precision} on {where}, {rung.max_model_len} tokens of context, {slots}"
         lines += labelled("Chosen", what, width, "bold green")
         lines += labelled("", rung.reason.en, width)
     if plan.refusal:

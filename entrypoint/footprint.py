@@ -112,18 +112,19 @@ def kv_cache_bytes(shape: Shape, load: Load) -> int:
 
 
 def activation_bytes(shape: Shape, load: Load, on_gpu: bool) -> int:
-    """The most that one prefill chunk of T tokens at full context S needs beside weights and cache.
+    """The most that one prefill chunk of T tokens at full context S, or one token of every slot, needs beside weights
+    and cache.
 
     T·(6·H + 2·heads·head_dim) elements (hidden states and norms; queries and the attention's output), the MLP, the
-    mask 2·T·S, the logits of one position in fp32 with sampling's copies 16·V, and 16 MiB of small change: fitted above
-    the measured peaks of two dense shapes at T 256 and 512, S 4096 and 8192, in bf16 and fp32 on the CPU, and of five
-    with experts (tests/unit/test_footprint). What attention makes of the context and what quantised products take comes
-    beside, see the functions below.
+    mask 2·T·S, each slot's logits as computed and in fp32, sampling's copies of one slot's 16·V, and 16 MiB of small
+    change: fitted above the measured peaks of two dense shapes at T 256 and 512, S 4096 and 8192, in bf16 and fp32 on
+    the CPU with 1 to 16 slots, and of five with experts (tests/unit/test_footprint). What attention makes of the
+    context and what quantised products take comes beside, see the functions below.
     """
     size = DTYPE_BYTES[load.dtype]
     tokens, context = min(PREFILL_CHUNK, load.max_model_len), load.max_model_len
     hidden = tokens * (6 * shape.hidden + 2 * shape.heads * shape.head_dim) * size
-    rest = 2 * tokens * context + 16 * shape.vocab + 16 * MIB
+    rest = 2 * tokens * context + (16 + load.max_num_seqs * (size + 4)) * shape.vocab + 16 * MIB
     beside = mlp_bytes(shape, load, tokens, on_gpu) + context_bytes(shape, load, tokens, on_gpu)
     return hidden + rest + beside + quantised_bytes(shape, load, tokens, on_gpu)
 
@@ -132,16 +133,18 @@ def context_bytes(shape: Shape, load: Load, tokens: int, on_gpu: bool) -> int:
     """What one layer's attention makes of S cached tokens.
 
     Latent attention expands them at each step to heads·(2·nope + rope + value) elements a token, 27.5 KiB for
-    GLM-4.7-Flash (transformers 5.23, `expand_kv`). Where its keys and values differ in size, the CPU's fused kernel
-    takes neither: 12·heads·T·S for the scores (measured). Grouped heads are repeated on a GPU, where a mask makes
-    SDPA do so: 2·heads·head_dim a token (read, unmeasured).
+    GLM-4.7-Flash (transformers 5.23, `expand_kv`), and those of all slots when each gets a token. Where its keys and
+    values differ in size, the CPU's fused kernel takes neither: 12·heads·T·S for the scores (measured). Grouped heads
+    are repeated on a GPU, where a mask makes SDPA do so: 2·heads·head_dim a token (read, unmeasured).
     """
     context, size, latent = load.max_model_len, DTYPE_BYTES[load.dtype], shape.latent
     if not latent:
         return 2 * shape.heads * shape.head_dim * context * size if on_gpu else 0
     expanded = shape.heads * (2 * latent.nope_dim + latent.rope_dim + latent.value_dim) * context * size
     uneven = not on_gpu and latent.value_dim != shape.head_dim
-    return expanded + (12 * shape.heads * tokens * context if uneven else 0)
+    slots = load.max_num_seqs
+    prefill, decode = (12 * shape.heads * rows * context if uneven else 0 for rows in (tokens, slots))
+    return max(expanded + prefill, slots * expanded + decode)
 
 
 def mlp_bytes(shape: Shape, load: Load, tokens: int, on_gpu: bool) -> int:
@@ -218,6 +221,14 @@ def runtime_bytes(device: Device | None, precision: Precision) -> int:
     return (720 + 64) * MIB if hopper else (512 + 16) * MIB
 
 
+def tokenizer_bytes(layout: Layout, shape: Shape) -> int:
+    """What a tokenizer.json takes in the engine: 704 bytes an id, measured on 151,552 ids with 318,000 merges.
+
+    A tokenizer.model, with 65,024 or 151,552 ids, is within `runtime_bytes`.
+    """
+    return 0 if layout.tokenizer_model else 704 * shape.vocab
+
+
 def host_bytes(precision: Precision) -> int:
     """What an engine that lies on GPUs takes of the host's memory: its runtime, CUDA's own, and a piece in fp32.
 
@@ -237,7 +248,7 @@ def estimate(
     cache = kv_cache_bytes(replace(shape, layers=span.layers) if span else shape, load)
     activations = activation_bytes(shape, load, device is not None)
     peak = max(0, load_transient_bytes(layout, shape) - cache - activations)
-    runtime = runtime_bytes(device, load.precision)
+    runtime = runtime_bytes(device, load.precision) + (0 if device else tokenizer_bytes(layout, shape))
     margin = max(64 * MIB, (weights + cache + activations + peak) * 3 // 100)
     return (
         Term("weights", weights),

@@ -85,15 +85,40 @@ def add(path: Path, ledger: Ledger, entry: Entry) -> Ledger:
 
 
 def barred(ledger: Ledger, plan: Plan) -> tuple[Barred, ...]:
-    """The rungs whose last try with this checkpoint, memory and these versions ran out of memory."""
-    last: dict[tuple[str, str], Entry] = {}
+    """The rungs whose last try with this checkpoint, memory and these versions ran out of memory.
+
+    One that was proved with fewer slots after that is barred from more of them alone.
+    """
+    failed: dict[tuple[str, str], tuple[Entry, Entry | None]] = {}
     installed = versions()
     for entry in ledger.entries:
         same = entry.model_path == plan.model.path and entry.stored_bytes == plan.model.stored_bytes
-        if same and entry.versions == installed and entry.memory_bytes == _memory(plan, entry.device):
-            last[entry.precision, entry.device] = entry
-    failed = [entry for entry in last.values() if entry.outcome == "out_of_memory"]
-    return tuple(Barred(e.precision, e.device, failed_before(e.precision, e.planned_bytes)) for e in failed)
+        if not same or entry.versions != installed or entry.memory_bytes != _memory(plan, entry.device):
+            continue
+        rung = entry.precision, entry.device
+        if entry.outcome == "out_of_memory":
+            failed[rung] = entry, None
+        elif rung in failed and entry.max_num_seqs < failed[rung][0].max_num_seqs:
+            failed[rung] = failed[rung][0], entry
+        else:
+            failed.pop(rung, None)
+    return tuple(_barred(tried, proved) for tried, proved in failed.values())
+
+
+def _barred(tried: Entry, proved: Entry | None) -> Barred:
+    if proved is None:
+        return Barred(tried.precision, tried.device, failed_before(tried.precision, tried.planned_bytes))
+    return fewer_slots(tried, proved.max_num_seqs)
+
+
+def fewer_slots(tried: Entry | Rung, slots: int) -> Barred:
+    """Bars a rung from more than so many slots, for it ran out of memory with more."""
+    before = tried.max_num_seqs
+    why = Text(
+        f"with {before} at once memory ran out here; GLM_MAX_NUM_SEQS={before} tries that again",
+        f"同时处理 {before} 个请求时曾在此内存不足；设置 GLM_MAX_NUM_SEQS={before} 可强制重试",
+    )
+    return Barred(tried.precision, tried.device, why, slots, tried.max_model_len)
 
 
 def failed_before(precision: str, planned_bytes: int) -> Text:

@@ -9,31 +9,30 @@ from app.contract.plan import Plan, Precision, Refusal, Rung, Text, Verdict, gpu
 from entrypoint import refusal_words, stored_words, words
 from entrypoint.footprint import Load, int4_fits_kernels, saved_bytes, weights_bytes
 from entrypoint.ladder import Candidate, Step, mixed, stages
+from entrypoint.origins import origins
 from entrypoint.placing import cpu_layers, fits, lacking_bytes, lay_out
-from entrypoint.question import Barred, Question
+from entrypoint.question import MOST_SLOTS, Barred, Question
 from entrypoint.settings import Settings, SettingsError
 
-__all__ = ["MOST_SLOTS", "Barred", "Question", "make_plan"]
+__all__ = ["Barred", "Question", "make_plan"]
 
 TARGET_CONTEXT = 8192
 LEAST_CONTEXT = 2048
 CONTEXT_STEP = 256
-MOST_SLOTS = 1
-"""What the engine serves at once; it answers one request after the other."""
 
 Row = tuple[Candidate, Rung]
 
 
-def make_plan(question: Question, most_slots: int = MOST_SLOTS) -> Plan:
+def make_plan(question: Question) -> Plan:
     """Chooses the highest rung that fits, or says why none does.
 
     Raises:
         SettingsError: a setting is out of the model's or the engine's range.
     """
-    _check_range(question, most_slots)
+    _check_range(question)
     if question.only and not set(gpus_of(question.only[1])) <= {device.uuid for device in question.devices}:
         question = replace(question, only=None)  # a GPU is gone
-    rungs, chosen = _choose(question, most_slots)
+    rungs, chosen = _choose(question)
     refusal = None if chosen else _refuse(question, rungs)
     return Plan(
         model=question.model,
@@ -42,20 +41,17 @@ def make_plan(question: Question, most_slots: int = MOST_SLOTS) -> Plan:
         rungs=rungs,
         chosen=chosen,
         refusal=refusal,
-        origins=words.origins(question.settings, question.model, chosen, bool(question.barred or question.only)),
+        origins=origins(question, chosen, min(TARGET_CONTEXT, question.shape.context)),
     )
 
 
-def _check_range(question: Question, most_slots: int) -> None:
+def _check_range(question: Question) -> None:
     asked, own = question.settings.max_model_len, question.shape.context
     if asked is not None and asked > own:
         raise SettingsError(f"GLM_MAX_MODEL_LEN={asked}: should be at most {own}, the context of {question.model.name}")
-    slots = question.settings.max_num_seqs
-    if slots is not None and slots > most_slots:
-        raise SettingsError(f"GLM_MAX_NUM_SEQS={slots}: should be at most {most_slots}, what the engine serves at once")
 
 
-def _choose(question: Question, most_slots: int) -> tuple[tuple[Rung, ...], Rung | None]:
+def _choose(question: Question) -> tuple[tuple[Rung, ...], Rung | None]:
     """All rungs in ladder order, stage by stage, and the chosen one."""
     rungs: list[Rung] = []
     chosen: Rung | None = None
@@ -64,7 +60,7 @@ def _choose(question: Question, most_slots: int) -> tuple[tuple[Rung, ...], Rung
             continue  # of no interest where GPUs alone serve
         rows: list[Row] = []
         for step in stage:
-            for row in _rows(question, step, chosen, most_slots):
+            for row in _rows(question, step, chosen):
                 rows.append(row)
                 chosen = chosen or (row[1] if row[1].verdict == "chosen" else None)
         if chosen is None and (short := _shorter(question, stage, rows)):
@@ -78,12 +74,12 @@ def _target(question: Question) -> int:
     return question.settings.max_model_len or min(TARGET_CONTEXT, question.shape.context)
 
 
-def _rows(question: Question, step: Step, chosen: Rung | None, most_slots: int) -> list[Row]:
+def _rows(question: Question, step: Step, chosen: Rung | None) -> list[Row]:
     """A row for each group of places, up to one that may be used."""
     rows: list[Row] = []
     for group in step.groups:
         candidate = _best(question, group)
-        rung = _with_experts(question, _at_target(question, candidate, chosen, most_slots))
+        rung = _with_experts(question, _at_target(question, candidate, chosen))
         rows.append((candidate, rung))
         if rung.verdict in ("chosen", "fits"):
             break
@@ -102,7 +98,7 @@ def _best(question: Question, group: Sequence[Candidate]) -> Candidate:
     return min(laid_out, key=lambda row: lacking_bytes(question, row[1]))[0]
 
 
-def _at_target(question: Question, candidate: Candidate, chosen: Rung | None, most_slots: int) -> Rung:
+def _at_target(question: Question, candidate: Candidate, chosen: Rung | None) -> Rung:
     context, slots = _target(question), question.settings.max_num_seqs or 1
     rung, holds = lay_out(question, candidate, context, slots), fits(question, candidate, context, slots)
     if excluded := _excluded(question, candidate, holds):
@@ -111,7 +107,7 @@ def _at_target(question: Question, candidate: Candidate, chosen: Rung | None, mo
         return replace(rung, verdict="too_large", reason=words.lacking(rung, question.host))
     if chosen is not None:
         return replace(rung, verdict="fits", reason=words.fits_too(rung, chosen))
-    grown = _grow(question, candidate, context, most_slots)
+    grown = _grow(question, candidate, context)
     why = stored_words.as_stored(question.stored, grown) if question.stored else words.chosen(grown, question.settings)
     return replace(grown, verdict="chosen", reason=why)
 
@@ -140,7 +136,8 @@ def _excluded(question: Question, candidate: Candidate, holds: bool) -> tuple[Ve
     if question.only and (candidate.precision, candidate.device_name) != question.only:
         return "excluded", words.kept(question.only[0])
     for barred in question.barred:
-        if asked is None and (barred.precision, barred.device) == (candidate.precision, candidate.device_name):
+        same = (barred.precision, barred.device) == (candidate.precision, candidate.device_name)
+        if asked is None and same and not barred.max_num_seqs:
             return "excluded", barred.why
     return None
 
@@ -180,15 +177,17 @@ def _places(question: Question, stage: Sequence[Step], precision: Precision) -> 
     return [candidate for candidate in candidates if not _excluded(question, candidate, False)]
 
 
-def _grow(question: Question, candidate: Candidate, context: int, most_slots: int) -> Rung:
+def _grow(question: Question, candidate: Candidate, context: int) -> Rung:
     """What is left buys more slots, then a longer context; with layers on the CPU, fewer of these instead."""
     settings, slots = question.settings, question.settings.max_num_seqs or 1
+    most, longest = question.most_slots, question.shape.context
     if candidate.mixed:
         return lay_out(question, candidate, context, slots)
     if settings.max_num_seqs is None:
-        slots = _largest(1, most_slots, 1, lambda n: fits(question, candidate, context, n)) or 1
-    if settings.max_model_len is None and (settings.max_num_seqs is not None or slots == most_slots):
-        longest = question.shape.context
+        if fewer := question.fewer_slots(candidate.precision, candidate.device_name):
+            most, longest = min(most, fewer.max_num_seqs), max(context, min(longest, fewer.max_model_len))
+        slots = _largest(1, most, 1, lambda n: fits(question, candidate, context, n)) or 1
+    if settings.max_model_len is None and (settings.max_num_seqs is not None or slots == most):
         context = _largest(context, longest, CONTEXT_STEP, lambda n: fits(question, candidate, n, slots)) or context
     return lay_out(question, candidate, context, slots)
 
@@ -213,7 +212,8 @@ def _refuse(question: Question, rungs: tuple[Rung, ...]) -> Refusal:
         return refusal
     smallest = _smallest(question)
     for name, relaxed in _relaxed(question.settings):
-        _, chosen = _choose(replace(question, settings=relaxed, only=None), 1)
+        slots = MOST_SLOTS if name == "GLM_MAX_NUM_SEQS" else 1
+        _, chosen = _choose(replace(question, settings=relaxed, only=None, most_slots=slots))
         if chosen:
             return refusal_words.nothing_fits(question, rungs, smallest, name, chosen)
     return refusal_words.nothing_fits(question, rungs, smallest, None, None)
@@ -224,6 +224,7 @@ def _relaxed(settings: Settings) -> list[tuple[str, Settings]]:
     changes = (
         ("GLM_PRECISION", replace(settings, precision=None)),
         ("GLM_MAX_MODEL_LEN", replace(settings, max_model_len=None)),
+        ("GLM_MAX_NUM_SEQS", replace(settings, max_num_seqs=None)),
         ("GLM_REQUIRE_GPU", replace(settings, require_gpu=False)),
     )
     return [(name, relaxed) for name, relaxed in changes if relaxed != settings]

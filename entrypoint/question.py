@@ -10,14 +10,21 @@ from entrypoint.probe import TorchBuild
 from entrypoint.settings import Settings
 from entrypoint.stored import Stored
 
+MOST_SLOTS = 16
+"""Requests at once that Berth chooses by itself at most."""
+
 
 @dataclass(frozen=True)
 class Barred:
-    """A rung that is not to be tried: it failed on this machine."""
+    """A rung that ran out of memory on this machine: not to be tried, or not with so many requests at once."""
 
     precision: str
     device: str
     why: Text
+    max_num_seqs: int = 0
+    """The most slots that may be chosen for it; 0 is none: the rung is not tried at all."""
+    max_model_len: int = 0
+    """The longest context beside them: what fewer slots free is not to be filled again."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +41,17 @@ class Question:
     barred: tuple[Barred, ...] = ()
     only: tuple[Precision, str] | None = None
     """After a death in service: the same precision and devices again."""
+    most_slots: int = MOST_SLOTS
+    """The most that are chosen automatically, whatever the rung."""
     stored: Stored | None = None
     """Where the weights are stored quantised: the ladder is that one rung."""
     cpu: bool = True
     """Whether the CPU may hold layers; a question about cards that are not here leaves it out."""
+
+    def fewer_slots(self, precision: str, device: str) -> Barred | None:
+        """What keeps a rung from as many slots as there is memory for."""
+        same = (barred for barred in self.barred if (barred.precision, barred.device) == (precision, device))
+        return min((one for one in same if one.max_num_seqs), key=lambda one: one.max_num_seqs, default=None)
 
     def free_bytes(self, device: Device | None) -> int:
         """Free memory of a GPU or, where the device is None, of the host."""

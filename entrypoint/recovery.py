@@ -8,7 +8,7 @@ from typing import Literal
 from app.contract.plan import Plan, Precision, Rung, Text
 from app.contract.status import Death
 from entrypoint.deaths import MEMORY_CAUSES, MOST_MEMORY_DEATHS, WINDOW_SECONDS, Step, next_step
-from entrypoint.ledger import failed_before
+from entrypoint.ledger import failed_before, fewer_slots
 from entrypoint.plan import Barred
 
 MEMORY_WAIT_SECONDS = 10.0
@@ -23,6 +23,8 @@ class Recovery:
 
     automatic: bool
     """Whether Berth chooses the precision."""
+    automatic_slots: bool = True
+    """Whether Berth chooses how many requests are answered at once."""
     barred: tuple[Barred, ...] = ()
     only: tuple[Precision, str] | None = None
     unusable: dict[str, Text] = field(default_factory=dict)
@@ -44,10 +46,18 @@ class Recovery:
             self.crashes += 1
         elif death.phase == "ready":
             self._count_memory_death(now)
-        step = next_step(death, self.automatic, len(self.memory_deaths), self.crashes)
+        fewer = self.automatic_slots and rung.max_num_seqs > 1
+        if death.phase == "proving":
+            fewer = fewer and not any(barred.max_num_seqs and _same(barred, rung) for barred in self.barred)
+        step = next_step(death, self.automatic, len(self.memory_deaths), self.crashes, fewer)
         if step.action == "lower":
             self._bar(rung)
-        elif step.action == "same":
+        elif step.action == "fewer":
+            self.barred = (
+                *(one for one in self.barred if not _same(one, rung)),
+                fewer_slots(rung, rung.max_num_seqs // 2),
+            )
+        if step.action in ("same", "fewer"):
             self.only = (rung.precision, rung.device)
         elif step.action == "elsewhere":
             self.only = None
@@ -89,6 +99,10 @@ class Recovery:
             Barred(rung.precision, rung.device, failed_before(rung.precision, rung.need_bytes)),
         )
         self.only = None
+
+
+def _same(barred: Barred, rung: Rung) -> bool:
+    return (barred.precision, barred.device) == (rung.precision, rung.device)
 
 
 def _free_bytes(plan: Plan, rung: Rung) -> int:

@@ -20,6 +20,7 @@ def no_gpu(host: Host) -> Refusal:
     )
 
 
+BLANK = Text("", "")
 RELAXED = {"GLM_PRECISION": "auto", "GLM_REQUIRE_GPU": "0"}
 
 
@@ -28,36 +29,39 @@ def nothing_fits(
 ) -> Refusal:
     """No rung may be used: what the smallest lacks, and the setting whose change helps (a plan was made to be sure)."""
     why = _lack(question, rungs, smallest)
-    if name == "GLM_MAX_MODEL_LEN" and would:
-        fewer = would.max_model_len
-        return Refusal(
-            why=why,
-            remedy=Text(
-                f"Reduce GLM_MAX_MODEL_LEN to {fewer} or less: {would.precision} on {place(would).en} then needs "
-                f"{size(would.need_bytes)}. In .env:",
-                f"请把 GLM_MAX_MODEL_LEN 减小到 {fewer} 或更小：{place(would).zh}，{would.precision}，"
-                f"需要 {size(would.need_bytes)}。在 .env 中写上：",
-            ),
-            env_line=f"{name}={fewer}",
+    if name in RELAXED and would:
+        remedy = Text(
+            f"This line in .env makes it fit, as {would.precision} on {place(would).en} "
+            f"with {would.max_model_len} tokens of context ({size(would.need_bytes)}):",
+            f"在 .env 中写上这一行就放得下：{place(would).zh}，{would.precision}，"
+            f"上下文 {would.max_model_len} 个词元（{size(would.need_bytes)}）：",
         )
+        return Refusal(why, remedy, f"{name}={RELAXED[name]}")
     if name and would:
-        return Refusal(
-            why=why,
-            remedy=Text(
-                f"This line in .env makes it fit, as {would.precision} on {place(would).en} "
-                f"with {would.max_model_len} tokens of context ({size(would.need_bytes)}):",
-                f"在 .env 中写上这一行就放得下：{place(would).zh}，{would.precision}，"
-                f"上下文 {would.max_model_len} 个词元（{size(would.need_bytes)}）：",
-            ),
-            env_line=f"{name}={RELAXED[name]}",
-        )
+        return _reduce(why, name, would)
     return _smaller_model(question, why)
+
+
+def _reduce(why: Text, name: str, would: Rung) -> Refusal:
+    """The setting is a number, and a smaller one would fit."""
+    value = would.max_num_seqs if name == "GLM_MAX_NUM_SEQS" else would.max_model_len
+    each, each_zh = "", ""
+    if name == "GLM_MAX_NUM_SEQS":
+        each = f", with {would.max_model_len} tokens of context for each"
+        each_zh = f"，每个请求的上下文为 {would.max_model_len} 个词元"
+    remedy = Text(
+        f"Reduce {name} to {value} or less: {would.precision} on {place(would).en} then needs "
+        f"{size(would.need_bytes)}{each}. In .env:",
+        f"请把 {name} 减小到 {value} 或更小：{place(would).zh}，{would.precision}，"
+        f"需要 {size(would.need_bytes)}{each_zh}。在 .env 中写上：",
+    )
+    return Refusal(why, remedy, f"{name}={value}")
 
 
 def _container_limit(rung: Rung, host: Host) -> Text:
     """What bounds a rung that takes host memory, where it is less than the machine has."""
     if host.limit_bytes is None or "cpu" not in rung.device.split("+"):
-        return Text("", "")
+        return BLANK
     limit = size(host.limit_bytes)
     return Text(f" The container's RAM limit is {limit}.", f"容器内存上限为 {limit}。")
 
@@ -73,10 +77,12 @@ def _lack(question: Question, rungs: tuple[Rung, ...], smallest: Rung | None) ->
         return Text(f"{model} can't be loaded: {loading.en}.", f"无法加载 {model}：{loading.zh}。")
     need, free, short = size(smallest.need_bytes), size(smallest.free_bytes), size(smallest.short_bytes)
     length, limit = smallest.max_model_len, _container_limit(smallest, question.host)
+    several = smallest.max_num_seqs > 1
+    slots = Text(f" for each of {smallest.max_num_seqs} requests", f" × {smallest.max_num_seqs}") if several else BLANK
     return Text(
-        f"{model} does not fit. Smallest plan ({smallest.precision} on {place(smallest).en}, {length} tokens) "
-        f"needs {need}, free {free}, short {short}.{limit.en}",
-        f"{model} 放不下。最小方案（{place(smallest).zh}，{smallest.precision}，{length} 个词元）"
+        f"{model} does not fit. Smallest plan ({smallest.precision} on {place(smallest).en}, "
+        f"{length} tokens{slots.en}) needs {need}, free {free}, short {short}.{limit.en}",
+        f"{model} 放不下。最小方案（{place(smallest).zh}，{smallest.precision}，{length} 个词元{slots.zh}）"
         f"需要 {need}，可用 {free}，差 {short}。{limit.zh}",
     )
 

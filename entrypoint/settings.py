@@ -48,6 +48,8 @@ SERVICE_LINK = re.compile(r"GLM_SERVICE_|GLM_PORT_")
 """Variables that Kubernetes injects for a service named glm."""
 
 
+LARGEST_MAX_NUM_SEQS = 64
+"""Each takes a thread of the web worker, beside those of the queue, and a connection of the engine's 256."""
 MEANINGFUL_EMPTY = ("CUDA_VISIBLE_DEVICES",)
 """An empty one hides every GPU; everything else that is empty counts as unset."""
 SECRETS = ("HF_TOKEN", "GLM_API_KEY")
@@ -145,7 +147,7 @@ def parse_settings(values: Mapping[str, str]) -> Settings:
         model=reader.get("GLM_MODEL", str, default.model),
         precision=reader.get("GLM_PRECISION", _precision, default.precision),
         max_model_len=reader.get("GLM_MAX_MODEL_LEN", _auto_or_count(16), default.max_model_len),
-        max_num_seqs=reader.get("GLM_MAX_NUM_SEQS", _auto_or_count(1), default.max_num_seqs),
+        max_num_seqs=reader.get("GLM_MAX_NUM_SEQS", _auto_or_count(1, LARGEST_MAX_NUM_SEQS), default.max_num_seqs),
         port=port,
         bind=bind,
         state_dir=reader.get("GLM_STATE_DIR", Path, default.state_dir).absolute(),
@@ -216,12 +218,14 @@ def _count(least: int, most: int) -> Callable[[str], int]:
     return parse
 
 
-def _auto_or_count(least: int) -> Callable[[str], int | None]:
+def _auto_or_count(least: int, most: int | None = None) -> Callable[[str], int | None]:
+    said = f"of at least {least}" if most is None else f"from {least} to {most}"
+
     def parse(value: str) -> int | None:
         if value == "auto":
             return None
-        if not re.fullmatch(r"[0-9]{1,9}", value) or int(value) < least:
-            raise ValueError(f"should be auto or a whole number of at least {least}")
+        if not re.fullmatch(r"[0-9]{1,9}", value) or not least <= int(value) <= (most or int(value)):
+            raise ValueError(f"should be auto or a whole number {said}")
         return int(value)
 
     return parse

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from entrypoint.children import Child, spawn
 from entrypoint.config import QUEUE_LIMIT
-from entrypoint.plan import MOST_SLOTS
+from entrypoint.question import MOST_SLOTS
 from entrypoint.settings import Settings
 
 THREADS_BESIDE_STREAMS = 16
@@ -27,7 +27,8 @@ class WebRun:
     def __init__(self, settings: Settings, config: Path, run_dir: Path, listener: socket.socket) -> None:
         self._settings, self._listener = settings, listener
         self._arguments = ["app.web", "--config", str(config), "--listen-fd", str(listener.fileno())]
-        self._arguments += ["--threads", str(QUEUE_LIMIT + MOST_SLOTS + THREADS_BESIDE_STREAMS)]
+        slots = settings.max_num_seqs or MOST_SLOTS
+        self._arguments += ["--threads", str(QUEUE_LIMIT + slots + THREADS_BESIDE_STREAMS)]
         self._arguments += ["--run-dir", str(run_dir), "--drain-seconds", str(settings.drain_seconds)]
         self._backoff = 1.0
         self._not_before = 0.0

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from app.contract.plan import Host, Model, Origin, OriginKind, Rung, Text
-from entrypoint.footprint import PREFILL_CHUNK
+from app.contract.plan import Host, Rung, Text
 from entrypoint.settings import Settings
 
 GIB = 1024**3
@@ -25,6 +24,13 @@ def place(rung: Rung) -> Text:
         return Text("the CPU", "CPU")
     where = Text("the GPU", "显卡") if gpus == 1 else Text(f"{gpus} GPUs together", f"{gpus} 张显卡")
     return Text(f"{where.en} and the CPU", f"{where.zh}和 CPU") if "cpu" in names else where
+
+
+def at_once(rung: Rung) -> Text:
+    """How many requests it answers together."""
+    if rung.max_num_seqs == 1:
+        return Text("one request at a time", "逐个处理请求")
+    return Text(f"up to {rung.max_num_seqs} requests at once", f"同时处理最多 {rung.max_num_seqs} 个请求")
 
 
 def chosen(rung: Rung, settings: Settings) -> Text:
@@ -142,32 +148,3 @@ def experts_stay(reason: Text, precision: str, saved: int, weights: int) -> Text
 def kept(precision: str) -> Text:
     """Why another rung is not taken after a death in service."""
     return Text(f"{precision} served before and is tried again first", f"先前使用 {precision}，先再试一次")
-
-
-def origins(settings: Settings, model: Model, rung: Rung | None, stepped: bool) -> tuple[Origin, ...]:
-    """Every value of the config with where it comes from."""
-    rows = [Origin("GLM_MODEL", model.name, "set" if settings.model else "default", model.why)]
-    if rung is None:
-        return tuple(rows)
-    measured: OriginKind = "stepped_down" if stepped else "measured"
-    rows.append(Origin("GLM_PRECISION", rung.precision, "set" if settings.precision else measured, rung.reason))
-    free = size(rung.free_bytes)
-    where = Text(f"{free} were free there", f"那里可用 {free}")
-    rows.append(Origin("device", rung.device, "measured", where))
-    bought = Text(
-        f"what {free} free memory buys, at most the model's own", f"由可用内存 {free} 决定，不超过模型自身的上限"
-    )
-    if rung.placements and "cpu" in rung.device.split("+"):
-        bought = Text(
-            "the usual: a longer one would push more layers onto the CPU", "默认值：更长会使更多层落到 CPU 上"
-        )
-    single = Text("the engine answers one request after the other", "引擎逐个回答请求")
-    for name, value, given, reason in (
-        ("GLM_MAX_MODEL_LEN", rung.max_model_len, settings.max_model_len, bought),
-        ("GLM_MAX_NUM_SEQS", rung.max_num_seqs, settings.max_num_seqs, single),
-    ):
-        why = Text("set by you", "由你设置") if given else reason
-        rows.append(Origin(name, str(value), "set" if given else measured, why))
-    chunk = Text("bounds the memory that a long prompt takes", "限制长提示占用的内存")
-    rows.append(Origin("prefill_chunk", str(PREFILL_CHUNK), "default", chunk))
-    return tuple(rows)

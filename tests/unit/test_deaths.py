@@ -13,6 +13,7 @@ from entrypoint import ledger
 from entrypoint.deaths import Facts, certify, final_refusal, next_step
 from entrypoint.plan import make_plan
 from entrypoint.recovery import MEMORY_WAIT_SECONDS, Recovery
+from entrypoint.settings import Settings
 from tests.unit.planning import GIB, SMALL, gpu, question
 
 FACTS = Facts(1.0, "ready", -signal.SIGKILL, None, 1, 2 * GIB, 2 * GIB)
@@ -56,24 +57,27 @@ def test_another_signal_is_not_blamed_on_memory() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cause", "phase", "automatic", "memory_deaths", "action"),
+    ("cause", "phase", "automatic", "fewer", "memory_deaths", "action"),
     [
-        ("out_of_memory", "loading", True, 0, "lower"),
-        ("out_of_memory", "proving", False, 0, "fail"),
-        ("killed_by_kernel_oom", "ready", True, 1, "same"),
-        ("killed_by_kernel_oom", "ready", True, 2, "same"),
-        ("killed_by_kernel_oom", "ready", True, 3, "lower"),
-        ("killed_by_kernel_oom", "ready", False, 3, "fail"),
-        ("bad_checkpoint", "loading", True, 0, "fail"),
-        ("self_test", "proving", True, 0, "fail"),
-        ("crashed", "ready", False, 0, "same"),
-        ("no_cuda", "loading", False, 0, "elsewhere"),
-        ("gpu_lost", "ready", True, 0, "elsewhere"),
+        ("out_of_memory", "loading", True, True, 0, "lower"),
+        ("out_of_memory", "proving", True, True, 0, "fewer"),
+        ("out_of_memory", "proving", False, True, 0, "fewer"),
+        ("out_of_memory", "proving", True, False, 0, "lower"),
+        ("out_of_memory", "proving", False, False, 0, "fail"),
+        ("killed_by_kernel_oom", "ready", True, True, 1, "fewer"),
+        ("killed_by_kernel_oom", "ready", True, False, 2, "same"),
+        ("killed_by_kernel_oom", "ready", True, True, 3, "lower"),
+        ("killed_by_kernel_oom", "ready", False, True, 3, "fail"),
+        ("bad_checkpoint", "loading", True, True, 0, "fail"),
+        ("self_test", "proving", True, True, 0, "fail"),
+        ("crashed", "ready", False, True, 0, "same"),
+        ("no_cuda", "loading", False, True, 0, "elsewhere"),
+        ("gpu_lost", "ready", True, True, 0, "elsewhere"),
     ],
 )
-def test_what_follows(cause: str, phase: Phase, automatic: bool, memory_deaths: int, action: str) -> None:
+def test_what_follows(cause: str, phase: Phase, automatic: bool, fewer: bool, memory_deaths: int, action: str) -> None:
     death = replace(certify(FACTS), cause=cause, phase=phase)  # type: ignore[arg-type]
-    assert next_step(death, automatic, memory_deaths, 1).action == action
+    assert next_step(death, automatic, memory_deaths, 1, fewer).action == action
 
 
 def test_crashes_back_off() -> None:
@@ -117,8 +121,9 @@ def test_memory_that_does_not_come_back_is_used_as_it_is_after_the_wait() -> Non
 def test_a_neighbour_that_keeps_the_memory_costs_a_rung_at_the_third_wait() -> None:
     recovery = Recovery(automatic=True)
     first = chosen(plan_with(10, recovery))
-    assert recovery.after(certify(FACTS), first, 0.0).action == "same"
-    full = first.need_bytes / GIB * 0.85
+    assert recovery.after(certify(FACTS), first, 0.0).action == "fewer"
+    single = replace(question(SMALL, devices=(gpu(10),), only=recovery.only), most_slots=1)
+    full = chosen(make_plan(single)).need_bytes / GIB * 0.85
     assert recovery.verdict(plan_with(full, recovery), first, 10.0) == "wait"
     assert recovery.verdict(plan_with(full, recovery), first, 20.0) == "wait"
     lower = plan_with(full, recovery)
@@ -137,11 +142,64 @@ def test_a_precision_that_was_set_gives_up_at_the_third() -> None:
 def test_old_deaths_are_forgotten_and_crashes_end_with_service() -> None:
     recovery = Recovery(automatic=True)
     first = chosen(plan_with(10, recovery))
-    assert [recovery.after(certify(FACTS), first, now).action for now in (0.0, 700.0, 1400.0)] == ["same"] * 3
+    assert [recovery.after(certify(FACTS), first, now).action for now in (0.0, 700.0, 1400.0)] == ["fewer"] * 3
     crash = replace(certify(FACTS), cause="crashed")
     assert recovery.after(crash, first, 0.0).delay_seconds == 1
     recovery.served()
     assert recovery.after(crash, first, 0.0).delay_seconds == 1
+
+
+def test_out_of_memory_in_service_keeps_the_rung_with_half_the_slots() -> None:
+    recovery = Recovery(automatic=True)
+    first = chosen(plan_with(10, recovery))
+    assert (first.precision, first.max_num_seqs) == ("bf16", 16)
+    died = first
+    for slots in (8, 4):
+        assert recovery.after(certify(FACTS), died, 0.0).action == "fewer"
+        plan = plan_with(10, recovery)
+        tried, died = died, chosen(plan)
+        assert (died.precision, died.max_num_seqs, died.max_model_len) == ("bf16", slots, first.max_model_len)
+        assert died.need_bytes < tried.need_bytes, "what is freed is not filled again"
+        (origin,) = [origin for origin in plan.origins if origin.name == "GLM_MAX_NUM_SEQS"]
+        assert (origin.kind, f"with {2 * slots} at once memory ran out" in origin.why.en) == ("stepped_down", True)
+    assert recovery.after(certify(FACTS), died, 0.0).action == "lower", "the third in ten minutes"
+    lower = chosen(plan_with(10, recovery))
+    assert (lower.precision, lower.max_num_seqs) == ("int8", 16)
+
+
+def test_slots_that_were_set_are_never_taken_away() -> None:
+    recovery = Recovery(automatic=True, automatic_slots=False)
+    first = chosen(plan_with(10, recovery))
+    assert recovery.after(certify(FACTS), first, 0.0).action == "same"
+    assert recovery.after(replace(certify(FACTS), phase="proving"), first, 0.0).action == "lower"
+
+
+@pytest.mark.parametrize(("automatic", "then"), [(True, "lower"), (False, "fail")])
+def test_a_proof_that_fails_is_repeated_once_with_half_the_slots(automatic: bool, then: str) -> None:
+    recovery, death = Recovery(automatic=automatic), replace(certify(FACTS), phase="proving")
+    first = chosen(plan_with(10, recovery))
+    assert recovery.after(death, first, 0.0).action == "fewer"
+    second = chosen(plan_with(10, recovery))
+    assert (second.precision, second.max_num_seqs) == (first.precision, first.max_num_seqs // 2)
+    assert recovery.after(death, second, 0.0).action == then
+
+
+def test_the_ledger_remembers_slots_that_were_too_many(tmp_path: Path) -> None:
+    path, recovery = tmp_path / "ledger.json", Recovery(automatic=True)
+    plan = plan_with(10, recovery)
+    first = chosen(plan)
+    fewer = replace(first, max_num_seqs=8)
+    book = ledger.add(path, ledger.read_ledger(path), ledger.new_entry(plan, first, 1.0, None, proved=False))
+    book = ledger.add(path, book, ledger.new_entry(plan, fewer, 2.0, 5, proved=True))
+    again = Recovery(automatic=True, barred=ledger.barred(ledger.read_ledger(path), plan))
+    rung = chosen(plan_with(10, again))
+    assert (rung.precision, rung.max_num_seqs, rung.max_model_len) == ("bf16", 8, first.max_model_len)
+    asked = replace(question(SMALL, devices=(gpu(10),), barred=again.barred), settings=Settings(max_num_seqs=16))
+    assert chosen(make_plan(asked)).max_num_seqs == 16, "what is set is tried again"
+    book = ledger.add(path, book, ledger.new_entry(plan, fewer, 3.0, 5, proved=True))
+    assert ledger.barred(book, plan) == again.barred, "as long as nobody has proved more"
+    book = ledger.add(path, book, ledger.new_entry(plan, first, 4.0, 5, proved=True))
+    assert ledger.barred(book, plan) == ()
 
 
 def test_the_ledger_remembers_a_failed_rung_until_it_is_proved(tmp_path: Path) -> None:

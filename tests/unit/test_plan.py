@@ -6,10 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.contract.plan import Plan, Precision, Rung, Text
-from entrypoint.plan import Barred, make_plan
+from app.contract.plan import Device, Plan, Precision, Rung, Text
+from app.engine.server import CONNECTIONS
+from entrypoint.config import QUEUE_LIMIT
+from entrypoint.plan import TARGET_CONTEXT, Barred, make_plan
 from entrypoint.probe import TorchBuild
-from entrypoint.settings import Settings, SettingsError
+from entrypoint.question import MOST_SLOTS, Question
+from entrypoint.settings import LARGEST_MAX_NUM_SEQS, Settings, SettingsError
+from entrypoint.web_run import THREADS_BESIDE_STREAMS
 from tests.unit.planning import GIB, GLM4_9B, HOST, SMALL, gpu, question
 
 NO_RAM = replace(HOST, available_bytes=2 * GIB)
@@ -84,6 +88,41 @@ def test_an_explicit_context_is_kept_or_refused_with_the_line_to_change() -> Non
     assert chosen(fewer).max_model_len == int(tokens)
 
 
+def test_what_is_left_buys_slots_before_a_longer_context() -> None:
+    long = replace(GLM4_9B, context=131072)
+    few, more, most = (chosen(make_plan(question(long, devices=(gpu(free),)))) for free in (20, 22, 60))
+    assert few.precision == more.precision == most.precision == "bf16"
+    assert few.max_model_len == more.max_model_len == TARGET_CONTEXT
+    assert 1 < few.max_num_seqs < more.max_num_seqs < MOST_SLOTS
+    assert (most.max_num_seqs, most.max_model_len > TARGET_CONTEXT) == (MOST_SLOTS, True)
+
+
+@pytest.mark.parametrize("slots", [1, 5, 40])
+def test_an_explicit_number_of_slots_is_kept(slots: int) -> None:
+    asked = Settings(model="x", max_num_seqs=slots)
+    rung = chosen(make_plan(question(settings=asked, devices=(gpu(80),))))
+    assert (rung.precision, rung.max_num_seqs) == ("bf16", slots)
+    lower = chosen(make_plan(question(settings=replace(asked, max_num_seqs=40), devices=(gpu(22),))))
+    assert (lower.precision, lower.max_num_seqs) == ("int4", 40), "what was set comes before the precision"
+
+
+def test_explicit_slots_that_do_not_fit_are_refused_with_the_line_to_change() -> None:
+    asked = Settings(model="x", max_num_seqs=40)
+    plan = make_plan(question(settings=asked, devices=(gpu(8),), host=NO_RAM))
+    assert plan.refusal is not None
+    assert "2048 tokens for each of 40 requests) needs" in plan.refusal.why.en
+    assert "2048 个词元 × 40）需要" in plan.refusal.why.zh
+    assert "Reduce GLM_MAX_NUM_SEQS to " in plan.refusal.remedy.en
+    name, _, slots = (plan.refusal.env_line or "").partition("=")
+    assert (name, 1 <= int(slots) < 40) == ("GLM_MAX_NUM_SEQS", True)
+    fewer = make_plan(question(settings=replace(asked, max_num_seqs=int(slots)), devices=(gpu(8),), host=NO_RAM))
+    assert chosen(fewer).max_num_seqs == int(slots)
+
+
+def test_every_slot_has_a_thread_and_a_connection() -> None:
+    assert QUEUE_LIMIT + LARGEST_MAX_NUM_SEQS + THREADS_BESIDE_STREAMS <= CONNECTIONS
+
+
 def test_nothing_fits_at_all() -> None:
     plan = make_plan(question(devices=(gpu(3),), host=NO_RAM))
     assert plan.chosen is None
@@ -143,16 +182,9 @@ def test_after_a_death_in_service_only_the_same_rung() -> None:
     assert make_plan(question(devices=(gpu(8),), only=("bf16", "GPU-0000"))).chosen is None
 
 
-@pytest.mark.parametrize(
-    ("asked", "says"),
-    [
-        (Settings(max_model_len=32769), "GLM_MAX_MODEL_LEN=32769: should be at most 32768"),
-        (Settings(max_num_seqs=2), "GLM_MAX_NUM_SEQS=2: should be at most 1"),
-    ],
-)
-def test_out_of_the_models_range(asked: Settings, says: str) -> None:
-    with pytest.raises(SettingsError, match=says):
-        make_plan(question(settings=asked))
+def test_out_of_the_models_range() -> None:
+    with pytest.raises(SettingsError, match="GLM_MAX_MODEL_LEN=32769: should be at most 32768"):
+        make_plan(question(settings=Settings(max_model_len=32769)))
 
 
 def test_origins_say_where_each_value_comes_from() -> None:
@@ -166,6 +198,31 @@ def test_origins_say_where_each_value_comes_from() -> None:
         "GLM_MAX_NUM_SEQS": "measured",
         "prefill_chunk": "default",
     }
+
+
+def told(asked: Question) -> dict[str, str]:
+    return {origin.name: origin.why.en for origin in make_plan(asked).origins}
+
+
+@pytest.mark.parametrize(
+    ("devices", "context", "slots"),
+    [
+        ((gpu(20),), "the usual; what is left buys more requests", "what 20.00 GiB free memory buys, each with room"),
+        ((gpu(60),), "what 60.00 GiB free memory buys", "there is memory for up to 16 at once"),
+        ((gpu(80),), "all that the model has", "there is memory for up to 16 at once"),
+        ((gpu(7.5),), "what 7.50 GiB free memory buys", "what 7.50 GiB free memory buys, each with room for "),
+    ],
+)
+def test_context_and_slots_say_where_they_come_from(devices: tuple[Device, ...], context: str, slots: str) -> None:
+    why = told(question(replace(GLM4_9B, context=65536), devices=devices, host=NO_RAM))
+    assert why["GLM_MAX_MODEL_LEN"].startswith(context)
+    assert why["GLM_MAX_NUM_SEQS"].startswith(slots)
+
+
+def test_layers_on_the_cpu_leave_one_slot_and_say_so() -> None:
+    asked = question(devices=(gpu(4),))
+    assert chosen(make_plan(asked)).max_num_seqs == 1
+    assert told(asked)["GLM_MAX_NUM_SEQS"] == "more would push more layers onto the CPU"
 
 
 memory = st.integers(min_value=GIB // 4, max_value=100 * GIB)

@@ -48,7 +48,7 @@ def plan_for(
     asked = Settings(model="x", precision=precision, max_model_len=context, max_num_seqs=slots)
     host = replace(HOST, available_bytes=int(ram_gib * GIB))
     given = tuple(gpu(gib, capability, index) for index, (gib, capability) in enumerate(devices))
-    return make_plan(question(shape, asked, layout=LAYOUTS[layout], devices=given, host=host), most_slots=16)
+    return make_plan(question(shape, asked, layout=LAYOUTS[layout], devices=given, host=host))
 
 
 @settings(max_examples=150, deadline=None)
