@@ -26,6 +26,7 @@ RULES: Mapping[str, Rule] = {
     "tokenize.tokenize": "member",
     "tokenize.detokenize": "member",
     "metrics.metrics": "member",
+    "openapi.openapi": "member",
 }
 
 HOLDING = frozenset({"openai.chat_completions", "invocations.invocations", "tokenize.tokenize", "tokenize.detokenize"})

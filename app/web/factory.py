@@ -14,16 +14,20 @@ from app.contract.codec import from_json
 from app.contract.config import AppConfig
 from app.web import errors, headers, request_log
 from app.web.access import make_access
-from app.web.blueprints import health, invocations, metrics, openai, page, session, status, tokenize
+from app.web.blueprints import health, invocations, metrics, openai, openapi, page, session, status, tokenize
 from app.web.engine_client import EngineClient
 from app.web.metrics import RequestMetrics
 from app.web.metrics_service import ServiceCollector
 from app.web.services import Services
 from app.web.status_file import StatusFile
+from app.web.storage import Storage
+from app.web.turns import Turns
+from app.web.turns_readers import Readers
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
 _RESERVED_THREADS = 8
 """Never waiting for the engine, so that health, status and the page answer whatever the streams do."""
+_MOST_SLOTS = 16
 _SCRAPES = 4
 """That ask the engine at once; more go without its numbers."""
 
@@ -46,7 +50,19 @@ def create_app(config_path: Path, *, threads: int = 64) -> Flask:
         app.wsgi_app = ProxyFix(app.wsgi_app, hops, hops, hops, x_prefix=hops)  # type: ignore[method-assign]
     for part in (request_log, errors, headers, shared.access):
         part.init_app(app)
-    for blueprint in (session.bp, health.bp, status.bp, openai.bp, tokenize.bp, invocations.bp, metrics.bp, page.bp):
+    for blueprint in (
+        session.bp,
+        health.bp,
+        status.bp,
+        openai.bp,
+        tokenize.bp,
+        invocations.bp,
+        metrics.bp,
+        openapi.bp,
+        conversations.bp,
+        turns.bp,
+        page.bp,
+    ):
         app.register_blueprint(blueprint)
     return app
 
@@ -57,7 +73,12 @@ def _services(config: AppConfig, threads: int) -> Services:
     # Its own calls: a scrape is answered also where all threads that may wait for the engine do.
     counted.registry.register(ServiceCollector(status, EngineClient(config.ENGINE_SOCKET, _SCRAPES)))
     engine = EngineClient(config.ENGINE_SOCKET, max(1, threads - _RESERVED_THREADS))
-    return Services(config, make_access(config), status, engine, counted)
+    storage = Storage(Path(config.DATABASE) if config.DATABASE else None)
+    # Writers are no requests: they wait in threads of their own, for whom the engine has a place or a line.
+    writers = config.QUEUE_LIMIT + _MOST_SLOTS
+    turns = Turns(storage, status, EngineClient(config.ENGINE_SOCKET, writers), counted, writers)
+    readers = Readers(engine.waiting, max(1, (threads - _RESERVED_THREADS) // 2))
+    return Services(config, make_access(config), status, engine, counted, storage, turns, readers)
 
 
 def _checked(app: Flask) -> AppConfig:

@@ -36,6 +36,7 @@ ROUTES = {
     "/health/ready": {"GET"},
     "/ping": {"GET"},
     "/metrics": {"GET"},
+    "/openapi.json": {"GET"},
     "/api/status": {"GET"},
     "/api/plan": {"GET"},
     "/v1/models": {"GET"},
@@ -246,6 +247,12 @@ def test_built_page(client: FlaskClient, monkeypatch: pytest.MonkeyPatch, tmp_pa
         assert (index.text, index.headers["Cache-Control"]) == ("<title>built</title>", "no-cache")
         assert "immutable" in asset.headers["Cache-Control"] and asset.mimetype == "text/javascript"
         assert icon.mimetype == "image/svg+xml"
+    (dist / "assets" / "index-abc.js.gz").write_bytes(b"2")
+    with client.get("/assets/index-abc.js", headers={"Accept-Encoding": "gzip"}) as asset:
+        assert (asset.data, asset.headers["Content-Encoding"], asset.mimetype) == (b"2", "gzip", "text/javascript")
+        assert "Accept-Encoding" in asset.headers["Vary"] and "immutable" in asset.headers["Cache-Control"]
+    with client.get("/assets/index-abc.js", headers={"Accept-Encoding": "gzip;q=0"}) as asset:
+        assert asset.data == b"1" and "Accept-Encoding" in asset.headers["Vary"]
     for path in ("/assets/../../status.json", "/assets/%2e%2e/%2e%2e/status.json", "/..%2fstatus.json"):
         assert client.get(path).status_code == 404
 
