@@ -48,7 +48,7 @@ def top_level_file(name: str) -> Response:
 
 def _compressed(name: str) -> Response | None:
     path = safe_join(str(_DIST / "assets"), f"{name}.gz")
-    if path is None or "gzip" not in request.accept_encodings or not Path(path).is_file():
+    if path is None or not request.accept_encodings.quality("gzip") or not Path(path).is_file():
         return None
     kind = mimetypes.guess_type(name)[0]
     response = send_from_directory(_DIST / "assets", f"{name}.gz", mimetype=kind)
