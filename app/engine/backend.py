@@ -8,6 +8,9 @@ from typing import Protocol
 
 from app.engine.sampling import Sampling
 
+MOST_LOGPROBS = 20
+"""Of one place, as at OpenAI."""
+
 
 @dataclass(frozen=True)
 class TokenRequest:
@@ -18,6 +21,17 @@ class TokenRequest:
     sampling: Sampling
     openings: tuple[tuple[int, ...], ...] = ()
     """The new tokens begin with one of these, whichever the model finds likeliest; where there are none it is free."""
+    logprobs: int | None = None
+    """With each token its log probability, and those of so many of the likeliest; None is off."""
+
+
+@dataclass(frozen=True)
+class Logprobs:
+    """Natural logarithms of probabilities at one place: the model's own, before temperature, penalties and openings."""
+
+    chosen: float
+    top: tuple[tuple[int, float], ...]
+    """Ids with theirs, the likeliest first."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +41,8 @@ class NewToken:
     slot: int
     token: int | Exception
     """Or why this sequence cannot go on, `NonFiniteLogits` for one; others can."""
+    logprobs: Logprobs | None = None
+    """Where the request asked for them."""
 
 
 @dataclass

@@ -1,23 +1,18 @@
-"""How the next token is picked from logits."""
+"""How tokens are to be picked: what a request says, what the checkpoint says, how an answer must begin."""
 
 from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from app.contract.wire import SamplingParams
-from app.engine.errors import BadCheckpoint, NonFiniteLogits
-
-if TYPE_CHECKING:
-    import torch
+from app.engine.errors import BadCheckpoint
 
 SEED_LIMIT = 1 << 64
-"""torch takes seeds of 64 bits; larger ones wrap."""
-
-
+"""Seeds have 64 bits; larger ones wrap."""
 SMALLEST_TEMPERATURE = 1e-3
 """Below, sampling is as good as greedy, and logits divided by it come near float32's end."""
 
@@ -32,6 +27,25 @@ class Sampling:
     top_k: int
     """0 is off."""
     seed: int
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether the likeliest token is always taken."""
+        return self.temperature < SMALLEST_TEMPERATURE
+
+    @property
+    def keeps_part(self) -> bool:
+        """Whether some tokens can't come."""
+        return bool(self.top_k or self.top_p < 1 or self.min_p)
+
+    @property
+    def has_penalties(self) -> bool:
+        """Whether what was said before counts."""
+        return self.repetition_penalty != 1 or bool(self.presence_penalty or self.frequency_penalty)
 
 
 @dataclass(frozen=True)
@@ -41,16 +55,26 @@ class SamplingDefaults:
     temperature: float = 0.0
     top_p: float = 1.0
     top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
 
     def resolve(self, params: SamplingParams) -> Sampling:
         """Fills in what a request leaves open; a seed that is not given is drawn."""
         seed = int.from_bytes(os.urandom(8), "little") if params.seed is None else params.seed % SEED_LIMIT
         return Sampling(
-            temperature=self.temperature if params.temperature is None else params.temperature,
-            top_p=self.top_p if params.top_p is None else params.top_p,
-            top_k=self.top_k,
+            temperature=_given(params.temperature, self.temperature),
+            top_p=_given(params.top_p, self.top_p),
+            top_k=self.top_k if params.top_k is None else params.top_k,
             seed=seed,
+            min_p=_given(params.min_p, self.min_p),
+            repetition_penalty=_given(params.repetition_penalty, self.repetition_penalty),
+            presence_penalty=_given(params.presence_penalty, 0.0),
+            frequency_penalty=_given(params.frequency_penalty, 0.0),
         )
+
+
+def _given(value: float | None, default: float) -> float:
+    return default if value is None else value
 
 
 GREEDY_DEFAULTS = SamplingDefaults()
@@ -63,14 +87,19 @@ def read_defaults(folder: Path, unsaid: SamplingDefaults = GREEDY_DEFAULTS) -> S
         BadCheckpoint: it is not JSON, or a value in it is no number.
     """
     fields = read_generation_config(folder)
+    penalty = _number(fields, "repetition_penalty", unsaid.repetition_penalty)
+    if penalty == 0:
+        raise BadCheckpoint("generation_config.json: repetition_penalty is 0; a number above 0 is needed")
     if "do_sample" not in fields:
-        return unsaid
+        return replace(unsaid, repetition_penalty=penalty)
     if fields["do_sample"] is not True:
-        return GREEDY_DEFAULTS
+        return SamplingDefaults(repetition_penalty=penalty)
     return SamplingDefaults(
         temperature=_number(fields, "temperature", 1.0),
         top_p=_number(fields, "top_p", 1.0),
         top_k=int(_number(fields, "top_k", 0)),
+        min_p=_number(fields, "min_p", 0.0),
+        repetition_penalty=penalty,
     )
 
 
@@ -115,47 +144,3 @@ class Openings:
         if self.allowed():
             self._open = tuple(opening for opening in self._open if opening[self._taken] == token)
             self._taken += 1
-
-
-class Sampler:
-    """Picks one sequence's tokens; a sampler with the same seed picks the same from the same logits."""
-
-    def __init__(self, sampling: Sampling, device: torch.device) -> None:
-        import torch
-        from transformers.generation.logits_process import (
-            TemperatureLogitsWarper,
-            TopKLogitsWarper,
-            TopPLogitsWarper,
-        )
-
-        self._greedy = sampling.temperature < SMALLEST_TEMPERATURE
-        self._warpers: list[Any] = []
-        self._generator = torch.Generator(device=device)
-        self._generator.manual_seed(sampling.seed)
-        if self._greedy:
-            return
-        if sampling.temperature != 1:
-            self._warpers.append(TemperatureLogitsWarper(float(sampling.temperature)))
-        if sampling.top_k:
-            self._warpers.append(TopKLogitsWarper(sampling.top_k))
-        if sampling.top_p < 1:
-            self._warpers.append(TopPLogitsWarper(float(sampling.top_p)))
-
-    def pick(self, logits: torch.Tensor, allowed: tuple[int, ...] = ()) -> int:
-        """The next token's id from float32 logits [1, vocab]; one of `allowed`, where that is not empty.
-
-        Raises:
-            NonFiniteLogits: one of them is NaN or infinite.
-        """
-        import torch
-
-        if not bool(torch.isfinite(logits).all()):
-            raise NonFiniteLogits
-        if allowed:
-            free, logits = logits, torch.full_like(logits, -torch.inf)
-            logits[:, allowed] = free[:, allowed]
-        if self._greedy:
-            return int(logits.argmax(dim=-1).item())
-        for warper in self._warpers:
-            logits = warper(None, logits)
-        return int(torch.multinomial(logits.softmax(dim=-1), 1, generator=self._generator).item())

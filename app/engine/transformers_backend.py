@@ -10,12 +10,13 @@ from typing import Any
 import torch
 
 from app.engine.attention import batch_window, chunk_window, use_slots
-from app.engine.backend import Counters, NewToken, TokenRequest
+from app.engine.backend import MOST_LOGPROBS, Counters, NewToken, TokenRequest
 from app.engine.cache import SlotCache, Windows
 from app.engine.errors import NonFiniteLogits, is_broken_device, is_memory_error
+from app.engine.picking import Picked, Sampler, pick
 from app.engine.prefixes import Slots
 from app.engine.rows import filled_up, filled_up_batch
-from app.engine.sampling import Openings, Sampler, Sampling
+from app.engine.sampling import Sampling
 
 GAP_SECONDS = 0.25
 """How long running answers may wait while prompts are computed."""
@@ -28,14 +29,7 @@ class _Sequence:
 
     prompt: tuple[int, ...]
     sampler: Sampler
-    openings: Openings
     last: int | None = None
-
-    def pick(self, logits: torch.Tensor) -> int:
-        """The next token from float32 logits [1, vocab], and the state to go on from it. Raises NonFiniteLogits."""
-        self.last = self.sampler.pick(logits, self.openings.allowed())
-        self.openings.take(self.last)
-        return self.last
 
 
 class TransformersBackend:
@@ -69,8 +63,7 @@ class TransformersBackend:
         self.counters.reused_tokens += seat.kept
         if seat.source != seat.slot:
             self._cache.copy(seat.source, seat.slot, seat.kept)
-        sampler, openings = Sampler(request.sampling, self._last), Openings(request.openings)
-        self._sequences[seat.slot] = _Sequence(request.prompt_ids[seat.kept :], sampler, openings)
+        self._sequences[seat.slot] = _Sequence(request.prompt_ids[seat.kept :], Sampler(request))
         return seat.slot
 
     def stop(self, slot: int) -> None:
@@ -98,8 +91,8 @@ class TransformersBackend:
         # Ids all over the vocabulary: where outliers of activations cost memory (int8), some should be met.
         ids = tuple(index * self._vocab // chunk for index in range(chunk))
         self._extend(ids, 0, last - chunk)
-        sampling = Sampling(temperature=0.7, top_p=0.9, top_k=0, seed=0)
-        slots = [self.start(TokenRequest((0,), sampling)) for _ in range(self.slots)]
+        sampling = Sampling(0.7, 0.9, 0, 0, repetition_penalty=1.1, presence_penalty=0.1)
+        slots = [self.start(TokenRequest((0,), sampling, logprobs=MOST_LOGPROBS)) for _ in range(self.slots)]
         picked = self._pick(self._one_each([0] * self.slots, slots, [last] * self.slots), slots)
         for slot in slots:
             self.stop(slot)
@@ -182,14 +175,18 @@ class TransformersBackend:
         The logits come from two dimensions: given a slice of three, torch 2.13's bf16 product on the CPU copies the
         whole weight, which takes forty times the time and the weight's bytes once more.
         """
-        logits = self._model.lm_head(hidden).float()
-        return [self._next(slot, logits[row : row + 1]) for row, slot in enumerate(slots)]
-
-    def _next(self, slot: int, logits: torch.Tensor) -> NewToken:
         try:
-            return NewToken(slot, self._sequences[slot].pick(logits))
+            logits = self._model.lm_head(hidden).float()
+            picked = pick(logits, [self._sequences[slot].sampler for slot in slots])
         except Exception as error:
-            return self._fail(slot, error)
+            return [self._fail(slot, error) for slot in slots]
+        return [self._next(slot, found) for slot, found in zip(slots, picked, strict=True)]
+
+    def _next(self, slot: int, found: Picked) -> NewToken:
+        if isinstance(found.token, Exception):
+            return self._fail(slot, found.token)
+        self._sequences[slot].last = found.token
+        return NewToken(slot, found.token, found.logprobs)
 
     def _fail(self, slot: int, error: Exception) -> NewToken:
         """Ends what went wrong with these sequences alone; raises what ends the engine."""

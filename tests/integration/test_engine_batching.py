@@ -64,12 +64,18 @@ def mixed_requests() -> tuple[tuple[TokenRequest, ...], tuple[int, ...]]:
     ]
     samplings = [GREEDY, Sampling(0.9, 0.95, 0, 11), GREEDY, Sampling(1.3, 1.0, 40, 12), GREEDY, GREEDY]
     samplings.append(Sampling(0.9, 0.95, 0, 13))
+    prompts += [system + drawn(20, 8), drawn(50, 9), drawn(9, 10)]
+    samplings += [
+        Sampling(1.1, 0.9, 60, 14, 0.02, 1.2, 0.4, -0.3),
+        Sampling(1.0, 1.0, 0, 15, 0.01, 0.9),
+        Sampling(0.0, 1.0, 0, 16, repetition_penalty=1.3, frequency_penalty=0.5),
+    ]
     openings = ((5, 6), (5, 7, 8))
     requests = tuple(
-        TokenRequest(prompt, sampling, openings if index == 3 else ())
+        TokenRequest(prompt, sampling, openings if index == 3 else (), (None, 2, 0)[index % 3])
         for index, (prompt, sampling) in enumerate(zip(prompts, samplings, strict=True))
     )
-    return requests, (12, 30, 9, 17, 12, 25, 21)
+    return requests, (12, 30, 9, 17, 12, 25, 21, 14, 11, 16)
 
 
 @pytest.fixture(scope="module", autouse=True)

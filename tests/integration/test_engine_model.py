@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 import torch
@@ -21,13 +21,13 @@ from app.engine import load
 from app.engine.attention import batch_window, chunk_window
 from app.engine.cache import SlotCache
 from app.engine.checkpoint import Checkpoint, open_checkpoint
-from app.engine.errors import BadCheckpoint, NonFiniteLogits
+from app.engine.errors import BadCheckpoint
 from app.engine.formats import Called, ChatFormat, Conversation
 from app.engine.formats.open import load_format
-from app.engine.sampling import Sampler, Sampling, SamplingDefaults, read_defaults
+from app.engine.sampling import Sampling, SamplingDefaults, read_defaults
 from app.engine.transformers_backend import TransformersBackend
 from tests.integration.engine_process import TINY
-from tests.tokens import GREEDY, tokens
+from tests.tokens import tokens
 from tools.checkpoint_shape import Shape
 from tools.make_checkpoint import make_checkpoint
 
@@ -156,30 +156,39 @@ def test_the_cache_never_grows(folders: dict[str, Path]) -> None:
 def test_sampling_follows_the_request_then_the_checkpoint(folders: dict[str, Path], tmp_path: Path) -> None:
     defaults = read_defaults(folders["glm4"])
     assert (defaults.temperature, defaults.top_p) == (0.8, 0.8)
-    resolved = defaults.resolve(SamplingParams(0.0, None, -1))
+    resolved = defaults.resolve(SamplingParams(0.0, seed=-1))
     assert (resolved.temperature, resolved.top_p, resolved.seed) == (0.0, 0.8, (1 << 64) - 1)
     assert read_defaults(tmp_path) == SamplingDefaults(), "no file means greedy, as in transformers"
+    own = SamplingParams(top_k=0, min_p=0.1, repetition_penalty=1.5, presence_penalty=-1.0, frequency_penalty=0.5)
+    assert defaults.resolve(own) == Sampling(0.8, 0.8, 0, ANY, 0.1, 1.5, -1.0, 0.5)
     (tmp_path / "generation_config.json").write_text('{"do_sample": true, "temperature": "hot"}')
     with pytest.raises(BadCheckpoint, match="temperature is 'hot'"):
         read_defaults(tmp_path)
 
 
-def test_the_sampler_keeps_to_the_nucleus_and_to_its_seed() -> None:
-    logits = torch.log(torch.tensor([[0.5, 0.3, 0.15, 0.05]]))
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        (
+            {"do_sample": True, "top_k": 50, "min_p": 0.05, "repetition_penalty": 1.1},
+            SamplingDefaults(1.0, 1.0, 50, 0.05, 1.1),
+        ),
+        ({"do_sample": False, "top_k": 50, "repetition_penalty": 1.1}, SamplingDefaults(repetition_penalty=1.1)),
+        ({"repetition_penalty": 1.1}, SamplingDefaults(0.8, 0.7, repetition_penalty=1.1)),
+        ({"top_k": 50}, SamplingDefaults(0.8, 0.7)),
+    ],
+)
+def test_the_checkpoint_may_set_every_rule(fields: dict[str, Any], expected: SamplingDefaults, tmp_path: Path) -> None:
+    (tmp_path / "generation_config.json").write_text(json.dumps(fields))
+    defaults = read_defaults(tmp_path, SamplingDefaults(0.8, 0.7))
+    assert defaults == expected
+    assert defaults.resolve(SamplingParams()).repetition_penalty == 1.1 or "repetition_penalty" not in fields
 
-    def picks(sampling: Sampling) -> list[int]:
-        sampler = Sampler(sampling, CPU)
-        return [sampler.pick(logits) for _ in range(200)]
 
-    assert set(picks(GREEDY)) == {0}
-    assert set(picks(Sampling(1.0, 0.7, 0, 3))) == {0, 1}
-    assert set(picks(Sampling(1.0, 1.0, 3, 3))) == {0, 1, 2}
-    assert set(picks(Sampling(0.05, 1.0, 0, 3))) == {0}
-    assert set(picks(Sampling(1e-40, 1.0, 0, 3))) == {0}
-    assert picks(Sampling(1.0, 1.0, 0, 3)) == picks(Sampling(1.0, 1.0, 0, 3)) != picks(Sampling(1.0, 1.0, 0, 4))
-    for bad in (math.nan, math.inf):
-        with pytest.raises(NonFiniteLogits):
-            Sampler(GREEDY, CPU).pick(torch.tensor([[0.0, bad]]))
+def test_a_repetition_penalty_of_nothing_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "generation_config.json").write_text('{"repetition_penalty": 0}')
+    with pytest.raises(BadCheckpoint, match="repetition_penalty is 0"):
+        read_defaults(tmp_path)
 
 
 def prompt_ids(chat: ChatFormat, text: str) -> tuple[int, ...]:

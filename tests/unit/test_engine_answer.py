@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,7 +13,7 @@ from app.engine.answer import AnswerRequest, AnswerWriter
 from app.engine.formats import Conversation, Prompt
 from app.engine.formats.detokenise import IncrementalDetokeniser
 from app.engine.formats.parse import TokenParser
-from app.engine.sampling import Openings, Sampler, Sampling, SamplingDefaults
+from app.engine.sampling import Openings, Sampling, SamplingDefaults
 from tests.unit.answers import PARSERS
 
 GREEDY = Sampling(0.0, 1.0, 0, 0)
@@ -131,14 +130,3 @@ def test_openings_are_taken_one_token_after_another() -> None:
     openings = Openings(((1,), (1, 2)))
     openings.take(1)
     assert openings.allowed() == (), "one is complete"
-
-
-@pytest.mark.parametrize("sampling", [GREEDY, Sampling(1.0, 1.0, 0, 7), Sampling(0.7, 0.5, 2, 7)])
-def test_only_what_is_allowed_is_picked(sampling: Sampling) -> None:
-    sampler = Sampler(sampling, torch.device("cpu"))
-    logits = torch.tensor([[9.0, 1.0, 8.0, 2.0]])
-    assert {sampler.pick(logits, (1, 3)) for _ in range(50)} <= {1, 3}
-    assert sampler.pick(logits, (1,)) == 1
-    assert logits.tolist() == [[9.0, 1.0, 8.0, 2.0]]
-    if sampling == GREEDY:
-        assert (sampler.pick(logits, (1, 3)), sampler.pick(logits)) == (3, 0)
