@@ -49,7 +49,7 @@ class Supervisor:
     ) -> None:
         self.settings, self.choice, self.state = settings, choice, state
         self.run_dir, self.listener, self.board, self.access = run_dir, listener, board, access
-        self.recovery = Recovery(automatic=settings.precision is None)
+        self.recovery = Recovery(settings.precision is None, settings.max_num_seqs is None)
         self.checkpoint: Checkpoint | None = None
         self.plan: Plan | None = None
         self.web = WebRun(settings, state.config, run_dir, listener)
@@ -141,7 +141,9 @@ class Supervisor:
 
     def _write_config(self) -> None:
         seconds = self.settings.request_seconds
-        write_config(self.state.config, app_config(self.choice, self.run_dir, self.plan, self.access, seconds))
+        database = self.state.database
+        config = app_config(self.choice, self.run_dir, self.plan, self.access, seconds, database)
+        write_config(self.state.config, config)
 
     def _refuse(self, refusal: Refusal) -> None:
         line = f" {refusal.env_line}" if refusal.env_line else ""
