@@ -17,12 +17,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from app.contract import conversations, plan, status, wire
+from app.contract import access, conversations, plan, status, wire
 from app.contract.json_schema import field_docs
 
 TARGET = Path(__file__).resolve().parents[1] / "app" / "client" / "src" / "lib" / "contract.ts"
 ROOTS: tuple[type, ...] = (
     status.Status,
+    access.Session,
     conversations.ConversationPage,
     conversations.Conversation,
     conversations.NewConversation,

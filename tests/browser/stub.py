@@ -119,6 +119,10 @@ class _Handler(BaseHTTPRequestHandler):
             if status is not None:
                 self._answer(200, "application/json", json.dumps(to_json(status)).encode())
             return
+        if path == "/api/session":
+            body = {"key_needed": False, "signed_in": False, "csrf_token": None}
+            self._answer(200, "application/json", json.dumps(body).encode())
+            return
         name = "index.html" if path == "/" else path.lstrip("/")
         file = DIST / name
         if not self.path.startswith(self.shared.prefix) or not file.is_file():

@@ -2,7 +2,7 @@
 
 import { events } from './sse';
 
-export type FailureKind = 'away' | 'busy' | 'not_ready' | 'too_long' | 'gone' | 'cut' | 'refused' | 'broken';
+export type FailureKind = 'away' | 'signed_out' | 'busy' | 'not_ready' | 'too_long' | 'gone' | 'cut' | 'refused' | 'broken';
 
 /** The service didn't do what was asked. `detail` is its own sentence, empty where it said none. */
 export class ApiFailure extends Error {
@@ -10,6 +10,8 @@ export class ApiFailure extends Error {
     readonly kind: FailureKind,
     readonly detail: string = '',
     readonly status: number = 0,
+    /** Seconds after which the service wants to be asked again. */
+    readonly retryAfter: number | null = null,
   ) {
     super(`${kind}: ${detail}`);
   }
@@ -31,22 +33,42 @@ interface WireError {
 
 const AGAIN_MS = [300, 1000, 2500];
 
+/** What lib/access.svelte.ts knows of who is signed in; there and not here, since signing in is a call as well. */
+export const door = {
+  /** Goes with whatever changes something, so that no page of another site can do it. */
+  csrfToken: null as string | null,
+  /** Nobody is signed in any more. */
+  shut: (): void => {},
+  /** Asks for the token anew, which another tab may have changed; whether there is one. */
+  renew: (): Promise<boolean> => Promise.resolve(false),
+};
+
 /**
  * Calls the service; the answer is a success.
  *
  * @throws ApiFailure, or an AbortError when `signal` was fired.
  */
 export async function call(path: string, options: Call = {}): Promise<Response> {
-  const { method = 'GET', body, signal, again = method !== 'POST' } = options;
-  const init: RequestInit = { method, cache: 'no-store' };
+  const waits = (options.again ?? options.method !== 'POST') ? AGAIN_MS : [];
+  for (let renewed = false; ; renewed = true) {
+    const response = await reach(path, initOf(options), waits);
+    if (response.ok) return response;
+    const { failure, code } = await refusal(response);
+    if (response.status === 401) door.shut();
+    if (code !== 'csrf' || renewed || !(await door.renew())) throw failure;
+  }
+}
+
+function initOf({ method = 'GET', body, signal }: Call): RequestInit {
+  const headers: Record<string, string> = {};
+  const init: RequestInit = { method, cache: 'no-store', headers };
   if (body !== undefined) {
     init.body = JSON.stringify(body);
-    init.headers = { 'Content-Type': 'application/json' };
+    headers['Content-Type'] = 'application/json';
   }
+  if (method !== 'GET' && door.csrfToken !== null) headers['X-CSRFToken'] = door.csrfToken;
   if (signal) init.signal = signal;
-  const response = await reach(path, init, again ? AGAIN_MS : []);
-  if (!response.ok) throw await refusal(response);
-  return response;
+  return init;
 }
 
 /** Calls the service and reads its JSON. */
@@ -110,19 +132,23 @@ async function reach(path: string, init: RequestInit, waits: readonly number[]):
   }
 }
 
-async function refusal(response: Response): Promise<ApiFailure> {
+async function refusal(response: Response): Promise<{ failure: ApiFailure; code: string }> {
   let error: WireError = {};
   try {
     error = ((await response.json()) as { readonly error?: WireError }).error ?? {};
   } catch {
     // Not the service's own answer, such as a proxy's page: the status must do.
   }
-  return new ApiFailure(kindOf(response.status, error.code ?? ''), error.message ?? '', response.status);
+  const code = error.code ?? '';
+  const seconds = Number.parseInt(response.headers.get('Retry-After') ?? '', 10);
+  const retryAfter = Number.isNaN(seconds) ? null : seconds;
+  return { failure: new ApiFailure(kindOf(response.status, code), error.message ?? '', response.status, retryAfter), code };
 }
 
 /** What an error's status and code mean to somebody who reads the page. */
 export function kindOf(status: number, code: string): FailureKind {
   if (code === 'context_length_exceeded') return 'too_long';
+  if (status === 401) return 'signed_out';
   if (status === 429) return 'busy';
   if (status === 404) return 'gone';
   if (status === 502 || status === 503 || status === 504) return 'not_ready';

@@ -215,6 +215,15 @@ export interface Status {
   readonly deaths: number;
 }
 
+/** Whether this browser may go on. */
+export interface Session {
+  /** False where access is open (GLM_AUTH=off). */
+  readonly key_needed: boolean;
+  readonly signed_in: boolean;
+  /** Sent back as X-CSRFToken with whatever changes something; null where nobody is signed in. */
+  readonly csrf_token: string | null;
+}
+
 /** What the list shows. */
 export interface ConversationHead {
   readonly id: string;

@@ -1,5 +1,7 @@
 // Every word of the page, in English. `zh.ts` has the same keys, or the type check fails.
 
+import { accessEn } from './access.en';
+
 export const en = {
   language: {
     name: 'English',
@@ -153,6 +155,8 @@ export const en = {
     back: 'It comes back by itself. Your conversation stays here.',
   },
 
+  ...accessEn,
+
   chat: {
     title: 'Chat',
     empty: 'What would you like to know?',
@@ -219,7 +223,7 @@ export const en = {
 /** The shape of `en` with any words: strings stay strings, functions keep their arguments. */
 export type Words = Widen<typeof en>;
 
-type Widen<T> = {
+export type Widen<T> = {
   readonly [K in keyof T]: T[K] extends string
     ? string
     : T[K] extends string[]

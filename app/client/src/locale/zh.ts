@@ -1,3 +1,4 @@
+import { accessZh } from './access.zh';
 import type { Words } from './en';
 
 export const zh: Words = {
@@ -131,6 +132,8 @@ export const zh: Words = {
     count: '累计中断次数',
     back: '它会自动恢复，你的对话仍保留在这里。',
   },
+
+  ...accessZh,
 
   chat: {
     title: '对话',
