@@ -17,7 +17,12 @@ QUEUE_LIMIT = 64
 
 
 def app_config(
-    choice: ModelChoice, run_dir: Path, plan: Plan | None, access: Access, request_seconds: int = 0
+    choice: ModelChoice,
+    run_dir: Path,
+    plan: Plan | None,
+    access: Access,
+    request_seconds: int = 0,
+    database: Path | None = None,
 ) -> AppConfig:
     """The app config; without a plan it holds the settings alone."""
     chosen = plan.chosen if plan else None
@@ -31,6 +36,7 @@ def app_config(
         KEY_FILE=str(access.key_file) if access.key_file else None,
         SESSIONS_FILE=str(access.sessions_file),
         TRUSTED_PROXIES=access.trusted_proxies,
+        DATABASE=str(database) if database else None,
         ENGINE=_engine(chosen) if chosen else None,
         ORIGINS=plan.origins if plan else (),
     )

@@ -43,6 +43,11 @@ class StateDir:
         return self.folder / "config.json"
 
     @property
+    def database(self) -> Path:
+        """The conversations, an SQLite file that the web service makes."""
+        return self.folder / "berth.db"
+
+    @property
     def ledger(self) -> Path:
         """What was measured here, and which rungs failed."""
         return self.folder / "ledger.json"

@@ -26,6 +26,18 @@ RULES: Mapping[str, Rule] = {
     "tokenize.tokenize": "member",
     "tokenize.detokenize": "member",
     "metrics.metrics": "member",
+    "conversations.page": "member",
+    "conversations.create": "member",
+    "conversations.show": "member",
+    "conversations.change": "member",
+    "conversations.delete": "member",
+    "conversations.export": "member",
+    "conversations.export_all": "member",
+    "conversations.take_in": "member",
+    "turns.start": "member",
+    "turns.follow": "member",
+    "turns.stop": "member",
+    "turns.delete": "member",
     "openapi.openapi": "member",
 }
 

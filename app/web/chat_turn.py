@@ -25,6 +25,7 @@ from app.web.engine_client import (
     ClientLeftError,
     DrainOverError,
     EngineCall,
+    EngineClient,
     EngineDiedError,
     EngineUnavailableError,
     RequestTooLongError,
@@ -33,7 +34,7 @@ from app.web.engine_client import (
 from app.web.errors import ApiError
 from app.web.request_log import RequestRecord
 from app.web.services import Services
-from app.web.status_file import describe
+from app.web.status_file import StatusFile, describe
 
 T = TypeVar("T", bound=Reply)
 
@@ -124,7 +125,8 @@ def admit(services: Services, chat: ChatCall, client: socket.socket | None, reco
         ClientLeftError: the client did not wait so long.
     """
     asked = dataclasses.replace(chat.request, client=record.client)
-    turn = dataclasses.replace(_begin(services, asked, client, record), one_call=chat.one_call)
+    turn = begin(services.status, services.engine, asked, client, record)
+    turn = dataclasses.replace(turn, one_call=chat.one_call)
     try:
         await_acceptance(turn)
     except BaseException:
@@ -167,7 +169,7 @@ def ask(
         ApiError: it was refused, or there is no engine.
         ClientLeftError: the client did not wait so long.
     """
-    turn = _begin(services, request, client, record)
+    turn = begin(services.status, services.engine, request, client, record)
     try:
         reply = turn.next(_ACCEPT_SECONDS)
     finally:
@@ -179,18 +181,29 @@ def ask(
     return reply
 
 
-def _begin(services: Services, request: EngineRequest, client: socket.socket | None, record: RequestRecord) -> Turn:
-    status = services.status.read()
+def begin(
+    status_file: StatusFile,
+    engine: EngineClient,
+    request: EngineRequest,
+    client: socket.socket | None,
+    record: RequestRecord,
+) -> Turn:
+    """Sends a request to the engine; whether it is accepted is its first reply.
+
+    Raises:
+        ApiError: there is no engine, or the service is stopping.
+    """
+    status = status_file.read()
     if drain.has_begun():
         raise ApiError(503, "The service is stopping; it takes no new requests.", "stopping", retry_after_seconds=5)
     if status.phase != "ready":
         raise not_ready(status)
-    return Turn(_open(services, request, client), record)
+    return Turn(_open(engine, request, client), record)
 
 
-def _open(services: Services, request: EngineRequest, client: socket.socket | None) -> EngineCall:
+def _open(engine: EngineClient, request: EngineRequest, client: socket.socket | None) -> EngineCall:
     try:
-        return services.engine.call(request, client)
+        return engine.call(request, client)
     except RequestTooLongError:
         raise ApiError(413, "The request is too long.", "request_too_large") from None
     except TooManyCallsError:

@@ -50,7 +50,8 @@ class EngineClient:
 
     def __init__(self, socket_path: str, limit: int) -> None:
         self._socket_path = socket_path
-        self._free = threading.BoundedSemaphore(limit)
+        self.waiting = threading.BoundedSemaphore(limit)
+        """Held by each thread that waits for the engine, or for what somebody else waits for."""
 
     def call(self, request: EngineRequest, client: socket.socket | None) -> EngineCall:
         """Sends the request. `client` is the browser's connection, watched while the engine thinks.
@@ -61,12 +62,12 @@ class EngineClient:
         line = dump_line(request)
         if len(line) > LINE_LIMIT_BYTES:
             raise RequestTooLongError
-        if not self._free.acquire(blocking=False):
+        if not self.waiting.acquire(blocking=False):
             raise TooManyCallsError
         try:
-            return EngineCall(self._connect(line), client, self._free)
+            return EngineCall(self._connect(line), client, self.waiting)
         except BaseException:
-            self._free.release()
+            self.waiting.release()
             raise
 
     def _connect(self, line: bytes) -> socket.socket:

@@ -14,7 +14,19 @@ from app.contract.codec import from_json
 from app.contract.config import AppConfig
 from app.web import errors, headers, request_log
 from app.web.access import make_access
-from app.web.blueprints import health, invocations, metrics, openai, openapi, page, session, status, tokenize
+from app.web.blueprints import (
+    conversations,
+    health,
+    invocations,
+    metrics,
+    openai,
+    openapi,
+    page,
+    session,
+    status,
+    tokenize,
+    turns,
+)
 from app.web.engine_client import EngineClient
 from app.web.metrics import RequestMetrics
 from app.web.metrics_service import ServiceCollector
@@ -76,9 +88,9 @@ def _services(config: AppConfig, threads: int) -> Services:
     storage = Storage(Path(config.DATABASE) if config.DATABASE else None)
     # Writers are no requests: they wait in threads of their own, for whom the engine has a place or a line.
     writers = config.QUEUE_LIMIT + _MOST_SLOTS
-    turns = Turns(storage, status, EngineClient(config.ENGINE_SOCKET, writers), counted, writers)
+    running = Turns(storage, status, EngineClient(config.ENGINE_SOCKET, writers), counted, writers)
     readers = Readers(engine.waiting, max(1, (threads - _RESERVED_THREADS) // 2))
-    return Services(config, make_access(config), status, engine, counted, storage, turns, readers)
+    return Services(config, make_access(config), status, engine, counted, storage, running, readers)
 
 
 def _checked(app: Flask) -> AppConfig:

@@ -13,7 +13,9 @@ from typing import Any
 
 from gunicorn.app.base import BaseApplication
 
+from app.contract.config import read_config
 from app.web import lifeline
+from app.web.store.revisions import bring_up_to_date_in_child
 from app.web.worker import PatientWorker
 
 _HEARTBEAT_SECONDS = 60
@@ -63,6 +65,7 @@ class Server(BaseApplication):  # type: ignore[misc]
             "accesslog": None,
             "loglevel": "warning",
             "proc_name": "berth-web",
+            "on_starting": self._on_starting,
             "when_ready": self._when_ready,
             "post_fork": self._post_fork,
             "post_worker_init": _post_worker_init,
@@ -75,6 +78,11 @@ class Server(BaseApplication):  # type: ignore[misc]
         from app.web.factory import create_app
 
         return create_app(self._options.config_path, threads=self._options.threads)
+
+    def _on_starting(self, arbiter: Any) -> None:
+        database = read_config(self._options.config_path).DATABASE
+        if database is not None:
+            bring_up_to_date_in_child(Path(database))
 
     def _when_ready(self, arbiter: Any) -> None:
         _ignore_signals()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from flask import current_app
 
@@ -11,6 +12,11 @@ from app.web.access import Access, OpenAccess
 from app.web.engine_client import EngineClient
 from app.web.metrics import RequestMetrics
 from app.web.status_file import StatusFile
+from app.web.storage import Storage
+from app.web.turns_readers import Readers
+
+if TYPE_CHECKING:
+    from app.web.turns import Turns  # which needs what needs this
 
 _KEY = "berth"
 
@@ -24,6 +30,9 @@ class Services:
     status: StatusFile
     engine: EngineClient
     metrics: RequestMetrics
+    storage: Storage
+    turns: Turns
+    readers: Readers
 
     @property
     def model_name(self) -> str:

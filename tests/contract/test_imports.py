@@ -21,7 +21,17 @@ ALLOWED_PACKAGES = {
     "entrypoint": {"pynvml", "huggingface_hub", "httpx2", "rich", "dotenv"},
     "app/contract": set[str](),
     "app/layouts": set[str](),
-    "app/web": {"flask", "flask_limiter", "flask_wtf", "gunicorn", "limits", "prometheus_client", "werkzeug"},
+    "app/web": {
+        "alembic",
+        "flask",
+        "flask_limiter",
+        "flask_wtf",
+        "gunicorn",
+        "limits",
+        "prometheus_client",
+        "sqlalchemy",
+        "werkzeug",
+    },
     "app/engine": {
         "torch",
         "transformers",

@@ -95,7 +95,8 @@ def write_status(folder: Path, phase: Phase, **more: object) -> None:
 
 def write_config(folder: Path, socket_path: Path) -> Path:
     """The app config as the web needs it; returns its path."""
-    config = AppConfig(MODEL, "models/test", str(folder / "status.json"), str(socket_path), 8)
+    database = str(folder / "berth.db")
+    config = AppConfig(MODEL, "models/test", str(folder / "status.json"), str(socket_path), 8, DATABASE=database)
     path = folder / "config.json"
     path.write_text(json.dumps(to_json(config)))
     return path

@@ -1,0 +1,66 @@
+"""Turns: an answer is asked for, read while it is written, stopped; messages are deleted."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, jsonify, request
+
+from app.contract.codec import to_json
+from app.contract.conversations import TurnEvent
+from app.web.conversation_request import MOST_SEQ, read_new_turn
+from app.web.errors import bad_field
+from app.web.json_body import read_object
+from app.web.services import services
+from app.web.turns_readers import events, one_event
+
+bp = Blueprint("turns", __name__, url_prefix="/api")
+
+_STREAM_HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
+
+
+@bp.post("/conversations/<uuid:conversation_id>/turns")
+def start(conversation_id: object) -> Response:
+    """Stores the question, begins the answer; asked again with the same ids, both as they are now."""
+    new = read_new_turn(read_object(request))
+    turn = services().turns.start(str(conversation_id), new, request.remote_addr or "")
+    response = jsonify(to_json(turn))
+    response.status_code = 201
+    return response
+
+
+@bp.get("/turns/<uuid:message_id>/events")
+def follow(message_id: object) -> Response:
+    """The answer as it grows. It goes on when nobody reads, and can be read again behind any event."""
+    shared, after = services(), _after()
+    turn = shared.turns.running(str(message_id))
+    if turn is None:
+        message = shared.turns.now(shared.storage.open().messages.get(str(message_id)))
+        return _stream(one_event(TurnEvent(message.seq, message=message)))
+    shared.readers.enter()
+    response = _stream(events(turn, after, request.environ.get("gunicorn.socket")))
+    # Not in the generator: closed before its first step, it would never get to clean up.
+    response.call_on_close(shared.readers.leave)
+    return response
+
+
+@bp.post("/turns/<uuid:message_id>/stop")
+def stop(message_id: object) -> Response:
+    """Ends the answer where it is."""
+    return jsonify(to_json(services().turns.stop(str(message_id))))
+
+
+@bp.delete("/messages/<uuid:message_id>")
+def delete(message_id: object) -> Response:
+    """Deletes a message and all that follows it."""
+    services().turns.delete_message(str(message_id))
+    return Response(status=204)
+
+
+def _after() -> int:
+    given = request.args.get("after", "0")
+    if not given.isascii() or not given.isdigit() or int(given[:20]) > MOST_SEQ:
+        raise bad_field("after", "should be the number of an event")
+    return int(given)
+
+
+def _stream(body: object) -> Response:
+    return Response(body, mimetype="text/event-stream", headers=_STREAM_HEADERS)  # type: ignore[arg-type]

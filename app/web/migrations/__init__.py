@@ -1,0 +1,1 @@
+"""Alembic's migrations of the conversations' database. A migration that was released is never changed."""

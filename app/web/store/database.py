@@ -1,0 +1,109 @@
+"""SQLAlchemy on the prepared file: short transactions, one writer at a time, errors in the words of the API."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from app.web.store.errors import explained, is_about_the_file, storage_unavailable
+from app.web.store.revisions import BUSY_SECONDS
+
+_CONNECTIONS = 4
+"""Each may cache pages. Transactions take milliseconds, so a few serve all threads."""
+_CACHE_KIB = 1024
+
+
+class Database:
+    """Hands out connections within a transaction."""
+
+    def __init__(self, path: Path) -> None:
+        self._engine = _engine(path, pool_size=_CONNECTIONS, max_overflow=0, pool_timeout=10)
+        self._writing = threading.Lock()
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """One consistent view of everything.
+
+        Raises:
+            ApiError: the file can't be read.
+        """
+        with _explaining(), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """All or nothing; committed when this returns.
+
+        Raises:
+            ApiError: the file can't be written; nothing was.
+        """
+        # SQLite's own wait for a lock polls and knows no order.
+        with self._writing, _explaining(), self._engine.connect() as connection:
+            writer = connection.execution_options(berth_writes=True)
+            with writer.begin():
+                yield writer
+
+    def close(self) -> None:
+        """Closes all connections."""
+        self._engine.dispose()
+
+
+@contextmanager
+def connect_for_migration(path: Path) -> Iterator[Connection]:
+    """A connection within one writing transaction, closed for good afterwards."""
+    engine = _engine(path, poolclass=NullPool)
+    try:
+        with engine.connect() as connection:
+            writer = connection.execution_options(berth_writes=True)
+            with writer.begin():
+                yield writer
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def _explaining() -> Iterator[None]:
+    try:
+        yield
+    except PoolTimeoutError as error:
+        raise storage_unavailable("it is too slow for all who ask") from error
+    except DBAPIError as error:
+        if is_about_the_file(error.orig):
+            raise explained(error.orig) from error
+        raise
+
+
+def _engine(path: Path, **options: Any) -> Engine:
+    url = URL.create("sqlite", database=str(path))
+    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False}, **options)
+    event.listen(engine, "connect", _set_up)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _set_up(connection: Any, _record: Any) -> None:
+    # Python's sqlite3 would begin transactions late and not at all before DDL; here SQLAlchemy says when.
+    connection.isolation_level = None
+    # A committed transaction has been handed to the kernel: no kill of a process can take it back. NORMAL waits for
+    # the disk at checkpoints only, so a power cut may cost the last moments, but never the file. A rollback journal
+    # needs FULL for that.
+    (journal,) = connection.execute("PRAGMA journal_mode").fetchone()
+    for pragma in (
+        f"synchronous = {'NORMAL' if journal == 'wal' else 'FULL'}",
+        "foreign_keys = ON",
+        f"cache_size = -{_CACHE_KIB}",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin(connection: Connection) -> None:
+    # A transaction that reads first and writes later may find its view outdated; a writer says so at once.
+    writes = connection.get_execution_options().get("berth_writes")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
