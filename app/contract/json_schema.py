@@ -8,6 +8,7 @@ import inspect
 import textwrap
 import types
 import typing
+from collections.abc import Iterable
 from typing import Any
 
 Schema = dict[str, Any]
@@ -21,12 +22,14 @@ class Definitions:
     """Schemas of dataclasses by name, as they are met.
 
     What Berth sends has every field; what it takes may leave out those that have a default. A class that goes both
-    ways has a schema for each: the one for what is taken is called `<name>Input`.
+    ways has a schema for each: the one for what is taken is called `<name>Input`. Of a `strict` class nothing else is
+    taken, and null counts as left out.
     """
 
-    def __init__(self, prefix: str) -> None:
+    def __init__(self, prefix: str, strict: Iterable[type] = ()) -> None:
         self.schemas: dict[str, Schema] = {}
         self._prefix = prefix
+        self._strict = frozenset(strict)
 
     def sent(self, kind: Any) -> Schema:
         """The schema of what Berth sends, a reference where it is a dataclass."""
@@ -58,15 +61,22 @@ class Definitions:
         if name in self.schemas:
             return name
         schema = self.schemas[name] = {"type": "object", "description": _one_line(inspect.getdoc(cls) or "")}
+        strict = bool(suffix) and cls in self._strict
         hints, docs = typing.get_type_hints(cls), field_docs(cls)
         properties, required = {}, []
         for field in dataclasses.fields(cls):
-            properties[field.name] = self._schema(hints[field.name], suffix)
+            needed = not suffix or _without_default(field)
+            item = self._schema(hints[field.name], suffix)
+            properties[field.name] = item if needed or not strict else _any_of([item, {"type": "null"}])
             if field.name in docs:
                 properties[field.name]["description"] = _one_line(docs[field.name])
-            if not suffix or (field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING):
+            if needed:
                 required.append(field.name)
-        schema |= {"properties": properties, "required": required}
+        schema |= {
+            "properties": properties,
+            "required": required,
+            **({"additionalProperties": False} if strict else {}),
+        }
         return name
 
 
@@ -83,10 +93,20 @@ def field_docs(cls: type) -> dict[str, str]:
     return docs
 
 
+def _without_default(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
 def _any_of(schemas: list[Schema]) -> Schema:
-    if all(set(schema) == {"type"} for schema in schemas):
-        return {"type": [schema["type"] for schema in schemas]}
-    return {"anyOf": schemas}
+    """The schemas beside each other; those that are types alone become one list of types."""
+    if any(set(schema) != {"type"} for schema in schemas):
+        return {"anyOf": schemas}
+    names = [name for schema in schemas for name in _listed(schema["type"])]
+    return {"type": list(dict.fromkeys(names))}
+
+
+def _listed(names: str | list[str]) -> list[str]:
+    return [names] if isinstance(names, str) else names
 
 
 def _one_line(text: str) -> str:

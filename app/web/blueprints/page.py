@@ -6,12 +6,22 @@ import mimetypes
 from pathlib import Path
 
 from flask import Blueprint, Response, make_response, render_template, request, send_from_directory
+from werkzeug.routing import BaseConverter
 from werkzeug.security import safe_join
 
 from app.web.services import services
 from app.web.status_file import words_of
 
 bp = Blueprint("page", __name__)
+
+
+class FileName(BaseConverter):
+    """A name with an extension. Any name at all would make GET an allowed method of every other route at the top."""
+
+    regex = r"[^/]+\.[^/.]+"
+
+
+bp.record_once(lambda state: state.app.url_map.converters.update(file=FileName))
 
 _DIST = Path(__file__).resolve().parent.parent / "static" / "dist"
 _YEAR_SECONDS = 365 * 24 * 3600
@@ -37,7 +47,7 @@ def asset(name: str) -> Response:
     return response
 
 
-@bp.get("/<name>")
+@bp.get("/<file:name>")
 def top_level_file(name: str) -> Response:
     """A file beside index.html, such as an icon."""
     if name == "favicon.ico" and not (_DIST / name).is_file():

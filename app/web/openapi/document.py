@@ -8,16 +8,28 @@ from typing import Any
 from flask import Flask
 from werkzeug.routing import Rule
 
-from app.contract import access, plan, status
+from app.contract import access, conversations, plan, status
 from app.contract.json_schema import Definitions, Schema
 from app.web.access_rules import RULES
 from app.web.openapi import requests
 from app.web.openapi.answers import SCHEMAS
-from app.web.openapi.operations import JSON, OPERATIONS, Operation, Reply
+from app.web.openapi.conversations import limit
+from app.web.openapi.operation import JSON, Operation, Reply
+from app.web.openapi.operations import OPERATIONS
 
+_UUID: Schema = {"type": "string", "format": "uuid"}
+_NAME: Schema = {"type": "string", "minLength": 1}
 _PREFIX = "#/components/schemas/"
-_SENT: tuple[type, ...] = (status.Status, plan.Plan, access.Session)
-_TAKEN: tuple[type, ...] = (access.SignIn,)
+_SENT: tuple[type, ...] = (
+    *(status.Status, plan.Plan, access.Session),
+    *(conversations.ConversationPage, conversations.Conversation, conversations.Turn, conversations.TurnEvent),
+    conversations.Export,
+)
+_STRICT: tuple[type, ...] = (
+    *(access.SignIn, conversations.NewConversation, conversations.ConversationChange, conversations.NewTurn),
+    conversations.ChatSettings,
+)
+_TAKEN = (*_STRICT, conversations.Export)
 _DESCRIPTION = (
     "OpenAI's chat completions for one GLM model, with what this service tells of itself. Every error outside of a "
     "stream has the shape `Error`; 401 wants `Authorization: Bearer <key>`."
@@ -38,12 +50,11 @@ _SCHEMES: dict[str, Schema] = {
 
 
 def describe(app: Flask, version: str, open_access: bool) -> dict[str, Any]:
-    """The document; with `open_access` nothing asks for a key.
-
-    Raises KeyError for an endpoint that nobody has described.
-    """
+    """The document; with `open_access` nothing asks for a key."""
     paths: dict[str, dict[str, Any]] = {}
     for rule in app.url_map.iter_rules():
+        if rule.endpoint not in OPERATIONS:
+            continue
         item = paths.setdefault(re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), {})
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
             item[method.lower()] = _operation(rule, method, open_access)
@@ -60,11 +71,12 @@ def _schemes(app: Flask) -> dict[str, Schema]:
 
 
 def _schemas() -> dict[str, Schema]:
-    definitions = Definitions(_PREFIX)
+    definitions = Definitions(_PREFIX, _STRICT)
     for kind in _SENT:
         definitions.sent(kind)
     for kind in _TAKEN:
         definitions.taken(kind)
+    limit(definitions.schemas)
     bodies = {
         "ChatBody": requests.chat_body(),
         "Messages": requests.messages(),
@@ -94,8 +106,9 @@ def _operation(rule: Rule, method: str, open_access: bool) -> dict[str, Any]:
 
 
 def _in_path(rule: Rule) -> list[dict[str, Any]]:
+    uuids = set(re.findall(r"<uuid:(\w+)>", rule.rule))
     return [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+        {"name": name, "in": "path", "required": True, "schema": _UUID if name in uuids else _NAME}
         for name in sorted(rule.arguments)
     ]
 

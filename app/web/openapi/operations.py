@@ -2,40 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from app.web.openapi.conversations import CONVERSATIONS
+from app.web.openapi.operation import EVENTS, JSON, Operation, Reply, answers
 
-from app.contract.json_schema import Schema
-
-JSON = "application/json"
-EVENTS = "text/event-stream"
 _MODEL_ERRORS = (400, 404, 408, 413, 415, 429, 500, 503)
-
-
-@dataclass(frozen=True)
-class Reply:
-    """One status and what comes with it: a component's name or a schema by content type; nothing for 204."""
-
-    text: str
-    content: Mapping[str, str | Schema]
-
-
-@dataclass(frozen=True)
-class Operation:
-    """One endpoint. `errors` are statuses with the error shape, beside those that any endpoint of its kind has."""
-
-    summary: str
-    replies: Mapping[int, Reply]
-    errors: tuple[int, ...] = ()
-    body: str | None = None
-    """A component's name."""
-    query: tuple[tuple[str, Schema, str], ...] = ()
-    """Name, schema, meaning."""
-    description: str = ""
-
-
-def _answers(component: str, text: str, status: int = 200) -> dict[int, Reply]:
-    return {status: Reply(text, {JSON: component})}
 
 
 _CHAT = {
@@ -51,22 +21,22 @@ _READINESS = {
 _FILE = {200: Reply("The file.", {"*/*": {}}), 404: Reply("There is none of this name.", {"text/plain": {}})}
 
 OPERATIONS: dict[str, Operation] = {
-    "health.live": Operation("Whether the web service runs", _answers("Live", "It does.")),
+    "health.live": Operation("Whether the web service runs", answers("Live", "It does.")),
     "health.ready": Operation("Whether the model answers", _READINESS),
-    "status.status": Operation("What the page shows", _answers("Status", "The present state.")),
-    "status.plan": Operation("The present plan", _answers("Plan", "The chosen rung first."), (503,)),
-    "openai.list_models": Operation("The served model, in a list of one", _answers("ServedModels", "The list.")),
-    "openai.get_model": Operation("The served model", _answers("ServedModel", "The model."), (404,)),
+    "status.status": Operation("What the page shows", answers("Status", "The present state.")),
+    "status.plan": Operation("The present plan", answers("Plan", "The chosen rung first."), (503,)),
+    "openai.list_models": Operation("The served model, in a list of one", answers("ServedModels", "The list.")),
+    "openai.get_model": Operation("The served model", answers("ServedModel", "The model."), (404,)),
     "openai.chat_completions": Operation("One assistant turn", _CHAT, _MODEL_ERRORS, "ChatBody"),
     "invocations.invocations": Operation("As POST /v1/chat/completions", _CHAT, _MODEL_ERRORS, "ChatBody"),
     "tokenize.tokenize": Operation(
         "The exact prompt ids of a conversation or a text",
-        _answers("Tokens", "The ids."),
+        answers("Tokens", "The ids."),
         _MODEL_ERRORS,
         "TokenizeBody",
     ),
     "tokenize.detokenize": Operation(
-        "The text of ids", _answers("Prompt", "The text, control tokens written out."), _MODEL_ERRORS, "DetokenizeBody"
+        "The text of ids", answers("Prompt", "The text, control tokens written out."), _MODEL_ERRORS, "DetokenizeBody"
     ),
     "metrics.metrics": Operation(
         "The service's numbers for Prometheus", {200: Reply("Text format 0.0.4.", {"text/plain": {"type": "string"}})}
@@ -77,13 +47,14 @@ OPERATIONS: dict[str, Operation] = {
     "page.top_level_file": Operation(
         "A file beside the web client's page", {**_FILE, 204: Reply("No icon of this name.", {})}
     ),
-    "session.show": Operation("Whether this browser is signed in", _answers("Session", "How it stands.")),
+    "session.show": Operation("Whether this browser is signed in", answers("Session", "How it stands.")),
     "session.sign_in": Operation(
         "Sign in, for browsers",
-        _answers("Session", "Signed in; a cookie comes with it."),
+        answers("Session", "Signed in; a cookie comes with it."),
         (400, 401, 403, 411, 413, 415, 429),
         "SignInInput",
     ),
     "session.sign_out": Operation("Sign out", {204: Reply("The session is over.", {})}),
+    **CONVERSATIONS,
 }
 """By endpoint, as Flask names it."""

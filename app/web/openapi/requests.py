@@ -19,7 +19,7 @@ def chat_body() -> Schema:
     """Of POST /v1/chat/completions: every field there is; one more is refused."""
     neutral = {name: {"enum": [*values, None]} for name, values in chat_request.NEUTRAL.items()}
     ignored = {name: {"type": [_NAMES_BY_TYPE[kind], "null"]} for name, kind in chat_request.WITHOUT_EFFECT.items()}
-    numbers = {name: _number(bounds) for name, bounds in chat_request.RANGES.items()}
+    numbers = {name: number(bounds) for name, bounds in chat_request.RANGES.items()}
     return _object({**_READ_FIELDS, **numbers, **ignored, **neutral}, "messages")
 
 
@@ -66,7 +66,8 @@ def _object(properties: dict[str, Schema], *required: str) -> Schema:
     return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
 
 
-def _number(bounds: fields.Range) -> Schema:
+def number(bounds: fields.Range) -> Schema:
+    """Of a number that may be left out."""
     low = "exclusiveMinimum" if bounds.open_low else "minimum"
     return {"type": ["integer" if bounds.whole else "number", "null"], low: bounds.low, "maximum": bounds.high}
 
