@@ -6,11 +6,12 @@ import threading
 from dataclasses import replace
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import expect
 
 from tests.browser import states
+from tests.browser.chatting import answers, ask, at_rest, box, open_chat
 from tests.browser.conftest import PHONE, Open, Tab
-from tests.browser.stub import Stub, bytewise, end, error, event, text, thought
+from tests.browser.stub import Stub, end, error, failed, text, thought, tool
 
 MARKDOWN = """\
 ## Which precision fits
@@ -53,37 +54,22 @@ VECTORS = """\
 @pytest.fixture
 def tab(stub: Stub, open_page: Open) -> Tab:
     """The chat, open."""
-    stub.status = states.ready()
-    found = open_page(stub.url)
-    expect(box(found.page)).to_be_visible()
-    return found
-
-
-def box(page: Page) -> Locator:
-    return page.get_by_role("textbox")
-
-
-def answers(page: Page) -> Locator:
-    """What the model said, without the double that screen readers hear."""
-    return page.locator(".prose")
-
-
-def ask(page: Page, question: str) -> None:
-    box(page).fill(question)
-    box(page).press("Enter")
+    return open_chat(stub, open_page)
 
 
 def test_chinese_cut_anywhere_arrives_whole_and_the_conversation_goes_on(stub: Stub, tab: Tab) -> None:
     page, answer = tab.page, "显存不足时，会选择更低的精度。😀"
-    stub.say(*bytewise(text(answer)), end())
+    stub.bytewise = True
+    stub.say(text(answer), end())
     ask(page, "内存不够怎么办？")
     expect(answers(page).get_by_text(answer, exact=True)).to_be_visible()
+    at_rest(page)
     stub.say(text("Second."), end())
     ask(page, "And then?")
     expect(answers(page).get_by_text("Second.", exact=True)).to_be_visible()
-    request = stub.requests[-1]
-    assert [turn["content"] for turn in request["messages"]] == ["内存不够怎么办？", answer, "And then?"]
-    assert (request["model"], request["stream"]) == ("zai-org/glm-4-9b-chat-hf", True)
+    first, second = stub.requests
+    assert (first["content"], first["parent_id"]) == ("内存不够怎么办？", None)
+    assert (second["content"], second["parent_id"]) == ("And then?", first["answer_id"])
 
 
 def test_an_answer_grows_and_can_be_stopped(stub: Stub, tab: Tab) -> None:
@@ -93,7 +79,6 @@ def test_an_answer_grows_and_can_be_stopped(stub: Stub, tab: Tab) -> None:
     expect(answers(tab.page).get_by_text("First words.")).to_be_visible()
     tab.page.get_by_role("button", name="Stop the answer").click()
     expect(tab.page.get_by_text("You stopped this answer.")).to_be_visible()
-    assert stub.left.wait(5), "stopping closes the connection, which is what cancels the request"
     stub.say(text("Fresh."), end())
     ask(tab.page, "Again")
     expect(answers(tab.page).get_by_text("Fresh.", exact=True)).to_be_visible()
@@ -114,7 +99,6 @@ def test_thoughts_are_open_until_the_answer_begins(stub: Stub, tab: Tab) -> None
     stub.say(text("Well."), end())
     ask(page, "And you?")
     expect(answers(page).get_by_text("Well.", exact=True)).to_be_visible()
-    assert [turn["content"] for turn in stub.requests[-1]["messages"]] == ["Hi", "Hello.", "And you?"]
 
 
 def test_markdown_code_and_answers_can_be_copied(stub: Stub, tab: Tab) -> None:
@@ -133,7 +117,7 @@ def test_markdown_code_and_answers_can_be_copied(stub: Stub, tab: Tab) -> None:
     assert page.evaluate("navigator.clipboard.readText()") == MARKDOWN
     expect(page.get_by_role("columnheader", name="needs")).to_have_css("text-align", "right")
     expect(page.get_by_role("region", name="State of the service")).to_contain_text("tokens/s")
-    link = page.get_by_role("link")
+    link = answers(page).get_by_role("link")
     expect(link).to_have_attribute("rel", "noopener noreferrer")
     expect(link).to_have_attribute("target", "_blank")
 
@@ -144,48 +128,89 @@ def test_nothing_in_an_answer_or_question_runs_or_leaves(stub: Stub, tab: Tab) -
     ask(page, "<img src=x onerror=alert(1)>")
     expect(page.get_by_role("link", name="fine")).to_be_visible()
     scroll = page.get_by_role("region", name="Chat")
-    assert scroll.locator("img, script, style, iframe, svg, [style], [onerror], [onload]").count() == 0
+    assert answers(page).locator("img, script, style, iframe, svg, [style], [onerror], [onload]").count() == 0
     hrefs = [link.get_attribute("href") or "" for link in scroll.locator("a[href]").all()]
     assert hrefs
     assert all(href.startswith("https://") for href in hrefs)
 
 
-def test_an_error_in_mid_stream_keeps_what_came_and_can_be_retried(stub: Stub, tab: Tab) -> None:
+def test_tool_calls_are_shown_folded(stub: Stub, tab: Tab) -> None:
     page = tab.page
-    stub.say(text("Half an answer"), event(error("The engine died in mid-answer.", "engine_died")))
+    stub.say(text("I look it up."), tool("weather", '{"city": "北京"}'), end())
+    ask(page, "Weather?")
+    arguments = page.get_by_text('"city": "北京"')
+    expect(page.get_by_text("Called the tool weather")).to_be_visible()
+    expect(arguments).to_be_hidden()
+    page.get_by_text("Called the tool weather").click()
+    expect(arguments).to_be_visible()
+
+
+def test_an_answer_that_failed_keeps_what_came_and_can_be_continued(stub: Stub, tab: Tab) -> None:
+    page = tab.page
+    stub.say(text("Half an answer"), failed("engine_died", "The engine died in mid-answer."))
     ask(page, "Go on")
-    expect(page.get_by_role("alert")).to_contain_text("broke off")
+    expect(page.get_by_role("alert")).to_contain_text("could not be finished")
     expect(page.get_by_role("alert")).to_contain_text("The engine died in mid-answer.")
     expect(answers(page).get_by_text("Half an answer", exact=True)).to_be_visible()
     tab.shot("chat-error")
-    stub.say(text("A whole answer."), end())
-    page.get_by_role("button", name="Try again").click()
-    expect(answers(page).get_by_text("A whole answer.", exact=True)).to_be_visible()
-    assert [turn["content"] for turn in stub.requests[-1]["messages"]] == ["Go on"]
+    stub.say(text(", and the rest."), end())
+    page.get_by_role("button", name="Continue").click()
+    expect(answers(page).get_by_text("Half an answer, and the rest.", exact=True)).to_be_visible()
+    assert stub.requests[-1]["continues"] == stub.requests[0]["answer_id"]
     expect(page.get_by_role("alert")).to_have_count(0)
 
 
-def test_refusals_are_said_in_words(stub: Stub, tab: Tab) -> None:
+def test_an_answer_that_failed_before_its_first_word_can_be_tried_again(stub: Stub, tab: Tab) -> None:
+    page = tab.page
+    stub.say(failed("context_length_exceeded", "9000 tokens, 8192 fit."))
+    ask(page, "A long one")
+    expect(page.get_by_role("alert")).to_contain_text("longer than the model’s context")
+    expect(page.get_by_role("alert")).to_contain_text("9000 tokens, 8192 fit.")
+    stub.say(text("Now it fits."), end())
+    page.get_by_role("button", name="Try again").click()
+    expect(answers(page).get_by_text("Now it fits.", exact=True)).to_be_visible()
+
+
+def test_refusals_are_said_in_words_and_the_same_turn_can_be_sent_again(stub: Stub, tab: Tab) -> None:
+    page = tab.page
     tab.watch.failures_expected = True
     refusals = (
-        (429, "too_many_requests", "Too many requests are waiting"),
+        (429, "too_many_turns", "Too many requests are waiting"),
         (503, "model_not_ready", "The model is not ready"),
-        (400, "context_length_exceeded", "longer than the model’s context"),
+        (507, "storage_full", "could not store this"),
         (500, "internal_error", "Something went wrong in the service"),
     )
-    alerts = tab.page.get_by_role("alert")
-    for number, (status, code, words) in enumerate(refusals):
-        stub.refuse(status, error("the details", code))
-        ask(tab.page, "Hello")
-        expect(alerts).to_have_count(number + 1)
-        expect(alerts.last).to_contain_text(words)
-        expect(alerts.last).to_contain_text("The service says: the details")
+    alert = page.get_by_role("alert")
+    for status, code, words in refusals:
+        stub.refuse(status, error(f"the details of {code}", code))
+        if status == 429:
+            ask(page, "Hello")
+        else:
+            page.get_by_role("button", name="Try again").click()
+        expect(alert).to_contain_text(words)
+        expect(alert).to_contain_text(f"The service says: the details of {code}")
+    stub.say(text("Hello yourself."), end())
+    page.get_by_role("button", name="Try again").click()
+    expect(answers(page).get_by_text("Hello yourself.", exact=True)).to_be_visible()
+    assert len({request["answer_id"] for request in stub.requests}) == 1
 
 
-def test_the_length_limit_is_named(stub: Stub, tab: Tab) -> None:
+def test_a_lost_reply_makes_no_second_turn(stub: Stub, tab: Tab) -> None:
+    tab.watch.failures_expected = True
+    stub.lose_replies = 1
+    stub.say(text("Only once."), end())
+    ask(tab.page, "Once?")
+    expect(answers(tab.page).get_by_text("Only once.", exact=True)).to_be_visible()
+    assert [request["answer_id"] for request in stub.requests] == [stub.requests[0]["answer_id"]] * 2
+
+
+def test_the_length_limit_is_named_and_the_answer_can_go_on(stub: Stub, tab: Tab) -> None:
     stub.say(text("Long"), end("length"))
     ask(tab.page, "Long?")
-    expect(tab.page.get_by_text("Stopped at the length limit.")).to_be_visible()
+    expect(tab.page.get_by_text("The answer reached its length limit.")).to_be_visible()
+    stub.say(text(" and longer"), end())
+    tab.page.get_by_role("button", name="Continue").click()
+    expect(answers(tab.page).get_by_text("Long and longer", exact=True)).to_be_visible()
 
 
 def test_an_engine_that_recovers_during_the_chat(stub: Stub, tab: Tab) -> None:
@@ -195,9 +220,9 @@ def test_an_engine_that_recovers_during_the_chat(stub: Stub, tab: Tab) -> None:
     ask(page, "Remember this")
     expect(answers(page).get_by_text("Kept.", exact=True)).to_be_visible()
     stub.refuse(503, error("recovering", "model_not_ready"))
-    stub.status = states.recovering()
     ask(page, "And now?")
-    expect(page.get_by_text("Coming back", exact=True)).to_be_visible()
+    stub.status = states.recovering()
+    expect(page.get_by_text("Coming back", exact=True)).to_be_visible(timeout=10_000)
     expect(page.get_by_text("You can send when it is ready.")).to_be_visible()
     box(page).fill("A draft can be written meanwhile")
     expect(page.get_by_role("button", name="Send")).to_be_disabled()
@@ -228,22 +253,6 @@ def test_a_service_that_goes_away_during_the_chat(stub: Stub, tab: Tab) -> None:
     expect(answers(tab.page).get_by_text("Here again.", exact=True)).to_be_visible()
 
 
-def test_a_reload_keeps_the_conversation_and_new_chat_ends_it(stub: Stub, tab: Tab) -> None:
-    page = tab.page
-    stub.say(text("Half of it"), threading.Event())
-    ask(page, "Keep this")
-    expect(answers(page).get_by_text("Half of it", exact=True)).to_be_visible()
-    page.reload()
-    expect(answers(page).get_by_text("Half of it", exact=True)).to_be_visible()
-    expect(page.get_by_text("interrupted when the page was left")).to_be_visible()
-    page.get_by_role("button", name="New chat").click()
-    expect(page.get_by_text("Keep this")).to_have_count(0)
-    expect(page.get_by_role("heading", name="What would you like to know?")).to_be_visible()
-    expect(box(page)).to_be_focused()
-    page.reload()
-    expect(page.get_by_role("heading", name="What would you like to know?")).to_be_visible()
-
-
 def test_enter_sends_shift_enter_breaks_the_line_and_composing_does_neither(stub: Stub, tab: Tab) -> None:
     page = tab.page
     box(page).fill("one")
@@ -258,7 +267,7 @@ def test_enter_sends_shift_enter_breaks_the_line_and_composing_does_neither(stub
     box(page).press("Enter")
     expect(box(page)).to_have_value("")
     expect(answers(page).get_by_text("ok", exact=True)).to_be_visible()
-    assert stub.requests[0]["messages"][0]["content"] == "one\ntwo"
+    assert stub.requests[0]["content"] == "one\ntwo"
 
 
 def test_scrolling_follows_the_answer_until_the_reader_scrolls_up(stub: Stub, tab: Tab) -> None:
@@ -305,7 +314,7 @@ def test_the_demo_model_offers_questions_it_knows(stub: Stub, open_page: Open) -
     stub.say(text("Berth 在机器真正拥有的内存里运行 GLM 对话模型。"), end())
     tab.page.get_by_role("button", name="Berth 是什么？").click()
     expect(answers(tab.page).get_by_text("真正拥有的内存")).to_be_visible()
-    assert stub.requests[0]["messages"] == [{"role": "user", "content": "Berth 是什么？"}]
+    assert stub.requests[0]["content"] == "Berth 是什么？"
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

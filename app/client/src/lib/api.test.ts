@@ -79,6 +79,8 @@ describe('call', () => {
     [502, null, 'not_ready'],
     [400, 'context_length_exceeded', 'too_long'],
     [400, 'invalid_value', 'refused'],
+    [503, 'storage_unavailable', 'storage'],
+    [507, 'storage_full', 'storage'],
     [500, 'internal_error', 'broken'],
   ])('knows what a %d %s means', async (status, code, kind) => {
     answerWith(() => Response.json({ error: { message: 'because', code } }, { status }));

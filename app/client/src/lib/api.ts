@@ -2,7 +2,7 @@
 
 import { events } from './sse';
 
-export type FailureKind = 'away' | 'signed_out' | 'busy' | 'not_ready' | 'too_long' | 'gone' | 'cut' | 'refused' | 'broken';
+export type FailureKind = 'away' | 'signed_out' | 'busy' | 'not_ready' | 'storage' | 'too_long' | 'gone' | 'cut' | 'refused' | 'broken';
 
 /** The service didn't do what was asked. `detail` is its own sentence, empty where it said none. */
 export class ApiFailure extends Error {
@@ -148,6 +148,7 @@ async function refusal(response: Response): Promise<{ failure: ApiFailure; code:
 /** What an error's status and code mean to somebody who reads the page. */
 export function kindOf(status: number, code: string): FailureKind {
   if (code === 'context_length_exceeded') return 'too_long';
+  if (status === 507 || code === 'storage_unavailable') return 'storage';
   if (status === 401) return 'signed_out';
   if (status === 429) return 'busy';
   if (status === 404) return 'gone';

@@ -1,6 +1,7 @@
 // Every word of the page, in English. `zh.ts` has the same keys, or the type check fails.
 
 import { accessEn } from './access.en';
+import { chatEn } from './chat.en';
 
 export const en = {
   language: {
@@ -90,7 +91,7 @@ export const en = {
     why: 'Why this precision',
     refused: 'No precision could be chosen',
     serves: (context: string, slots: number) =>
-      `${context} tokens of context, ${slots === 1 ? 'one request' : `${slots} requests`} at a time`,
+      `${context} tokens of context, ${slots === 1 ? 'one request at a time' : `up to ${slots} requests at once`}`,
     caption: 'Every precision that was considered: what it needs against what is free',
     precision: 'Precision',
     memory: 'Memory needed, up to what is free',
@@ -156,56 +157,7 @@ export const en = {
   },
 
   ...accessEn,
-
-  chat: {
-    title: 'Chat',
-    empty: 'What would you like to know?',
-    demo: 'This is the small bundled demo model. It knows about Berth, memory and precision, and nothing else.',
-    demoQuestions: ['What is Berth?', 'Why was this precision chosen?', 'What happens when memory runs out?'],
-    tryOne: 'Try one of these',
-    you: 'You',
-    input: 'Message',
-    placeholder: 'Write a message',
-    hint: 'Enter sends, Shift + Enter starts a new line',
-    send: 'Send',
-    stop: 'Stop the answer',
-    newChat: 'New chat',
-    latest: 'To the latest',
-    thinking: 'Waiting for the first word',
-    thoughts: 'Thoughts',
-    answering: 'The model is answering.',
-    copy: 'Copy',
-    copyAnswer: 'Copy the answer',
-    copyCode: 'Copy the code',
-    copied: 'Copied',
-    copyFailed: 'Could not copy',
-    retry: 'Try again',
-    stopped: 'You stopped this answer.',
-    length: 'Stopped at the length limit.',
-    interrupted: 'This answer was interrupted when the page was left.',
-    emptyAnswer: 'The model gave an empty answer.',
-    tokens: (count: string) => `${count} tokens`,
-    speed: (rate: string) => `${rate} tokens/s`,
-  },
-
-  failure: {
-    away: 'The service cannot be reached. Your message is kept; try again when the connection is back.',
-    busy: 'Too many requests are waiting just now. Try again in a moment.',
-    not_ready: 'The model is not ready just now. Try again when it is back.',
-    too_long: 'The conversation is longer than the model’s context. Start a new chat, or ask with less text.',
-    cut: 'The answer broke off before it was complete.',
-    refused: 'The service refused this request.',
-    broken: 'Something went wrong in the service.',
-    detail: (message: string) => `The service says: ${message}`,
-  },
-
-  blocked: {
-    starting: 'The model is being started. You can send when it is ready.',
-    recovering: 'The model is coming back. You can send when it is ready.',
-    failed: 'The model is not running, so nothing can be sent.',
-    stopping: 'The service is shutting down, so nothing can be sent.',
-    away: 'There is no connection to the service just now.',
-  },
+  ...chatEn,
 
   banner: { details: 'Details' },
 

@@ -1,4 +1,5 @@
 import { accessZh } from './access.zh';
+import { chatZh } from './chat.zh';
 import type { Words } from './en';
 
 export const zh: Words = {
@@ -79,7 +80,8 @@ export const zh: Words = {
     chosenTitle: (precision, place) => `${place} 上的 ${precision}`,
     why: '为什么选择这个精度',
     refused: '没有可以选择的精度',
-    serves: (context, slots) => `上下文 ${context} 个词元，同时处理 ${slots} 个请求`,
+    serves: (context, slots) =>
+      `上下文 ${context} 个词元，${slots === 1 ? '逐个处理请求' : `同时处理最多 ${slots} 个请求`}`,
     caption: '考虑过的每一种精度：需要多少内存，可用多少内存',
     precision: '精度',
     memory: '所需内存与可用内存',
@@ -134,56 +136,7 @@ export const zh: Words = {
   },
 
   ...accessZh,
-
-  chat: {
-    title: '对话',
-    empty: '想了解什么？',
-    demo: '这是内置的小型演示模型，只了解 Berth、内存与精度，不了解其他内容。',
-    demoQuestions: ['Berth 是什么？', '为什么选了这个精度？', '内存用完会怎样？'],
-    tryOne: '可以试试这些问题',
-    you: '你',
-    input: '消息',
-    placeholder: '输入消息',
-    hint: '按 Enter 发送，Shift + Enter 换行',
-    send: '发送',
-    stop: '停止回答',
-    newChat: '新对话',
-    latest: '回到最新',
-    thinking: '正在等待第一个字',
-    thoughts: '思考过程',
-    answering: '模型正在回答。',
-    copy: '复制',
-    copyAnswer: '复制回答',
-    copyCode: '复制代码',
-    copied: '已复制',
-    copyFailed: '复制失败',
-    retry: '重试',
-    stopped: '你停止了这次回答。',
-    length: '已达到长度上限，回答到此为止。',
-    interrupted: '离开页面时，这次回答中断了。',
-    emptyAnswer: '模型给出了空的回答。',
-    tokens: (count) => `${count} 个词元`,
-    speed: (rate) => `${rate} 词元/秒`,
-  },
-
-  failure: {
-    away: '无法连接到服务。你的消息已保留，连接恢复后请重试。',
-    busy: '现在排队的请求太多，请稍后再试。',
-    not_ready: '模型暂时没有就绪，恢复后请重试。',
-    too_long: '对话超出了模型的上下文长度。请开始新对话，或缩短内容。',
-    cut: '回答还没有完成就中断了。',
-    refused: '服务拒绝了这个请求。',
-    broken: '服务出现了错误。',
-    detail: (message) => `服务的说明：${message}`,
-  },
-
-  blocked: {
-    starting: '模型正在启动，就绪后即可发送。',
-    recovering: '模型正在恢复，就绪后即可发送。',
-    failed: '模型没有运行，暂时无法发送。',
-    stopping: '服务正在关闭，暂时无法发送。',
-    away: '目前无法连接到服务。',
-  },
+  ...chatZh,
 
   banner: { details: '详情' },
 
