@@ -42,30 +42,30 @@ def create() -> Response:
     return _fresh(shared.turns.all_now(shared.storage.open().conversations.create(new)), 201)
 
 
-@bp.get("/<uuid:conversation_id>")
-def show(conversation_id: object) -> Response:
+@bp.get("/<conversation_id>")
+def show(conversation_id: str) -> Response:
     """All of one."""
-    return _fresh(_now(services(), str(conversation_id)))
+    return _fresh(_now(services(), conversation_id))
 
 
-@bp.patch("/<uuid:conversation_id>")
-def change(conversation_id: object) -> Response:
+@bp.patch("/<conversation_id>")
+def change(conversation_id: str) -> Response:
     """Another title, pin, settings or branch."""
     wanted = read_change(read_object(request))
-    return _fresh(services().storage.open().conversations.change(str(conversation_id), wanted))
+    return _fresh(services().storage.open().conversations.change(conversation_id, wanted))
 
 
-@bp.delete("/<uuid:conversation_id>")
-def delete(conversation_id: object) -> Response:
+@bp.delete("/<conversation_id>")
+def delete(conversation_id: str) -> Response:
     """Stops what is written there, and deletes it all."""
-    services().turns.delete_conversation(str(conversation_id))
+    services().turns.delete_conversation(conversation_id)
     return Response(status=204)
 
 
-@bp.get("/<uuid:conversation_id>/export")
-def export(conversation_id: object) -> Response:
+@bp.get("/<conversation_id>/export")
+def export(conversation_id: str) -> Response:
     """One conversation to keep, for programs or for people."""
-    conversation = _now(services(), str(conversation_id))
+    conversation = _now(services(), conversation_id)
     kind = request.args.get("format", "json")
     name = conversation.head.title or "conversation"
     if kind == "json":

@@ -17,23 +17,23 @@ bp = Blueprint("turns", __name__, url_prefix="/api")
 _STREAM_HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
 
 
-@bp.post("/conversations/<uuid:conversation_id>/turns")
-def start(conversation_id: object) -> Response:
+@bp.post("/conversations/<conversation_id>/turns")
+def start(conversation_id: str) -> Response:
     """Stores the question, begins the answer; asked again with the same ids, both as they are now."""
     new = read_new_turn(read_object(request))
-    turn = services().turns.start(str(conversation_id), new, request.remote_addr or "")
+    turn = services().turns.start(conversation_id, new, request.remote_addr or "")
     response = jsonify(to_json(turn))
     response.status_code = 201
     return response
 
 
-@bp.get("/turns/<uuid:message_id>/events")
-def follow(message_id: object) -> Response:
+@bp.get("/turns/<message_id>/events")
+def follow(message_id: str) -> Response:
     """The answer as it grows. It goes on when nobody reads, and can be read again behind any event."""
     shared, after = services(), _after()
-    turn = shared.turns.running(str(message_id))
+    turn = shared.turns.running(message_id)
     if turn is None:
-        message = shared.turns.now(shared.storage.open().messages.get(str(message_id)))
+        message = shared.turns.now(shared.storage.open().messages.get(message_id))
         return _stream(one_event(TurnEvent(message.seq, message=message)))
     shared.readers.enter()
     response = _stream(events(turn, after, request.environ.get("gunicorn.socket")))
@@ -42,16 +42,16 @@ def follow(message_id: object) -> Response:
     return response
 
 
-@bp.post("/turns/<uuid:message_id>/stop")
-def stop(message_id: object) -> Response:
+@bp.post("/turns/<message_id>/stop")
+def stop(message_id: str) -> Response:
     """Ends the answer where it is."""
-    return jsonify(to_json(services().turns.stop(str(message_id))))
+    return jsonify(to_json(services().turns.stop(message_id)))
 
 
-@bp.delete("/messages/<uuid:message_id>")
-def delete(message_id: object) -> Response:
+@bp.delete("/messages/<message_id>")
+def delete(message_id: str) -> Response:
     """Deletes a message and all that follows it."""
-    services().turns.delete_message(str(message_id))
+    services().turns.delete_message(message_id)
     return Response(status=204)
 
 
