@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 
 from app.contract.codec import ContractError, from_json
-from app.contract.wire import ChatRequest, DetokenizeRequest, EngineRequest, Failed, TokenizeRequest
+from app.contract.wire import ChatRequest, DetokenizeRequest, EngineRequest, Failed, SamplingParams, TokenizeRequest
+from app.engine.backend import MOST_LOGPROBS
 from app.engine.errors import RequestError
 
-LARGEST_TEMPERATURE = 2.0
+SAMPLING_LIMITS: Mapping[str, tuple[float, float, bool]] = {
+    "temperature": (0, 2, False),
+    "top_p": (0, 1, True),
+    "top_k": (0, 2**31 - 1, False),
+    "min_p": (0, 1, False),
+    "repetition_penalty": (0, 10, True),
+    "presence_penalty": (-2, 2, False),
+    "frequency_penalty": (-2, 2, False),
+}
+"""The least and the most, and whether it must be above the least."""
 
 
 def read_request(line: bytes) -> EngineRequest:
@@ -42,13 +53,19 @@ def _check_chat(request: ChatRequest) -> None:
         _check(choice.mode == "required", "tool_choice", "tool_choice names a tool without asking for a call")
         known = any(tool.name == choice.name for tool in request.tools)
         _check(known, "tool_choice", f"tool_choice names {choice.name[:80]!r}, which is none of the tools")
-    sampling = request.sampling
-    if sampling.temperature is not None:
-        fine = math.isfinite(sampling.temperature) and 0 <= sampling.temperature <= LARGEST_TEMPERATURE
-        _check(fine, "temperature", f"temperature must lie between 0 and {LARGEST_TEMPERATURE:g}")
-    if sampling.top_p is not None:
-        _check(0 < sampling.top_p <= 1, "top_p", "top_p must be above 0 and at most 1")
+    _check_sampling(request.sampling)
+    given = request.logprobs
+    _check(given is None or 0 <= given <= MOST_LOGPROBS, "top_logprobs", f"0 to {MOST_LOGPROBS} are possible")
     _check(request.max_tokens is None or request.max_tokens >= 1, "max_tokens", "max_tokens must be at least 1")
+
+
+def _check_sampling(sampling: SamplingParams) -> None:
+    for name, (low, high, open_low) in SAMPLING_LIMITS.items():
+        value = getattr(sampling, name)
+        if value is not None:
+            fine = math.isfinite(value) and (low < value if open_low else low <= value) and value <= high
+            text = f"{name} is {value:g}; it must be {'above' if open_low else 'at least'} {low:g} and at most {high:g}"
+            _check(fine, name, text)
 
 
 def new_token_limit(prompt_tokens: int, max_tokens: int | None, max_model_len: int) -> int:

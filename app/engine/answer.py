@@ -7,8 +7,8 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from app.contract.wire import Delta, Finished, FinishReason, ToolCallDelta
-from app.engine.backend import Backend, TokenRequest
+from app.contract.wire import Delta, Finished, FinishReason, TokenChance, TokenLogprob, ToolCallDelta
+from app.engine.backend import Backend, Logprobs, TokenRequest
 from app.engine.formats import ChatFormat, Conversation, Piece, Said, Thought
 from app.engine.sampling import Sampling
 from app.engine.stops import StopMatcher
@@ -26,13 +26,15 @@ class AnswerRequest:
     conversation: Conversation = field(default_factory=lambda: Conversation(()))
     openings: tuple[tuple[int, ...], ...] = ()
     """As in `TokenRequest`."""
+    logprobs: int | None = None
+    """As in `TokenRequest`."""
     client: str = ""
     """As in `ChatRequest`."""
     cancelled: threading.Event = field(default_factory=threading.Event)
 
     def tokens(self) -> TokenRequest:
         """What the backend is asked."""
-        return TokenRequest(self.prompt_ids, self.sampling, self.openings)
+        return TokenRequest(self.prompt_ids, self.sampling, self.openings, self.logprobs)
 
 
 def answer(request: AnswerRequest, backend: Backend, chat: ChatFormat) -> Iterator[Delta | Finished]:
@@ -47,7 +49,7 @@ def answer(request: AnswerRequest, backend: Backend, chat: ChatFormat) -> Iterat
             for new in backend.step():
                 if isinstance(new.token, Exception):
                     raise new.token
-                yield from writer.push(new.token)
+                yield from writer.push(new.token, new.logprobs)
     finally:
         backend.stop(slot)
 
@@ -57,25 +59,35 @@ class AnswerWriter:
 
     Stop strings are looked for in what is said, not in thoughts nor in calls. An answer that calls tools and then
     stops is finished by `tool_calls`; one that the limit ends by `length`, and a call that it cuts off is text.
+
+    Log probabilities are of every token but the control token that ends the answer, in order: they come with the delta
+    that counts the token, at the end with one that says nothing. Where a stop string ends the answer, those that were
+    not told before are left out with it.
     """
 
     def __init__(self, request: AnswerRequest, chat: ChatFormat) -> None:
         self._request = request
         self._stop_ids = chat.stop_ids
+        self._bytes = chat.token_bytes
         self._parser = chat.parser(request.conversation, request.prompt_ids)
         self._matcher = StopMatcher(request.stop)
         self._count = 0
         self._told = 0
         """Tokens that a delta has reported."""
         self._calls = 0
+        self._logprobs: list[TokenLogprob] = []
+        """Not told yet."""
         self.done = False
         """After `Finished` was given; nothing more may be pushed."""
 
-    def push(self, token: int) -> tuple[Delta | Finished, ...]:
+    def push(self, token: int, logprobs: Logprobs | None = None) -> tuple[Delta | Finished, ...]:
         """What this token makes certain; ends with `Finished` where the answer does."""
         self._count += 1
         if token in self._stop_ids:
             return self.end("stop")
+        if logprobs is not None:
+            top = tuple(self._chance(other, value) for other, value in logprobs.top)
+            self._logprobs.append(TokenLogprob(self._chance(token, logprobs.chosen), top))
         replies = self._replies(self._parser.push(token))
         if not self.done and self._count >= self._request.limit:
             replies += self.end("length")
@@ -86,7 +98,9 @@ class AnswerWriter:
         replies = self._replies(self._parser.end())
         if self.done:
             return replies
-        return (*replies, *self._said(self._matcher.flush()), self._finished(reason))
+        replies += self._said(self._matcher.flush())
+        rest = (self._delta(),) if self._logprobs else ()
+        return (*replies, *rest, self._finished(reason))
 
     def _replies(self, pieces: tuple[Piece, ...]) -> tuple[Delta | Finished, ...]:
         replies: list[Delta | Finished] = []
@@ -97,20 +111,26 @@ class AnswerWriter:
                 if cut.stopped:
                     return (*replies, self._finished("stop"))
             elif isinstance(piece, Thought):
-                replies.append(Delta("", self._new_tokens(), reasoning=piece.text))
+                replies.append(self._delta(reasoning=piece.text))
             else:
                 replies += self._said(self._matcher.flush())
                 call = ToolCallDelta(self._calls, self._call_id(), piece.name, piece.arguments)
-                replies.append(Delta("", self._new_tokens(), tool_calls=(call,)))
+                replies.append(self._delta(calls=(call,)))
                 self._calls += 1
         return tuple(replies)
 
     def _said(self, text: str) -> tuple[Delta, ...]:
-        return (Delta(text, self._new_tokens()),) if text else ()
+        return (self._delta(text),) if text else ()
 
-    def _new_tokens(self) -> int:
+    def _delta(self, text: str = "", reasoning: str = "", calls: tuple[ToolCallDelta, ...] = ()) -> Delta:
+        """With the tokens since the last one."""
         new, self._told = self._count - self._told, self._count
-        return new
+        logprobs, self._logprobs = tuple(self._logprobs), []
+        return Delta(text, new, reasoning, calls, logprobs)
+
+    def _chance(self, token: int, logprob: float) -> TokenChance:
+        spelt = self._bytes(token)
+        return TokenChance(spelt.decode("utf-8", "replace"), tuple(spelt), logprob)
 
     def _call_id(self) -> str:
         name = f"{self._request.request_id}:{self._calls}"

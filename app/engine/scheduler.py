@@ -204,7 +204,7 @@ class Scheduler:
         try:
             if isinstance(new.token, Exception):
                 raise new.token
-            replies = running.writer.push(new.token)
+            replies = running.writer.push(new.token, new.logprobs)
         except NonFiniteLogits:
             log.error("request %r: the model's output is not finite", running.request.request_id)
             return self._release(new.slot, NOT_FINITE)

@@ -44,6 +44,10 @@ class Stripper:
         self._space = ""
         self._begun = False
 
+    def resume(self) -> None:
+        """What comes goes on in the middle."""
+        self._begun = True
+
     def feed(self, text: str) -> str:
         """What is known to lie between the ends."""
         text = self._space + text

@@ -35,6 +35,9 @@ class Spelling:
     def parser(self, conversation: Conversation, prompt_ids: Sequence[int]) -> TokenParser:
         return TokenParser(lambda: IncrementalDetokeniser(self.decode), PARSERS["glm45"]())
 
+    def token_bytes(self, token: int) -> bytes:
+        return bytes([token])
+
     def encode(self, text: str) -> tuple[int, ...]:
         return tuple(text.encode())
 

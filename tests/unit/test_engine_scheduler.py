@@ -97,6 +97,9 @@ class LetterFormat:
             raise KeyError(UNREADABLE)
         return TokenParser(lambda: IncrementalDetokeniser(self.decode), PlainParser())
 
+    def token_bytes(self, token: int) -> bytes:
+        return f"{token},".encode()
+
     def encode(self, text: str) -> tuple[int, ...]:
         return tuple(int(token) for token in text.split(",") if token)
 

@@ -19,6 +19,8 @@ class Conversation:
     tool_choice: ToolChoice = field(default_factory=ToolChoice)
     thinking: bool | None = None
     """None leaves it to the format."""
+    continues: bool = False
+    """The last message is the assistant's, broken off, and the answer goes on with it."""
 
     @property
     def shown_tools(self) -> tuple[Tool, ...]:
@@ -96,11 +98,14 @@ class ChatFormat(Protocol):
         """The exact ids that the model is given.
 
         Raises:
-            RequestError: the format has no place for such a conversation.
+            RequestError: the format has no place for such a conversation, or can't go on with such an answer.
         """
 
     def parser(self, conversation: Conversation, prompt_ids: Sequence[int]) -> Parser:
         """A fresh one, for one answer to the conversation whose prompt has these ids."""
+
+    def token_bytes(self, token: int) -> bytes:
+        """What one id below `id_limit` stands for in text, which may be part of a character; a control token's name."""
 
     def encode(self, text: str) -> tuple[int, ...]:
         """The ids of plain text; control tokens in it are text too."""

@@ -17,10 +17,10 @@ from app.engine.errors import BadCheckpoint
 from app.engine.formats import Conversation, Parser, Prompt
 from app.engine.formats.calls import python_arguments, python_call
 from app.engine.formats.detokenise import IncrementalDetokeniser
-from app.engine.formats.parse import TokenParser
+from app.engine.formats.parse import parser_of
 from app.engine.formats.segments import SegmentParser
 from app.engine.formats.template import check_size, configured_stops
-from app.engine.formats.tools import Function, clean_messages, read_arguments, read_tools
+from app.engine.formats.tools import Function, read_arguments, read_tools, refuse_thoughts, split_begun
 from app.engine.sampling import SamplingDefaults
 from app.engine.text import replace_surrogates
 
@@ -54,18 +54,31 @@ class ChatGlm3Format:
     def prompt(self, conversation: Conversation) -> Prompt:
         """See `ChatFormat.prompt`."""
         functions = read_tools(conversation.shown_tools)
+        messages, begun = split_begun(conversation)
+        refuse_thoughts(begun)
         ids = [self._control["[gMASK]"], self._control["sop"]]
-        for role, metadata, content in _turns(clean_messages(conversation.messages), functions):
+        for role, metadata, content in _turns(messages, functions):
             ids += [self._control[role], *self._pieces.encode(f"{metadata}\n"), *self._pieces.encode(content)]
         openings = tuple(
             (*self._pieces.encode(f"{name}\n"), *self._pieces.encode(CALL_START)) for name in conversation.forced_names
         )
-        return Prompt((*ids, self._control["<|assistant|>"]), openings)
+        ids.append(self._control["<|assistant|>"])
+        if begun is not None:
+            ids += [*self._pieces.encode("\n"), *self._pieces.encode(begun.content)]
+        return Prompt(tuple(ids), openings)
 
     def parser(self, conversation: Conversation, prompt_ids: Sequence[int]) -> Parser:
         """See `ChatFormat.parser`."""
         segments = SegmentParser(frozenset(tool.name for tool in conversation.shown_tools), python_arguments)
-        return TokenParser(lambda: IncrementalDetokeniser(self._decode_text), segments, self._control["<|assistant|>"])
+        begun, turn = split_begun(conversation)[1], self._control["<|assistant|>"]
+        return parser_of(lambda: IncrementalDetokeniser(self._decode_text), segments, begun, prompt_ids, turn)
+
+    def token_bytes(self, token: int) -> bytes:
+        """See `ChatFormat.token_bytes`."""
+        if not self._is_text(token):
+            return self.decode((token,)).encode()
+        piece: str = self._pieces.id_to_piece(token)
+        return bytes([int(piece[1:-1], 16)]) if self._pieces.is_byte(token) else piece.replace("▁", " ").encode()
 
     def encode(self, text: str) -> tuple[int, ...]:
         """See `ChatFormat.encode`."""

@@ -11,10 +11,11 @@ from app.contract.wire import Message
 from app.engine.errors import RequestError
 from app.engine.formats import Conversation, Parser, Prompt
 from app.engine.formats.calls import json_arguments
-from app.engine.formats.parse import THINK, THOUGHT, TextParser, ThinkingParser, TokenParser
+from app.engine.formats.parse import THINK, THOUGHT, TextParser, ThinkingParser, parser_of
+from app.engine.formats.plain_text import BREAK
 from app.engine.formats.segments import SegmentParser
 from app.engine.formats.template import TemplateFormat
-from app.engine.formats.tools import Function, clean_messages, read_arguments, read_tools
+from app.engine.formats.tools import Function, read_arguments, read_tools, refuse_thoughts, split_begun
 from app.engine.sampling import SamplingDefaults
 
 INTRODUCTION = (
@@ -36,11 +37,14 @@ class Glm4Format(TemplateFormat):
     def prompt(self, conversation: Conversation) -> Prompt:
         """See `ChatFormat.prompt`."""
         functions = read_tools(conversation.shown_tools)
-        messages = list(_turns(clean_messages(conversation.messages)))
+        before, begun = split_begun(conversation)
+        messages = list(_turns(before))
         if functions and not self._shows_tools:
             messages.insert(0, {"role": "system", "content": tools_text(functions)})
         tools = [{"type": "function", "function": function.fields} for function in functions] or None
         ids = self._render(messages, tools)
+        if begun is not None:
+            return Prompt(self._begun(ids, messages, begun, tools))
         # Z1's prompt ends in thoughts, and it has no switch for them: a call that has to come ends them.
         start = f"{THOUGHT}\n" if self._thinking(ids) else ""
         openings = tuple(self._encoder.encode(f"{start}{name}\n") for name in conversation.forced_names)
@@ -52,7 +56,25 @@ class Glm4Format(TemplateFormat):
         inner: TextParser = SegmentParser(names, json_arguments)
         if THINK in self.template:
             inner = ThinkingParser(inner, self._thinking(prompt_ids))
-        return TokenParser(self._detokeniser, inner, self._control.get("<|assistant|>"))
+        begun = split_begun(conversation)[1]
+        return parser_of(self._detokeniser, inner, begun, prompt_ids, self._control.get("<|assistant|>"))
+
+    def _begun(
+        self,
+        ids: tuple[int, ...],
+        messages: list[dict[str, Any]],
+        begun: Message,
+        tools: list[dict[str, Any]] | None,
+    ) -> tuple[int, ...]:
+        """The prompt `ids` with the answer so far behind them."""
+        if not self._thinking(ids):
+            refuse_thoughts(begun)
+            return self._render_begun(messages, {"content": BREAK}, begun.content, tools)
+        # Z1's template shows no thoughts of the past: they stand as the model writes them.
+        thought, content = (self._encoder.mark(text) for text in (begun.reasoning, begun.content))
+        line = "" if self._answer_start(ids).endswith("\n") else "\n"
+        text = f"{line}{thought}" + (f"\n{THOUGHT}\n\n{content}" if content else "")
+        return (*ids, *self._encoder.encode(text))
 
     def _thinking(self, prompt_ids: Sequence[int]) -> bool:
         return self._answer_start(prompt_ids).rstrip().endswith(THINK)

@@ -8,10 +8,11 @@ from typing import Any
 from app.contract.wire import Message
 from app.engine.formats import Conversation, Parser, Prompt
 from app.engine.formats.detokenise import IncrementalDetokeniser
-from app.engine.formats.parse import THINK, THOUGHT, ThinkingParser, TokenParser
+from app.engine.formats.parse import THINK, THOUGHT, ThinkingParser, parser_of
+from app.engine.formats.plain_text import BREAK
 from app.engine.formats.tagged import CALL, CALL_END, KEY, KEY_END, VALUE, VALUE_END, TaggedParser
 from app.engine.formats.template import TemplateFormat
-from app.engine.formats.tools import Function, clean_messages, read_arguments, read_tools
+from app.engine.formats.tools import Function, read_arguments, read_tools, split_begun
 from app.engine.sampling import SamplingDefaults
 
 TAGS = (THINK, THOUGHT, CALL, CALL_END, KEY, KEY_END, VALUE, VALUE_END)
@@ -32,12 +33,18 @@ class Glm45Format(TemplateFormat):
     def prompt(self, conversation: Conversation) -> Prompt:
         """See `ChatFormat.prompt`."""
         functions = read_tools(conversation.shown_tools)
-        cleaned = clean_messages(conversation.messages)
-        messages = [_turn(place, message) for place, message in enumerate(cleaned)]
+        before, begun = split_begun(conversation)
+        messages = [_turn(place, message) for place, message in enumerate(before)]
         tools = [{"type": "function", "function": function.fields} for function in functions] or None
         forced = [function for function in functions if function.name in conversation.forced_names]
         thinking = False if forced else conversation.thinking
-        ids = self._render(messages, tools, **({} if thinking is None else {"enable_thinking": thinking}))
+        switches = {} if thinking is None else {"enable_thinking": thinking}
+        if begun is not None:
+            # Beside content, thoughts are given even when empty, as in `_turn`.
+            thought = self._encoder.mark(begun.reasoning) if begun.content else BREAK
+            turn = {"content": BREAK if begun.content else "", "reasoning_content": thought}
+            return Prompt(self._render_begun(messages, turn, begun.content or begun.reasoning, tools, **switches))
+        ids = self._render(messages, tools, **switches)
         start = THOUGHT if self._thinking(ids) else ""
         # 4.5 and 4.6 write line ends between the tags, 4.7 and Flash none; templates spell them as escapes.
         lines = f"\\n{CALL}" in self.template
@@ -48,7 +55,8 @@ class Glm45Format(TemplateFormat):
         """See `ChatFormat.parser`."""
         functions = read_tools(conversation.shown_tools)
         calls = TaggedParser({function.name: function.properties for function in functions})
-        return TokenParser(self._detokeniser, ThinkingParser(calls, self._thinking(prompt_ids)))
+        inner = ThinkingParser(calls, self._thinking(prompt_ids))
+        return parser_of(self._detokeniser, inner, split_begun(conversation)[1], prompt_ids)
 
     def _detokeniser(self) -> IncrementalDetokeniser:
         hidden = {number for content, number in self._control.items() if content not in TAGS}

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from app.contract.wire import Message
 from app.engine.formats import Piece, Said, Thought
 from app.engine.formats.detokenise import IncrementalDetokeniser
 from app.engine.text import Stripper, overlap
 
 THINK, THOUGHT = "<think>", "</think>"
+CONTEXT = 16
+"""Ids before an answer's new ones that are read again; more than any character has."""
 
 
 class TextParser(Protocol):
@@ -17,6 +20,9 @@ class TextParser(Protocol):
 
     def feed(self, text: str) -> tuple[Piece, ...]:
         """More text."""
+
+    def resume(self) -> None:
+        """What comes goes on in the middle of an answer's text."""
 
     def turn(self) -> tuple[Piece, ...]:
         """The model began another segment of its answer, by a control token."""
@@ -36,6 +42,11 @@ class TokenParser:
         self._inner = inner
         self._turn_id = turn_id
 
+    def resume(self, ids: Sequence[int]) -> None:
+        """What comes goes on behind these ids: how a token reads depends on those before it."""
+        for token in ids[-CONTEXT:]:
+            self._detokeniser.feed(token)
+
     def push(self, token: int) -> tuple[Piece, ...]:
         """See `Parser.push`."""
         if token != self._turn_id:
@@ -49,8 +60,29 @@ class TokenParser:
         return self._inner.feed(self._detokeniser.flush()) + self._inner.end()
 
 
+def parser_of(
+    detokeniser: Callable[[], IncrementalDetokeniser],
+    inner: TextParser,
+    begun: Message | None,
+    prompt_ids: Sequence[int],
+    turn_id: int | None = None,
+) -> TokenParser:
+    """For an answer behind `prompt_ids`, which goes on with `begun` where there is such a one."""
+    parser = TokenParser(detokeniser, inner, turn_id)
+    if begun is not None:
+        if isinstance(inner, ThinkingParser) and not begun.content:
+            inner.resume_thoughts()
+        else:
+            inner.resume()
+        parser.resume(prompt_ids)
+    return parser
+
+
 class PlainParser:
     """All text is the answer, as it is written."""
+
+    def resume(self) -> None:
+        """See `TextParser.resume`."""
 
     def feed(self, text: str) -> tuple[Piece, ...]:
         """See `TextParser.feed`."""
@@ -78,6 +110,16 @@ class ThinkingParser:
         self._state: Callable[[], tuple[Piece, ...]] = self._before
         self._held = ""
         self._stripper = Stripper()
+
+    def resume(self) -> None:
+        """See `TextParser.resume`."""
+        self._state = self._after
+        self._inner.resume()
+
+    def resume_thoughts(self) -> None:
+        """What comes goes on in the middle of thoughts."""
+        self._state = self._inside
+        self._stripper.resume()
 
     def feed(self, text: str) -> tuple[Piece, ...]:
         """See `TextParser.feed`."""

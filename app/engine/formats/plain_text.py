@@ -10,6 +10,8 @@ from typing import Any
 MARKS = ("\U000f0010", "\U000f0011")
 """Private-use characters that are put around what looks like a control token in people's text while a template is
 rendered. They never reach the model."""
+BREAK = "".join(MARKS)
+"""Stands for the end of an answer that is to go on, while a template is rendered; no text of people's can hold it."""
 
 
 class SafeEncoder:

@@ -26,6 +26,11 @@ class SegmentParser:
         """The segment, until it is known to be text."""
         self._begin()
 
+    def resume(self) -> None:
+        """See `TextParser.resume`. What was broken off in a call had been told as text, and stays text."""
+        self._is_text, self._silent, self._spoken = True, False, True
+        self._answer.resume()
+
     def feed(self, text: str) -> tuple[Piece, ...]:
         """See `TextParser.feed`."""
         if self._is_text:
@@ -86,6 +91,10 @@ class AnswerText:
         """White space that is not yet known to stand inside the answer."""
         self._begun = False
         self._strip_end = True
+
+    def resume(self) -> None:
+        """What comes goes on in the middle, behind an empty first line."""
+        self._begun = True
 
     def feed(self, text: str) -> str:
         """What is certain now."""

@@ -32,6 +32,10 @@ class TaggedParser:
         """Whether a value begins before there and does not end."""
         self._stripper = Stripper()
 
+    def resume(self) -> None:
+        """See `TextParser.resume`."""
+        self._stripper.resume()
+
     def feed(self, text: str) -> tuple[Piece, ...]:
         """See `TextParser.feed`."""
         if not self._tools:

@@ -11,9 +11,10 @@ from app.contract.wire import Failed
 from app.engine.errors import BadCheckpoint, RequestError
 from app.engine.formats import Conversation, Parser, Prompt
 from app.engine.formats.detokenise import IncrementalDetokeniser
-from app.engine.formats.parse import PlainParser, TokenParser
-from app.engine.formats.plain_text import SafeEncoder
-from app.engine.formats.tools import clean_messages, refusal
+from app.engine.formats.parse import PlainParser, parser_of
+from app.engine.formats.plain_text import BREAK, SafeEncoder
+from app.engine.formats.token_bytes import TokenBytes
+from app.engine.formats.tools import refusal, refuse_thoughts, split_begun
 from app.engine.sampling import SamplingDefaults, read_generation_config
 from app.engine.text import replace_surrogates
 
@@ -35,17 +36,26 @@ class TemplateFormat:
         self._control = {content: number for content, number in added.items() if not content.isspace()}
         self.stop_ids = configured | {self._control[name] for name in self.own_stops if name in self._control}
         self._encoder = SafeEncoder(tokenizer.backend_tokenizer, self._control)
+        self._bytes = TokenBytes(tokenizer.backend_tokenizer, added)
 
     def prompt(self, conversation: Conversation) -> Prompt:
         """See `ChatFormat.prompt`."""
         if conversation.shown_tools:
             raise refusal("this model's chat template has no place for tools", "tools", "unsupported_value")
-        messages = clean_messages(conversation.messages)
-        return Prompt(self._render([{"role": message.role, "content": message.content} for message in messages]))
+        messages, begun = split_begun(conversation)
+        refuse_thoughts(begun)
+        turns = [{"role": message.role, "content": message.content} for message in messages]
+        if begun is not None:
+            return Prompt(self._render_begun(turns, {"content": BREAK}, begun.content))
+        return Prompt(self._render(turns))
 
     def parser(self, conversation: Conversation, prompt_ids: Sequence[int]) -> Parser:
         """See `ChatFormat.parser`."""
-        return TokenParser(self._detokeniser, PlainParser())
+        return parser_of(self._detokeniser, PlainParser(), split_begun(conversation)[1], prompt_ids)
+
+    def token_bytes(self, token: int) -> bytes:
+        """See `ChatFormat.token_bytes`."""
+        return self._bytes.of(token)
 
     def encode(self, text: str) -> tuple[int, ...]:
         """See `ChatFormat.encode`."""
@@ -58,18 +68,35 @@ class TemplateFormat:
     def _render(
         self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None = None, **switches: bool
     ) -> tuple[int, ...]:
+        """The ids up to where the answer begins. Raises RequestError."""
+        rendered = self._text(self._encoder.mark(messages), tools, add_generation_prompt=True, **switches)
+        return self._encoder.encode(rendered)
+
+    def _render_begun(
+        self,
+        messages: list[dict[str, Any]],
+        turn: dict[str, Any],
+        text: str,
+        tools: list[dict[str, Any]] | None = None,
+        **switches: bool,
+    ) -> tuple[int, ...]:
+        """The ids up to the end of `text`, which stands at the `BREAK` in the assistant's turn. Raises RequestError."""
+        marked = [*self._encoder.mark(messages), {"role": "assistant", **turn}]
+        rendered = self._text(marked, tools, add_generation_prompt=False, **switches)
+        before, found, _ = rendered.partition(BREAK)
+        if not found:
+            raise refusal("this model's chat template doesn't show the answer that is to go on", "messages")
+        return self._encoder.encode(before + self._encoder.mark(text))
+
+    def _text(self, marked: list[dict[str, Any]], tools: list[dict[str, Any]] | None, **switches: bool) -> str:
         try:
-            rendered = self._tokenizer.apply_chat_template(
-                self._encoder.mark(messages),
-                tools=self._encoder.mark(tools),
-                add_generation_prompt=True,
-                tokenize=False,
-                **switches,
+            text: str = self._tokenizer.apply_chat_template(
+                marked, tools=self._encoder.mark(tools), tokenize=False, **switches
             )
+            return text
         except Exception as error:  # templates are programs: besides jinja2's errors they raise Python's own
             text = f"the model's chat format refuses this conversation: {error}"
             raise RequestError(Failed(400, "invalid_conversation", text, param="messages")) from error
-        return self._encoder.encode(rendered)
 
     def _detokeniser(self) -> IncrementalDetokeniser:
         return IncrementalDetokeniser(lambda ids: self._decode(ids, skip_control=True))

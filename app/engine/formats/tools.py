@@ -10,6 +10,7 @@ from typing import Any
 
 from app.contract.wire import Failed, Message, Tool, ToolCall
 from app.engine.errors import RequestError
+from app.engine.formats import Conversation
 from app.engine.formats.calls import read_json
 from app.engine.text import replace_surrogates
 
@@ -104,6 +105,31 @@ def clean_messages(messages: tuple[Message, ...]) -> tuple[Message, ...]:
         )
         for message in messages
     )
+
+
+def split_begun(conversation: Conversation) -> tuple[tuple[Message, ...], Message | None]:
+    """The messages, clean, and apart from them the broken-off answer that is to go on.
+
+    None where there is none, or nothing of it yet. Raises RequestError.
+    """
+    messages = clean_messages(conversation.messages)
+    if not conversation.continues:
+        return messages, None
+    if not messages or messages[-1].role != "assistant":
+        raise refusal("only an assistant's answer can go on: the last message has to be one", "messages")
+    *before, begun = messages
+    if begun.tool_calls:
+        raise refusal("an answer that called tools is complete: its results come next", "messages", "unsupported_value")
+    if conversation.forced_names:
+        raise refusal("a call can only be asked for where the answer begins, not where one goes on", "tool_choice")
+    return tuple(before), begun if begun.content or begun.reasoning else None
+
+
+def refuse_thoughts(begun: Message | None) -> None:
+    """For formats without thoughts. Raises RequestError where an answer was broken off inside some."""
+    if begun is not None and not begun.content:
+        text = "the answer was broken off inside thoughts, and this model's chat format has none"
+        raise refusal(text, "messages", "unsupported_value")
 
 
 def refusal(text: str, param: str, code: str = "invalid_value") -> RequestError:
