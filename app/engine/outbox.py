@@ -68,4 +68,5 @@ def _join(first: Delta, second: Delta) -> Delta | None:
         first.tokens + second.tokens,
         first.reasoning + second.reasoning,
         first.tool_calls + second.tool_calls,
+        first.logprobs + second.logprobs,
     )

@@ -37,8 +37,9 @@ CONNECTIONS = 256
 """More at once are refused; the web worker has fewer threads."""
 REQUEST_SECONDS = 30.0
 """Longest time a client may take to send its line."""
-SEND_SECONDS = 10.0
-"""Longest time a client may leave its socket full; then it is taken for gone."""
+SEND_SECONDS = 30.0
+"""Longest time a client may leave its socket full; then it is taken for gone. The web service gives up its own clients
+before, and tells by closing."""
 DISCARD_SECONDS = 2.0
 """How long the rest of a refused line is read and dropped: closing on unread data would cut off the reply."""
 READ_BYTES = 1 << 16
@@ -91,7 +92,18 @@ class Server:
             with self._changed:
                 self._open += 1
                 crowded = self._open > CONNECTIONS
-            threading.Thread(target=self._serve, args=(connection, crowded), name="connection", daemon=True).start()
+            serve = threading.Thread(target=self._serve, args=(connection, crowded), name="connection", daemon=True)
+            try:
+                serve.start()
+            except RuntimeError:  # no memory for its stack, or no more threads for this user
+                log.exception("a connection has no thread")
+                connection.close()
+                self._leave()
+
+    def _leave(self) -> None:
+        with self._changed:
+            self._open -= 1
+            self._changed.notify_all()
 
     def _serve(self, connection: socket.socket, crowded: bool) -> None:
         try:
@@ -106,9 +118,7 @@ class Server:
         except Exception:
             log.exception("a connection failed")
         finally:
-            with self._changed:
-                self._open -= 1
-                self._changed.notify_all()
+            self._leave()
 
     def _talk(self, connection: socket.socket) -> None:
         outbox = Outbox()
@@ -149,7 +159,9 @@ class Server:
     def _admit(self, asked: ChatRequest, outbox: Outbox) -> AnswerRequest:
         """Puts a request into the queue. Raises RequestError."""
         self._scheduler.check_room(asked.client)
-        conversation = Conversation(asked.messages, asked.tools, asked.tool_choice, asked.enable_thinking)
+        conversation = Conversation(
+            asked.messages, asked.tools, asked.tool_choice, asked.enable_thinking, asked.continue_answer
+        )
         prompt = self._chat.prompt(conversation)
         request = AnswerRequest(
             request_id=asked.request_id[:64],
@@ -159,6 +171,7 @@ class Server:
             stop=asked.stop,
             conversation=conversation,
             openings=prompt.openings,
+            logprobs=asked.logprobs,
             client=asked.client,
         )
         outbox.put(Accepted(len(prompt.ids)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import selectors
 import socket
+import struct
 import time
 from collections import deque
 from functools import partial
@@ -19,6 +20,9 @@ from app.web import drain
 
 _LINGER_SECONDS = 2.0
 _LINGER_BYTES = 8 * 1024 * 1024
+_SEND_SECONDS = 15.0
+"""How long a client may take none of what it is sent; then it has left."""
+_SEND_TIMEOUT = struct.pack("ll", int(_SEND_SECONDS), 0)
 _PASSING = (errno.EAGAIN, errno.ECONNABORTED, errno.EMFILE, errno.ENFILE)
 
 
@@ -38,13 +42,13 @@ class Connection(TConn):  # type: ignore[misc]
 
 
 class PatientWorker(ThreadWorker):  # type: ignore[misc]
-    """gthread, with four differences.
+    """gthread, with five differences.
 
     A connection that says nothing costs no thread: browsers open some ahead of need, and each would hold a thread
     for seconds. A client that doesn't close its end costs no time: gthread waits two seconds for it, on the loop
     that serves everybody. The drain has a deadline that running answers know of, and waits for work without a
-    connection. And it goes on accepting meanwhile: whoever comes is told so, where the listener's queue would end
-    in a reset connection.
+    connection. It goes on accepting meanwhile: whoever comes is told so, where the listener's queue would end in a
+    reset connection. And a client that asks for an answer and doesn't read it holds its thread for a while only.
     """
 
     def __init__(self, *arguments: Any) -> None:
@@ -65,12 +69,19 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
                 raise
             return
         self.nr_conns += 1
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SEND_TIMEOUT)
         connection = Connection(self, client, address, listener.getsockname())
         connection.set_timeout()
         if not self.alive:
             connection.timeout = time.monotonic() + _LINGER_SECONDS
         self.pending_conns.append(connection)
         self.poller.register(client, selectors.EVENT_READ, partial(self.on_pending_socket_readable, connection))
+
+    def handle_request(self, req: Any, conn: Connection) -> Any:
+        try:
+            return super().handle_request(req, conn)
+        except BlockingIOError as error:  # SO_SNDTIMEO is over
+            raise ConnectionResetError(errno.ECONNRESET, "the client doesn't read") from error
 
     def linger(self, connection: Connection) -> None:
         """Closes our end and reads on for a while: closed fully, unread bytes would make the kernel cut the answer."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import select
 
-from app.contract.wire import Accepted, Delta, Finished, ToolCallDelta
+from app.contract.wire import Accepted, Delta, Finished, TokenChance, TokenLogprob, ToolCallDelta
 from app.engine.outbox import Outbox
 
 
@@ -22,6 +22,15 @@ def test_deltas_that_wait_are_joined_in_order() -> None:
     assert not ready(outbox)
     outbox.put(Delta("c", 1))
     assert outbox.take() == (Delta("c", 1),)
+    outbox.close()
+
+
+def test_each_token_keeps_its_log_probability() -> None:
+    outbox = Outbox()
+    tokens = [TokenLogprob(TokenChance(text, tuple(text.encode()), -1.0)) for text in "ab"]
+    for token in tokens:
+        outbox.put(Delta(token.chosen.text, 1, logprobs=(token,)))
+    assert outbox.take() == (Delta("ab", 2, logprobs=tuple(tokens)),)
     outbox.close()
 
 

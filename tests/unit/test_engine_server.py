@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -38,3 +40,34 @@ def test_a_programming_error_is_no_death(tmp_path: Path, caplog: pytest.LogCaptu
     finally:
         server.stop(30)
     assert [record.message for record in caplog.records] == ["a request failed"] * 2
+
+
+def test_a_connection_without_a_thread_is_closed_and_the_next_one_served(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a thread's stack can't be had for lack of memory."""
+    chat: Any = Broken()
+    nobody: Any = None
+    server = Server(tmp_path / "engine.sock", nobody, chat, SamplingDefaults(), 64)
+
+    def ask() -> bytes:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(30)
+            connection.connect(str(tmp_path / "engine.sock"))
+            with contextlib.suppress(BrokenPipeError):
+                connection.sendall(dump_line(TokenizeRequest("t", prompt="x")))
+            with contextlib.suppress(ConnectionResetError):
+                return connection.makefile("rb").readline()
+            return b""
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            assert ask() == b""
+        assert b"internal_error" in ask()
+    finally:
+        server.stop(30)
+    assert "a connection has no thread" in caplog.text
