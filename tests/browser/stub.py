@@ -32,7 +32,6 @@ TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".s
 CSP = "default-src 'self'"
 """Stricter than what the service sends."""
 PAGE = 30
-OPEN_DOOR = {"key_needed": False, "signed_in": False, "csrf_token": None}
 
 
 def text(content: str) -> Piece:
@@ -131,9 +130,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path, query = self._target()
-        if path == "/api/session":
-            self._json(200, OPEN_DOOR)
-        elif path == "/api/status":
+        if path == "/api/status":
             if self.shared.status is not None:
                 self._json(200, self.shared.status)
         elif path.startswith("/api/"):
