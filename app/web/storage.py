@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import threading
 import time
@@ -42,7 +41,8 @@ class Storage:
                 self._try()
             if self._store is None:
                 assert self._error is not None
-                raise dataclasses.replace(self._error)
+                # Not the same object to all: each raise would add its traceback.
+                raise ApiError(*self._error.args)
             return self._store
 
     def close(self) -> None:

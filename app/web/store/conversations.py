@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -53,7 +54,7 @@ def read_place(value: str) -> Place:
         place = Place(bool(int(pinned)), float(updated_at), int(n))
     except ValueError:
         raise bad_field("before", "is not what an earlier part of the list said") from None
-    if str(place) != value or abs(place.n) >= 2**63:
+    if str(place) != value or not math.isfinite(place.updated_at) or abs(place.n) >= 2**63:
         raise bad_field("before", "is not what an earlier part of the list said")
     return place
 

@@ -23,13 +23,13 @@ UNAVAILABLE = "storage_unavailable"
 
 def storage_unavailable(why: str) -> ApiError:
     """503: conversations can't be had; /v1 goes on without them."""
-    return ApiError(503, f"The conversations' database can't be used: {why}.", UNAVAILABLE, retry_after_seconds=5)
+    return ApiError(503, f"The conversations' database can't be used: {why}.", UNAVAILABLE, None, 5)
 
 
 def storage_full() -> ApiError:
     """507: nothing was stored."""
     message = "The disk that holds the conversations is full; make room and send it again. Nothing was stored."
-    return ApiError(507, message, FULL, retry_after_seconds=30)
+    return ApiError(507, message, FULL, None, 30)
 
 
 def explained(error: BaseException | None) -> ApiError:
