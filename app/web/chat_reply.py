@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from app.contract.wire import Delta, Finished, ToolCallDelta
+from app.contract.wire import Delta, Finished, TokenChance, ToolCallDelta
 from app.web.errors import ApiError
 
 KEEP_ALIVE = b": keep-alive\n\n"
@@ -37,10 +37,11 @@ class Answer:
 
     def completion(self, deltas: Iterable[Delta], finished: Finished) -> dict[str, Any]:
         """The whole answer: the same message that a client puts together from the stream of these deltas."""
+        said = list(deltas)
         choice = {
             "index": 0,
-            "message": _message(deltas),
-            "logprobs": None,
+            "message": _message(said),
+            "logprobs": _logprobs(said),
             "finish_reason": finished.finish_reason,
         }
         return {**self._head("chat.completion"), "choices": [choice], "usage": _usage(finished)}
@@ -50,12 +51,12 @@ class Answer:
 
         As at OpenAI, content is an empty string where text follows, and null where something else does.
         """
-        silent = delta is not None and not delta.text
+        silent = delta is not None and not delta.text and bool(delta.reasoning or delta.tool_calls)
         return self._chunk({"role": "assistant", "content": None if silent else "", "refusal": None}, None)
 
     def delta(self, delta: Delta) -> bytes:
         """New text, new thoughts, new calls."""
-        return self._chunk(_said(delta), None)
+        return self._chunk(_said(delta), None, _logprobs([delta]))
 
     def last(self, finished: Finished) -> bytes:
         """The end: why it ended, the usage where it was asked for, and OpenAI's end mark."""
@@ -64,8 +65,8 @@ class Answer:
             end += event({**self._head("chat.completion.chunk"), "choices": [], "usage": _usage(finished)})
         return end + DONE
 
-    def _chunk(self, delta: dict[str, Any], finish_reason: str | None) -> bytes:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+    def _chunk(self, delta: dict[str, Any], finish_reason: str | None, logprobs: dict[str, Any] | None = None) -> bytes:
+        choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
         body = {**self._head("chat.completion.chunk"), "choices": [choice]}
         if self.include_usage:
             body["usage"] = None
@@ -83,7 +84,7 @@ class Answer:
 
 def says_something(delta: Delta) -> bool:
     """Whether there is more in it than a count of tokens."""
-    return bool(delta.text or delta.reasoning or delta.tool_calls)
+    return bool(delta.text or delta.reasoning or delta.tool_calls or delta.logprobs)
 
 
 def _said(delta: Delta) -> dict[str, Any]:
@@ -97,8 +98,7 @@ def _said(delta: Delta) -> dict[str, Any]:
     return said
 
 
-def _message(deltas: Iterable[Delta]) -> dict[str, Any]:
-    said = list(deltas)
+def _message(said: Sequence[Delta]) -> dict[str, Any]:
     text = "".join(delta.text for delta in said)
     reasoning = "".join(delta.reasoning for delta in said)
     calls = _calls(call for delta in said for call in delta.tool_calls)
@@ -110,6 +110,20 @@ def _message(deltas: Iterable[Delta]) -> dict[str, Any]:
     if calls:
         message["tool_calls"] = list(calls.values())
     return message
+
+
+def _logprobs(said: Iterable[Delta]) -> dict[str, Any] | None:
+    """OpenAI's list of the tokens; null where none were asked for."""
+    tokens = [
+        {**_chance(one.chosen), "top_logprobs": [_chance(other) for other in one.top]}
+        for delta in said
+        for one in delta.logprobs
+    ]
+    return {"content": tokens, "refusal": None} if tokens else None
+
+
+def _chance(token: TokenChance) -> dict[str, Any]:
+    return {"token": token.text, "logprob": token.logprob, "bytes": list(token.utf8)}
 
 
 def _calls(deltas: Iterable[ToolCallDelta]) -> dict[int, dict[str, Any]]:
@@ -124,9 +138,10 @@ def _calls(deltas: Iterable[ToolCallDelta]) -> dict[int, dict[str, Any]]:
     return calls
 
 
-def _usage(finished: Finished) -> dict[str, int]:
+def _usage(finished: Finished) -> dict[str, Any]:
     return {
         "prompt_tokens": finished.prompt_tokens,
         "completion_tokens": finished.completion_tokens,
         "total_tokens": finished.prompt_tokens + finished.completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": finished.cached_tokens},
     }

@@ -9,27 +9,35 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from app.contract.wire import ChatRequest, SamplingParams
+from app.contract.wire import ChatRequest, Message, SamplingParams
 from app.web import fields
 from app.web.chat_messages import read_messages
 from app.web.chat_thinking import read_thinking
 from app.web.chat_tools import read_tool_choice, read_tools
 from app.web.errors import ApiError, bad_field
 
-MAX_STOP_STRINGS = 16
+MAX_STOP_STRINGS = 64
+"""OpenAI takes 4."""
 MAX_STOP_CHARACTERS = 256
 RANGES: dict[str, fields.Range] = {
     "temperature": fields.Range(0, 2),
     "top_p": fields.Range(0, 1, open_low=True),
+    "top_k": fields.Range(-1, 2**31 - 1, whole=True),
+    "min_p": fields.Range(0, 1),
+    "repetition_penalty": fields.Range(0, 10, open_low=True),
+    "presence_penalty": fields.Range(-2, 2),
+    "frequency_penalty": fields.Range(-2, 2),
     "seed": fields.Range(-(2**63), 2**63 - 1, whole=True),
     "max_tokens": fields.Range(1, 2**31 - 1, whole=True),
     "max_completion_tokens": fields.Range(1, 2**31 - 1, whole=True),
 }
 """Of every field that is a number; what /openapi.json says of them comes from here, too."""
+MOST_LOGPROBS = 20
 
 READ = (
-    "messages", "model", "stream", "stream_options", "temperature", "top_p", "max_tokens", "max_completion_tokens",
-    "stop", "seed", "tools", "tool_choice", "parallel_tool_calls", "chat_template_kwargs", "reasoning_effort",
+    *RANGES, "messages", "model", "stream", "stream_options", "stop", "logprobs", "top_logprobs",
+    "tools", "tool_choice", "parallel_tool_calls", "chat_template_kwargs", "reasoning_effort",
+    "continue_final_message", "add_generation_prompt",
 )  # fmt: skip
 
 WITHOUT_EFFECT: dict[str, type] = {
@@ -44,13 +52,6 @@ WITHOUT_EFFECT: dict[str, type] = {
 NEUTRAL: dict[str, tuple[Any, ...]] = {
     "n": (1,),
     "store": (False,),
-    "logprobs": (False,),
-    "top_logprobs": (0,),
-    "presence_penalty": (0,),
-    "frequency_penalty": (0,),
-    "repetition_penalty": (1,),
-    "top_k": (0, -1),
-    "min_p": (0,),
     "logit_bias": ({},),
     "functions": ([],),
     "function_call": ("none", "auto"),
@@ -86,19 +87,18 @@ def read_chat(body: dict[str, Any], model_name: str, request_id: str) -> ChatCal
     _check_ignored(body)
     stream = fields.boolean("stream", body.get("stream"))
     tools = read_tools(body.get("tools"))
+    messages = read_messages(body.get("messages"))
     request = ChatRequest(
         request_id=request_id,
-        messages=read_messages(body.get("messages")),
-        sampling=SamplingParams(
-            temperature=_number(body, "temperature"),
-            top_p=_number(body, "top_p"),
-            seed=_integer(body, "seed"),
-        ),
+        messages=messages,
+        sampling=_sampling(body),
         max_tokens=_max_tokens(body),
         stop=_stop(body.get("stop")),
         tools=tools,
         tool_choice=read_tool_choice(body.get("tool_choice"), tools),
         enable_thinking=read_thinking(body),
+        logprobs=_logprobs(body),
+        continue_answer=_continues(body, messages),
     )
     return ChatCall(request, stream, _include_usage(body.get("stream_options"), stream), _one_call(body))
 
@@ -116,6 +116,43 @@ def model_not_found(name: str, param: str | None) -> ApiError:
     return ApiError(
         404, f"The model {name[:200]!r} is not served here; GET /v1/models names it.", "model_not_found", param
     )
+
+
+def _sampling(body: dict[str, Any]) -> SamplingParams:
+    top_k = _integer(body, "top_k")
+    return SamplingParams(
+        temperature=_number(body, "temperature"),
+        top_p=_number(body, "top_p"),
+        top_k=0 if top_k == -1 else top_k,  # off, in vLLM's words
+        min_p=_number(body, "min_p"),
+        repetition_penalty=_number(body, "repetition_penalty"),
+        presence_penalty=_number(body, "presence_penalty"),
+        frequency_penalty=_number(body, "frequency_penalty"),
+        seed=_integer(body, "seed"),
+    )
+
+
+def _logprobs(body: dict[str, Any]) -> int | None:
+    asked = fields.boolean("logprobs", body.get("logprobs"))
+    count = fields.integer("top_logprobs", body.get("top_logprobs"), 0, MOST_LOGPROBS) or 0
+    if count and not asked:
+        raise bad_field("top_logprobs", "needs logprobs to be true")
+    return count if asked else None
+
+
+def _continues(body: dict[str, Any], messages: tuple[Message, ...]) -> bool:
+    """vLLM's switches: a broken-off answer goes on instead of a new one's beginning, so not both can be true."""
+    going_on = fields.boolean("continue_final_message", body.get("continue_final_message"))
+    anew = body.get("add_generation_prompt")
+    if anew is not None and fields.boolean("add_generation_prompt", anew) is going_on:
+        word = "false or left out" if going_on else "true or left out unless continue_final_message is true"
+        raise bad_field("add_generation_prompt", f"should be {word}")
+    if going_on and messages[-1].role != "assistant":
+        raise bad_field("continue_final_message", "is true, but the last message is not an assistant's")
+    if going_on and messages[-1].tool_calls:
+        text = "the answer called tools, so it is complete and can't go on"
+        raise bad_field(f"messages[{len(messages) - 1}].tool_calls", text, "unsupported_value")
+    return going_on
 
 
 def _number(body: dict[str, Any], name: str) -> float | None:

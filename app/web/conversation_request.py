@@ -17,13 +17,7 @@ MAX_CONTENT = 1_000_000
 MOST_SEQ = 2**53 - 1
 """JavaScript counts no further."""
 _SETTINGS = tuple(ChatSettings.__dataclass_fields__)
-RANGES = {
-    "top_k": fields.Range(0, 2**31 - 1, whole=True),
-    "min_p": fields.Range(0, 1),
-    "repetition_penalty": fields.Range(0, 10, open_low=True),
-    "presence_penalty": fields.Range(-2, 2),
-    "frequency_penalty": fields.Range(-2, 2),
-} | chat_request.RANGES
+RANGES = chat_request.RANGES | {"top_k": fields.Range(0, 2**31 - 1, whole=True)}
 
 
 def read_new_conversation(body: dict[str, Any]) -> NewConversation:

@@ -23,7 +23,8 @@ def refused(**fields: Any) -> RequestError:
 
 
 def test_a_request_is_read() -> None:
-    request = read_request(json.dumps(REQUEST | {"sampling": {"temperature": 2, "top_p": 1}, "stop": ["x"]}).encode())
+    limits = {"temperature": 2, "top_p": 1, "top_k": 0, "min_p": 1, "repetition_penalty": 10, "presence_penalty": -2}
+    request = read_request(json.dumps(REQUEST | {"sampling": limits, "logprobs": 20, "stop": ["x"]}).encode())
     assert isinstance(request, ChatRequest)
     assert request.messages[0].content == "hi"
     assert request.sampling.temperature == 2
@@ -38,6 +39,12 @@ def test_a_request_is_read() -> None:
         ({"sampling": {"temperature": float("inf")}}, "temperature"),
         ({"sampling": {"top_p": 0}}, "top_p"),
         ({"sampling": {"top_p": 1.1}}, "top_p"),
+        *[({"sampling": {"top_k": value}}, "top_k") for value in (-1, 2**31)],
+        *[({"sampling": {"min_p": value}}, "min_p") for value in (-0.1, 1.1)],
+        *[({"sampling": {"repetition_penalty": value}}, "repetition_penalty") for value in (0, -1, 10.1)],
+        *[({"sampling": {"presence_penalty": value}}, "presence_penalty") for value in (-2.1, 2.1, float("nan"))],
+        *[({"sampling": {"frequency_penalty": value}}, "frequency_penalty") for value in (-2.1, 2.1)],
+        *[({"logprobs": value}, "top_logprobs") for value in (-1, 21)],
         ({"max_tokens": 0}, "max_tokens"),
         ({"messages": []}, "messages"),
         ({"tool_choice": {"mode": "required"}}, "tool_choice"),

@@ -13,13 +13,17 @@ from hypothesis import strategies as st
 from openai.types.chat import ChatCompletionChunk
 
 from app.contract.codec import to_json
-from app.contract.wire import Accepted, Delta, Finished, Reply, ToolCallDelta
+from app.contract.wire import Accepted, Delta, Finished, Reply, TokenChance, TokenLogprob, ToolCallDelta
 from tests.integration.fake_engine import FakeEngine
 from tests.openai_answers import assemble, same_in_any_answer
 from tests.unit.web_client import CHAT, data_events, web_client
 
 FIRST = ToolCallDelta(0, "call_a", "get_weather", '{"city": "北京"}')
 SECOND = ToolCallDelta(1, "call_b", "get_time", "{}")
+CHANCES = (
+    TokenLogprob(TokenChance("a", (97,), -0.5), (TokenChance("a", (97,), -0.5), TokenChance("b", (98,), -2.0))),
+    TokenLogprob(TokenChance("\ufffd", (0xE4, 0xBD), -1e-7)),
+)
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +66,20 @@ def answers(draw: st.DrawFn) -> list[Reply]:
         split = draw(st.integers(0, len(deltas)))
         groups = [tuple(deltas[:split]), tuple(deltas[split:])] if deltas else [()]
         text, thought = (said if kind in ("text", "calls") else ""), (said if kind == "thought" else "")
-        replies += [Delta(text, tokens, thought, groups[0]), *(Delta("", 0, "", group) for group in groups[1:])]
+        chances = tuple(draw(st.lists(st.sampled_from(CHANCES), max_size=2))) if kind != "nothing" else ()
+        first = Delta(text, tokens, thought, groups[0], chances if text or thought or groups[0] else ())
+        replies += [first, *(Delta("", 0, "", group) for group in groups[1:])]
+    replies += draw(st.sampled_from([[], [Delta("", 1, logprobs=CHANCES)]]))
     reason = draw(st.sampled_from(["length", "tool_calls" if calls else "stop"]))
     return [*replies, Finished(reason, replies[0].prompt_tokens, count)]  # type: ignore[arg-type, union-attr]
+
+
+def assert_told(whole: dict[str, Any], replies: list[Reply], one_call: bool) -> None:
+    """Every log probability, in order; of an answer that is cut to one call, those up to there."""
+    told = [one.chosen.text for reply in replies if isinstance(reply, Delta) for one in reply.logprobs]
+    found = whole["choices"][0]["logprobs"]
+    tokens = [] if found is None else [token["token"] for token in found["content"]]
+    assert tokens == (told[: len(tokens)] if one_call else told)
 
 
 @settings(max_examples=120, deadline=None)
@@ -72,6 +87,7 @@ def answers(draw: st.DrawFn) -> list[Reply]:
 def test_stream_and_whole_agree(web: tuple[FlaskClient, FakeEngine], replies: list[Reply], one_call: bool) -> None:
     whole, streamed = both(web[0], replies, parallel_tool_calls=not one_call)
     assert streamed == whole
+    assert_told(whole, replies, one_call)
     message = whole["choices"][0]["message"]
     deltas = [reply for reply in replies if isinstance(reply, Delta)]
     asked = {call.index for delta in deltas for call in delta.tool_calls}
@@ -82,7 +98,7 @@ def test_stream_and_whole_agree(web: tuple[FlaskClient, FakeEngine], replies: li
 
 
 def test_a_call_alone(web: tuple[FlaskClient, FakeEngine]) -> None:
-    replies: list[Reply] = [Accepted(7), Delta("", 9, "", (FIRST,)), Finished("tool_calls", 7, 9)]
+    replies: list[Reply] = [Accepted(7), Delta("", 9, "", (FIRST,)), Finished("tool_calls", 7, 9, 5)]
     whole = json.loads(post(web[0], replies))
     function = {"name": "get_weather", "arguments": '{"city": "北京"}'}
     assert whole["choices"][0] == {
@@ -96,7 +112,29 @@ def test_a_call_alone(web: tuple[FlaskClient, FakeEngine]) -> None:
         "logprobs": None,
         "finish_reason": "tool_calls",
     }
-    assert whole["usage"] == {"prompt_tokens": 7, "completion_tokens": 9, "total_tokens": 16}
+    details = {"cached_tokens": 5}
+    usage = {"prompt_tokens": 7, "completion_tokens": 9, "total_tokens": 16, "prompt_tokens_details": details}
+    assert whole["usage"] == usage
+
+
+def test_log_probabilities_in_openais_form(web: tuple[FlaskClient, FakeEngine]) -> None:
+    replies: list[Reply] = [Accepted(7), Delta("a", 2, logprobs=CHANCES), Finished("stop", 7, 2)]
+    listed = [
+        {
+            "token": "a",
+            "logprob": -0.5,
+            "bytes": [97],
+            "top_logprobs": [
+                {"token": "a", "logprob": -0.5, "bytes": [97]},
+                {"token": "b", "logprob": -2.0, "bytes": [98]},
+            ],
+        },
+        {"token": "\ufffd", "logprob": -1e-7, "bytes": [0xE4, 0xBD], "top_logprobs": []},
+    ]
+    whole = json.loads(post(web[0], replies, logprobs=True, top_logprobs=2))
+    assert whole["choices"][0]["logprobs"] == {"content": listed, "refusal": None}
+    chunks = [event["choices"][0] for event in data_events(post(web[0], replies, logprobs=True, stream=True))]
+    assert [chunk["logprobs"] for chunk in chunks] == [None, {"content": listed, "refusal": None}, None]
 
 
 def test_the_stream_of_a_thought_a_text_and_a_call_in_pieces(web: tuple[FlaskClient, FakeEngine]) -> None:

@@ -14,6 +14,14 @@ MODEL = "zai-org/glm-test"
 HELLO = [{"role": "user", "content": "hello"}]
 
 
+BEGUN = [*HELLO, {"role": "assistant", "content": "Hel"}]
+CALLED = {
+    "role": "assistant",
+    "content": "x",
+    "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+}
+
+
 def read(**body: Any) -> ChatCall:
     return read_chat({"messages": HELLO, **body}, MODEL, "req_1")
 
@@ -27,19 +35,38 @@ def refused(**body: Any) -> ApiError:
 def test_defaults() -> None:
     chat = read()
     assert chat.request.messages == (Message("user", "hello"),)
-    assert chat.request.sampling == SamplingParams(None, None, None)
+    assert chat.request.sampling == SamplingParams()
     assert (chat.request.max_tokens, chat.request.stop) == (None, ())
+    assert chat.request.logprobs is None and not chat.request.continue_answer
     assert not chat.stream and not chat.include_usage
 
 
 def test_everything_that_is_read() -> None:
     chat = read(
         model=MODEL, stream=True, stream_options={"include_usage": True}, temperature=0, top_p=1, seed=-3,
-        max_completion_tokens=5, stop=["a", "b"],
+        max_completion_tokens=5, stop=["a", "b"], top_k=40, min_p=0.05, repetition_penalty=1.1, presence_penalty=-2,
+        frequency_penalty=0.5, logprobs=True, top_logprobs=20,
     )  # fmt: skip
-    assert chat.request.sampling == SamplingParams(0.0, 1.0, -3)
+    assert chat.request.sampling == SamplingParams(0.0, 1.0, 40, 0.05, 1.1, -2.0, 0.5, -3)
+    assert chat.request.logprobs == 20
     assert (chat.request.max_tokens, chat.request.stop) == (5, ("a", "b"))
     assert chat.stream and chat.include_usage
+
+
+def test_an_answer_goes_on_by_vllms_switches() -> None:
+    for switches in ({}, {"add_generation_prompt": False}, {"add_generation_prompt": None}):
+        chat = read(messages=BEGUN, continue_final_message=True, **switches)
+        assert chat.request.continue_answer and chat.request.messages[-1] == Message("assistant", "Hel")
+    assert not read(messages=BEGUN, continue_final_message=False).request.continue_answer
+    thought = [*HELLO, {"role": "assistant", "content": None, "reasoning_content": "Hm"}]
+    assert read(messages=thought, continue_final_message=True).request.messages[-1].reasoning == "Hm"
+
+
+def test_log_probabilities_and_top_k_off() -> None:
+    assert read(logprobs=True).request.logprobs == 0
+    assert read(logprobs=True, top_logprobs=3).request.logprobs == 3
+    assert read(logprobs=False, top_logprobs=0).request.logprobs is None
+    assert [read(top_k=given).request.sampling.top_k for given in (None, -1, 0, 5)] == [None, 0, 0, 5]
 
 
 def test_messages_in_every_form() -> None:
@@ -63,6 +90,7 @@ def test_messages_in_every_form() -> None:
         {"prediction": None}, {"audio": None}, {"reasoning_effort": None}, {"stop": None}, {"stop": []},
         {"model": ""}, {"model": None}, {"temperature": None}, {"seed": None}, {"max_tokens": None},
         {"stream": None}, {"stream_options": None}, {"max_tokens": 3, "max_completion_tokens": 3},
+        {"add_generation_prompt": True}, {"continue_final_message": False}, {"continue_final_message": None},
     ],
 )  # fmt: skip
 def test_neutral_values_are_accepted(neutral: dict[str, Any]) -> None:
@@ -106,17 +134,36 @@ BAD: list[tuple[str, dict[str, Any]]] = [
     ("store", {"store": True}),
     ("n", {"n": 2}),
     ("n", {"n": True}),
-    ("logprobs", {"logprobs": True}),
     ("logprobs", {"logprobs": 0}),
+    ("logprobs", {"logprobs": 5}),
     ("top_logprobs", {"top_logprobs": 3}),
-    ("presence_penalty", {"presence_penalty": 0.5}),
+    ("top_logprobs", {"top_logprobs": 3, "logprobs": False}),
+    ("top_logprobs", {"top_logprobs": 21, "logprobs": True}),
+    ("top_logprobs", {"top_logprobs": -1, "logprobs": True}),
+    ("top_logprobs", {"top_logprobs": "3", "logprobs": True}),
+    ("presence_penalty", {"presence_penalty": 2.01}),
     ("frequency_penalty", {"frequency_penalty": "0"}),
+    ("frequency_penalty", {"frequency_penalty": -2.5}),
+    ("repetition_penalty", {"repetition_penalty": 0}),
+    ("repetition_penalty", {"repetition_penalty": 11}),
+    ("repetition_penalty", {"repetition_penalty": True}),
+    ("min_p", {"min_p": 1.5}),
+    ("min_p", {"min_p": -0.1}),
+    ("min_p", {"min_p": []}),
     ("logit_bias", {"logit_bias": {"5": 1}}),
     ("functions", {"functions": [{}]}),
     ("response_format", {"response_format": {"type": "json_object"}}),
     ("modalities", {"modalities": ["audio"]}),
     ("prediction", {"prediction": {"type": "content"}}),
-    ("top_k", {"top_k": 5}),
+    ("top_k", {"top_k": -2}),
+    ("top_k", {"top_k": 1.0}),
+    ("top_k", {"top_k": 2**31}),
+    ("continue_final_message", {"continue_final_message": 1}),
+    ("continue_final_message", {"continue_final_message": True, "add_generation_prompt": False}),
+    ("add_generation_prompt", {"add_generation_prompt": "no"}),
+    ("add_generation_prompt", {"add_generation_prompt": False}),
+    ("add_generation_prompt", {"messages": BEGUN, "continue_final_message": True, "add_generation_prompt": True}),
+    ("messages[1].tool_calls", {"messages": [*HELLO, CALLED], "continue_final_message": True}),
     ("messages", {"messages": None}),
     ("messages", {"messages": "hi"}),
     ("messages", {"messages": []}),

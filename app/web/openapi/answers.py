@@ -11,6 +11,7 @@ from app.contract.wire import FinishReason
 _TEXT: Schema = {"type": "string"}
 _MAYBE_TEXT: Schema = {"type": ["string", "null"]}
 _COUNT: Schema = {"type": "integer", "minimum": 0}
+_NULL: Schema = {"type": "null"}
 
 
 def _object(properties: dict[str, Schema], optional: tuple[str, ...] = ()) -> Schema:
@@ -58,8 +59,21 @@ _DELTA = _object(
     },
     ("role", "content", "refusal", "reasoning_content", "tool_calls"),
 )
-_USAGE = _object({"prompt_tokens": _COUNT, "completion_tokens": _COUNT, "total_tokens": _COUNT})
-_LOGPROBS: Schema = {"type": ["object", "null"]}
+_USAGE = _object(
+    {
+        "prompt_tokens": _COUNT,
+        "completion_tokens": _COUNT,
+        "total_tokens": _COUNT,
+        "prompt_tokens_details": _object({"cached_tokens": _COUNT}),
+    }
+)
+_CHANCE: dict[str, Schema] = {"token": _TEXT, "logprob": {"type": "number"}, "bytes": _list(_COUNT)}
+_LOGPROBS: Schema = {
+    "anyOf": [
+        _object({"content": _list(_object({**_CHANCE, "top_logprobs": _list(_object(_CHANCE))})), "refusal": _NULL}),
+        _NULL,
+    ]
+}
 _HEAD: dict[str, Schema] = {"id": _TEXT, "created": _COUNT, "model": _TEXT, "system_fingerprint": _MAYBE_TEXT}
 _MODEL = _object(
     {

@@ -114,6 +114,13 @@ _READ_FIELDS: dict[str, Schema] = {
         "description": "Only where stream is true.",
     },
     "stop": {"anyOf": [_STOP, {"type": "array", "items": _STOP, "maxItems": chat_request.MAX_STOP_STRINGS}, _NULL]},
+    "logprobs": _SWITCH,
+    "top_logprobs": {
+        **number(fields.Range(0, chat_request.MOST_LOGPROBS, whole=True)),
+        "description": "Above 0 only where logprobs is true.",
+    },
+    "continue_final_message": {**_SWITCH, "description": "The last message is an assistant's, and its answer goes on."},
+    "add_generation_prompt": {**_SWITCH, "description": "The opposite of continue_final_message, or left out."},
     "tools": _nullable({"type": "array", "items": _TOOL, "maxItems": chat_tools.MAX_TOOLS}),
     "tool_choice": {"anyOf": [{"enum": list(chat_tools.MODES)}, _CHOICE, _NULL]},
     "parallel_tool_calls": _SWITCH,
