@@ -5,6 +5,7 @@ Everything here runs on the worker's main loop, so nothing may block.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import selectors
 import socket
@@ -17,12 +18,16 @@ from typing import Any
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from app.web import drain
+from app.web.gathering import GATHER_SECONDS, Gathered, TimedUnreader
 
 _LINGER_SECONDS = 2.0
 _LINGER_BYTES = 8 * 1024 * 1024
 _SEND_SECONDS = 15.0
 """How long a client may take none of what it is sent; then it has left."""
 _SEND_TIMEOUT = struct.pack("ll", int(_SEND_SECONDS), 0)
+_DRAIN_SECONDS = 0.05
+"""For what is left of a body that nobody wanted: what has not come by then isn't waited for."""
+_TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 _PASSING = (errno.EAGAIN, errno.ECONNABORTED, errno.EMFILE, errno.ENFILE)
 
 
@@ -33,6 +38,25 @@ class Connection(TConn):  # type: ignore[misc]
         super().__init__(worker.cfg, client, address, server)
         self._worker = worker
         self.drained_bytes = 0
+        self.gathered = Gathered()
+
+    def init(self) -> None:
+        """Called by the thread before each request."""
+        if not self.initialized:
+            super().init()
+            self.parser.unreader = TimedUnreader(self.sock)
+        self.parser.unreader.begin(self.gathered.take())
+
+    def read(self) -> bool:
+        """Takes what the socket has; whether more may come."""
+        try:
+            data = self.sock.recv(65536)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        self.gathered.add(data)
+        return bool(data)
 
     def close(self, graceful: bool = False) -> None:
         if graceful:
@@ -42,18 +66,22 @@ class Connection(TConn):  # type: ignore[misc]
 
 
 class PatientWorker(ThreadWorker):  # type: ignore[misc]
-    """gthread, with five differences.
+    """gthread, with six differences.
 
     A connection that says nothing costs no thread: browsers open some ahead of need, and each would hold a thread
-    for seconds. A client that doesn't close its end costs no time: gthread waits two seconds for it, on the loop
-    that serves everybody. The drain has a deadline that running answers know of, and waits for work without a
-    connection. It goes on accepting meanwhile: whoever comes is told so, where the listener's queue would end in a
-    reset connection. And a client that asks for an answer and doesn't read it holds its thread for a while only.
+    for seconds. One that speaks slowly costs none either: requests are gathered on the loop, with a deadline, and
+    where there are too many connections the slowest ends. A client that doesn't close its end costs no time: gthread
+    waits two seconds for it, on the loop that serves everybody. The drain has a deadline that running answers know
+    of, and waits for work without a connection. It goes on accepting meanwhile: whoever comes is told so, where the
+    listener's queue would end in a reset connection. And a client that asks for an answer and doesn't read it holds
+    its thread for a while only.
     """
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._lingering: deque[Connection] = deque()
+        self._gathering: dict[Connection, None] = {}
+        """Their requests have begun and are not whole, oldest first."""
         self._stopping = False
         self._held = 0
         """1 while work without a connection keeps a stopping worker: it is counted as one."""
@@ -76,6 +104,66 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
             connection.timeout = time.monotonic() + _LINGER_SECONDS
         self.pending_conns.append(connection)
         self.poller.register(client, selectors.EVENT_READ, partial(self.on_pending_socket_readable, connection))
+        if self.nr_conns >= self.worker_connections:
+            self._drop_oldest()
+
+    def on_pending_socket_readable(self, conn: Connection, client: socket.socket) -> None:
+        self.pending_conns.remove(conn)
+        self._read(conn, client)
+
+    def on_client_socket_readable(self, conn: Connection, client: socket.socket) -> None:
+        self.keepalived_conns.remove(conn)
+        self._read(conn, client)
+
+    def finish_request(self, conn: Connection, fs: Any) -> None:
+        if conn.initialized:
+            # What was sent right behind the request begins the next one, which may not be whole.
+            conn.gathered.add(conn.parser.unreader.take_buffered())
+        if conn.gathered and not fs.cancelled() and fs.exception() is None and fs.result():
+            self._take_up(conn, open_still=True)
+        else:
+            super().finish_request(conn, fs)
+
+    def _read(self, conn: Connection, client: socket.socket) -> None:
+        self.poller.unregister(client)
+        self._take_up(conn, conn.read())
+
+    def _take_up(self, conn: Connection, open_still: bool) -> None:
+        """A thread gets the connection once its request is whole; until then it is waited for, not for ever."""
+        gathered = conn.gathered
+        if open_still and not gathered.is_whole and not gathered.is_too_long:
+            if conn not in self._gathering:
+                conn.timeout = time.monotonic() + GATHER_SECONDS
+                self._gathering[conn] = None
+            conn.sock.setblocking(False)
+            self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._read, conn))
+            return
+        self._gathering.pop(conn, None)
+        if gathered.is_whole:
+            conn.data_ready = True
+            self.enqueue_req(conn)
+            return
+        self.nr_conns -= 1
+        if gathered.is_too_long:
+            with contextlib.suppress(OSError):
+                conn.sock.send(_TOO_LONG)
+        conn.close(graceful=gathered.is_too_long)
+
+    def _drop_oldest(self) -> None:
+        """Closes the connection that has had most time to say what it wants."""
+        waiting = next(iter(self._gathering), None)
+        if waiting is not None:
+            del self._gathering[waiting]
+        elif self.pending_conns:
+            waiting = self.pending_conns.popleft()
+        else:
+            return
+        self.poller.unregister(waiting.sock)
+        self.nr_conns -= 1
+        waiting.close()
+
+    def _keepalive_after(self, conn: Connection, keepalive: Any) -> bool:
+        return bool(keepalive and conn.parser.finish_body(deadline=time.monotonic() + _DRAIN_SECONDS))
 
     def handle_request(self, req: Any, conn: Connection) -> Any:
         try:
@@ -100,12 +188,14 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
         now = time.monotonic()
         if not self.alive and not self._stopping:
             self._stopping = True
-            for connection in self.pending_conns:
+            for connection in (*self.pending_conns, *self._gathering):
                 connection.timeout = now
         if self._stopping:
             held, self._held = self._held, int(drain.is_working())
             self.nr_conns += self._held - held
         super().murder_pending()
+        while self._gathering and next(iter(self._gathering)).timeout <= now:
+            self._drop_oldest()
         while self._lingering and self._lingering[0].timeout <= now:
             self._end(self._lingering[0])
 

@@ -167,7 +167,7 @@ def test_a_client_that_leaves_cancels(web: WebProcess, engine: FakeEngine, text:
 
 def test_pipelined_bytes_do_not_hide_a_client_that_leaves(web: WebProcess, engine: FakeEngine) -> None:
     with Raw(web, {**say("hang"), "stream": True}) as raw:
-        raw.socket.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        raw.socket.sendall(b"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         seen = engine.last()
         time.sleep(0.1)
     left = time.monotonic()
@@ -217,7 +217,7 @@ def test_clients_that_do_not_close_hold_up_nobody(web: WebProcess, engine: FakeE
 
 def test_a_body_that_is_refused_while_it_is_sent_gets_its_answer(web: WebProcess) -> None:
     with socket.create_connection(("127.0.0.1", web.port), timeout=5) as connection:
-        head = "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        head = "POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
         connection.sendall(f"{head}Content-Length: 5000000\r\n\r\n".encode() + b"x" * 5_000_000)
         assert connection.recv(100).startswith(b"HTTP/1.1 413")
 
