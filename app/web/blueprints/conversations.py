@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 from flask import Blueprint, Response, jsonify, request
 from werkzeug.datastructures import Headers
@@ -136,7 +137,11 @@ def _file(body: Any, name: str) -> Response:
     """A download. Never shown as a page: what people and models wrote is in it."""
     headers = Headers()
     safe = "".join("_" if character in '/\\:*?"<>|' or not character.isprintable() else character for character in name)
-    headers.set("Content-Disposition", "attachment", filename=safe.lstrip(".") or "conversation")
+    safe = safe.lstrip(".") or "conversation"
+    # A header is ASCII: other titles are written as RFC 8187 has it, with a plain one for who can't read that.
+    plain = safe if safe.isascii() else f"conversation.{safe.rpartition('.')[2]}"
+    names = {"filename": plain} if plain == safe else {"filename": plain, "filename*": f"UTF-8''{quote(safe, safe='')}"}
+    headers.set("Content-Disposition", "attachment", **names)
     headers["Cache-Control"] = "no-store"
     kind = "application/json" if name.endswith(".json") else "text/markdown; charset=utf-8"
     return Response(body, content_type=kind, headers=headers)
