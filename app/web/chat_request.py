@@ -24,7 +24,7 @@ RANGES: dict[str, fields.Range] = {
     "top_p": fields.Range(0, 1, open_low=True),
     "top_k": fields.Range(-1, 2**31 - 1, whole=True),
     "min_p": fields.Range(0, 1),
-    "repetition_penalty": fields.Range(0, 10, open_low=True),
+    "repetition_penalty": fields.Range(0.01, 10),  # divided by less, a logit may be infinite
     "presence_penalty": fields.Range(-2, 2),
     "frequency_penalty": fields.Range(-2, 2),
     "seed": fields.Range(-(2**63), 2**63 - 1, whole=True),
