@@ -8,7 +8,7 @@ from app.contract.codec import write_atomically
 from app.contract.config import AppConfig, EngineConfig
 from app.contract.plan import Plan, Rung, gpus_of
 from entrypoint.access import Access
-from entrypoint.footprint import PREFILL_CHUNK
+from entrypoint.activations import PREFILL_CHUNK
 from entrypoint.ladder import CPU
 from entrypoint.models import ModelChoice
 

@@ -7,37 +7,16 @@ import itertools
 import math
 from dataclasses import dataclass, replace
 
-from app.contract.plan import Device, Dtype, Precision, Term
+from app.contract.plan import Device, Precision, Term
 from app.layouts import LOAD_PIECE_ELEMENTS, Layout, Parameter, Shape, cache_bytes_per_token, skeleton
+from entrypoint.activations import DTYPE_BYTES, MIB, activation_bytes
+from entrypoint.activations import Load as Load
 
-MIB = 1024 * 1024
-PREFILL_CHUNK = 512
-"""Prompt tokens computed at once; bounds the activations."""
 NF4_BLOCK = 64
 NF4_NESTED_BLOCK = 256
 NF4_PACKED_ROWS = 32
 SERVICE_BYTES = 56 * MIB
 """Anonymous memory of the supervisor and the web service, which share the container with an engine on the CPU."""
-
-DTYPE_BYTES: dict[Dtype, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
-
-
-@dataclass(frozen=True)
-class Load:
-    """What decides a rung's footprint beside the model: precision, dtype of the rest, lengths."""
-
-    precision: Precision
-    dtype: Dtype
-    max_model_len: int
-    max_num_seqs: int
-    packed: bool = False
-    """int4 in the form of bitsandbytes' AVX-512 kernel."""
-    avx512: bool = False
-    """Whether the CPU multiplies int8 without widening the weight."""
-    double_quant: bool = True
-    """int4 with quantised block scales; some checkpoints are stored without."""
-    stored_bytes: int | None = None
-    """The weights as their files hold them, for a format that is only planned."""
 
 
 @dataclass(frozen=True)
@@ -109,92 +88,6 @@ def saved_bytes(layout: Layout, shape: Shape, load: Load) -> int:
 def kv_cache_bytes(shape: Shape, load: Load) -> int:
     """Keys and values of every slot at full length, allocated once at start."""
     return load.max_num_seqs * load.max_model_len * cache_bytes_per_token(shape, DTYPE_BYTES[load.dtype])
-
-
-def activation_bytes(shape: Shape, load: Load, on_gpu: bool) -> int:
-    """The most that one prefill chunk of T tokens at full context S, or one token of every slot, needs beside weights
-    and cache.
-
-    T·(6·H + 2·heads·head_dim) elements (hidden states and norms; queries and the attention's output), the MLP, the
-    mask 2·T·S, each slot's logits as computed and in fp32, sampling's copies of one slot's 16·V, and 16 MiB of small
-    change: fitted above the measured peaks of two dense shapes at T 256 and 512, S 4096 and 8192, in bf16 and fp32 on
-    the CPU with 1 to 16 slots, and of five with experts (tests/unit/test_footprint). What attention makes of the
-    context and what quantised products take comes beside, see the functions below.
-    """
-    size = DTYPE_BYTES[load.dtype]
-    tokens, context = min(PREFILL_CHUNK, load.max_model_len), load.max_model_len
-    hidden = tokens * (6 * shape.hidden + 2 * shape.heads * shape.head_dim) * size
-    rest = 2 * tokens * context + (16 + load.max_num_seqs * (size + 4)) * shape.vocab + 16 * MIB
-    beside = mlp_bytes(shape, load, tokens, on_gpu) + context_bytes(shape, load, tokens, on_gpu)
-    return hidden + rest + beside + quantised_bytes(shape, load, tokens, on_gpu)
-
-
-def context_bytes(shape: Shape, load: Load, tokens: int, on_gpu: bool) -> int:
-    """What one layer's attention makes of S cached tokens.
-
-    Latent attention expands them at each step to heads·(2·nope + rope + value) elements a token, 27.5 KiB for
-    GLM-4.7-Flash (transformers 5.23, `expand_kv`), and those of all slots when each gets a token. Where its keys and
-    values differ in size, the CPU's fused kernel takes neither: 12·heads·T·S for the scores (measured). Grouped heads
-    are repeated on a GPU, where a mask makes SDPA do so: 2·heads·head_dim a token (read, unmeasured).
-    """
-    context, size, latent = load.max_model_len, DTYPE_BYTES[load.dtype], shape.latent
-    if not latent:
-        return 2 * shape.heads * shape.head_dim * context * size if on_gpu else 0
-    expanded = shape.heads * (2 * latent.nope_dim + latent.rope_dim + latent.value_dim) * context * size
-    uneven = not on_gpu and latent.value_dim != shape.head_dim
-    slots = load.max_num_seqs
-    prefill, decode = (12 * shape.heads * rows * context if uneven else 0 for rows in (tokens, slots))
-    return max(expanded + prefill, slots * expanded + decode)
-
-
-def mlp_bytes(shape: Shape, load: Load, tokens: int, on_gpu: bool) -> int:
-    """What one layer's MLP takes for T tokens of which each passes k experts.
-
-    Dense and shared: 4·T·I elements, the gate-up product, its halves and their product. Experts: the router's weight in
-    fp32, 4·experts·H; on the CPU the engine's own loop holds the tokens of one expert at a time, T·(4·I + 3·H)
-    elements, and sums in fp32, 12·T·H bytes; on a GPU transformers' grouped product stores all pairs,
-    T·k·(4·I + 2·H) elements and 8·T·k·H bytes of weighted sums (read, unmeasured).
-    """
-    size, hidden = DTYPE_BYTES[load.dtype], shape.hidden
-    dense = 4 * tokens * shape.intermediate * size
-    if not (experts := shape.experts):
-        return dense
-    inner = experts.intermediate
-    if on_gpu:
-        routed = tokens * experts.per_token * ((4 * inner + 2 * hidden) * size + 8 * hidden)
-    else:
-        routed = tokens * ((4 * inner + 3 * hidden) * size + 12 * hidden)
-    return max(dense, 4 * tokens * experts.shared * inner * size, routed) + 4 * experts.count * hidden
-
-
-def quantised_bytes(shape: Shape, load: Load, tokens: int, on_gpu: bool) -> int:
-    """What the hungriest quantised product takes for itself: the widest (K = hidden, N see `_widest`), or a later one.
-
-    int8: 8·T·N + T·K on a GPU (int32 and fp16 outputs, int8 input); on the CPU 16·T·N (measured), and without
-    AVX-512 the weight in fp32 beside it. Columns that meet an activation beyond 6 are multiplied in 16 bits, for which
-    bitsandbytes widens them at 9 bytes an element (int8, and two of fp32): with random weights that is most of the
-    down projection's I·hidden (measured); a trained model's are few, but nothing bounds them.
-    int4: the whole weight in the compute dtype while many tokens are multiplied, nothing where the CPU's kernel packs
-    (measured).
-    """
-    width = _widest(shape)
-    if load.precision == "int8":
-        widened = 0 if load.avx512 else 4 * width * shape.hidden
-        product = tokens * (8 * width + shape.hidden) if on_gpu else 16 * tokens * width + widened
-        return max(product, 9 * shape.intermediate * shape.hidden)
-    if load.precision == "int4" and not load.packed:
-        return width * shape.hidden * DTYPE_BYTES[load.dtype]
-    return 0
-
-
-def _widest(shape: Shape) -> int:
-    """Outputs of the widest linear layer; with experts, gate and up are two."""
-    if not shape.experts:
-        return 2 * shape.intermediate
-    latent = shape.latent
-    expanded = shape.heads * (latent.nope_dim + latent.value_dim) if latent else 0
-    shared = shape.experts.shared * shape.experts.intermediate
-    return max(shape.intermediate, shared, shape.heads * shape.head_dim, expanded)
 
 
 @functools.lru_cache(maxsize=64)

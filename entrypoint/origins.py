@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app.contract.plan import Origin, OriginKind, Rung, Text
-from entrypoint.footprint import PREFILL_CHUNK
+from entrypoint.activations import PREFILL_CHUNK
 from entrypoint.question import Question
 from entrypoint.words import size
 

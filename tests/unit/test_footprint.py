@@ -5,15 +5,8 @@ from dataclasses import replace
 import pytest
 
 from app.layouts import LAYOUTS, Experts, Latent, Parameter, Shape, skeleton
-from entrypoint.footprint import (
-    Load,
-    activation_bytes,
-    context_bytes,
-    kv_cache_bytes,
-    parameter_bytes,
-    saved_bytes,
-    weights_bytes,
-)
+from entrypoint.activations import Load, activation_bytes, context_bytes
+from entrypoint.footprint import kv_cache_bytes, parameter_bytes, saved_bytes, tokenizer_bytes, weights_bytes
 from entrypoint.plan import make_plan
 from entrypoint.settings import Settings
 from entrypoint.stored import Stored
@@ -83,6 +76,29 @@ def test_activations_bound_what_the_proof_measured(
     given = replace(load(precision, packed=True), max_model_len=context, avx512=True)
     planned = activation_bytes(shape, given, on_gpu=False)
     assert measured_mb * 1e6 <= planned <= 2 * measured_mb * 1e6
+
+
+VAST = replace(WIDE, vocab=151552, context=32768)
+
+
+@pytest.mark.parametrize(
+    ("shape", "precision", "context", "slots", "measured_mb"),
+    [
+        (MID, "bf16", 4096, 16, 12),
+        (MID, "int8", 4096, 16, 87),
+        (VAST, "bf16", 4096, 4, 28),
+        (VAST, "bf16", 4096, 16, 58),
+        (VAST, "int8", 4096, 16, 114),
+        (VAST, "bf16", 2048, 64, 115),
+    ],
+)
+def test_activations_bound_what_full_batches_took(
+    shape: Shape, precision: str, context: int, slots: int, measured_mb: int
+) -> None:
+    """As above, with a token of every slot at full length, sampled and with log probabilities."""
+    given = replace(load(precision, packed=True), max_model_len=context, max_num_seqs=slots, avx512=True)
+    planned = activation_bytes(shape, given, on_gpu=False)
+    assert measured_mb * 1e6 <= planned <= 2 * measured_mb * 1e6 + 40e6
 
 
 FEW_EXPERTS = Shape(
@@ -165,6 +181,19 @@ def test_what_quantising_saves_is_counted_from_the_compute_dtype() -> None:
         assert saved_bytes(LAYOUTS["glm4_moe_lite"], FLASH, given) == weights_bytes(
             LAYOUTS["glm4_moe_lite"], FLASH, plain
         ) - weights_bytes(LAYOUTS["glm4_moe_lite"], FLASH, given)
+
+
+@pytest.mark.parametrize(("slots", "measured_mb"), [(1, 36), (4, 99), (16, 375)])
+def test_latents_of_every_slot_are_expanded(slots: int, measured_mb: int) -> None:
+    shape = replace(LATENT, layers=3)
+    given = replace(load("bf16"), max_model_len=4096, max_num_seqs=slots)
+    assert measured_mb * 1e6 <= activation_bytes(shape, given, on_gpu=False) <= 1.8 * measured_mb * 1e6
+
+
+def test_a_tokenizer_json_is_counted_by_its_ids() -> None:
+    """101 MiB were measured for 151,552 ids, 15.5 of them also for 8,192; a tokenizer.model is in the runtime."""
+    assert tokenizer_bytes(LAYOUTS["glm4"], VAST) >= 85.5 * 2**20
+    assert tokenizer_bytes(LAYOUTS["chatglm"], VAST) == 0
 
 
 def test_flash_expands_27_5_kib_of_a_cached_token() -> None:
