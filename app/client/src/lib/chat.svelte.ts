@@ -101,7 +101,7 @@ class Chat {
 
   /** Goes on with an answer that broke off. */
   async goOn(answer: StoredMessage): Promise<void> {
-    await this.ask({ ...NO_TURN, answer_id: answer.id, parent_id: answer.parent_id, continues: answer.id, seq: answer.seq });
+    await this.ask({ ...NO_TURN, answer_id: answer.id, continues: answer.id, seq: answer.seq });
   }
 
   /** Asks again for the turn that the service has not taken in. */

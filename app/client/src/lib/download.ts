@@ -17,7 +17,7 @@ export async function downloadAll(): Promise<void> {
 
 /** A title as a file's name: no character that some file system refuses. */
 export function fileName(title: string): string {
-  const plain = title.replace(/[\p{C}\s/\\:*?"<>|]+/gu, ' ').trim().replace(/^\.+/, '').slice(0, 80).trim();
+  const plain = title.replace(/[\p{C}\s/\\:*?"<>|]+/gu, ' ').trim().replace(/^[.\s]+/, '').slice(0, 80).trim();
   return plain || 'berth';
 }
 
