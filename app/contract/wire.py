@@ -7,7 +7,7 @@ engine died. Closing the connection cancels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 LINE_LIMIT_BYTES = 8 * 1024 * 1024
@@ -167,6 +167,8 @@ class Stats:
     prefilled_tokens: int
     reused_tokens: int
     """Prompt tokens that were found in the cache."""
+    held_bytes: dict[str, int] = field(default_factory=dict)
+    """Memory held now, by GPU UUID or `cpu`: anonymous on the CPU, reserved and context on a GPU."""
     type: Literal["stats"] = "stats"
 
 

@@ -90,22 +90,14 @@ def _rung(model_name: str, rung: Rung) -> Iterator[Metric]:
     sizes = {"max_model_len": str(rung.max_model_len), "max_num_seqs": str(rung.max_num_seqs)}
     info.add_metric([], {**labels, **sizes})
     yield info
-    planned = _by_device("memory_planned_bytes", "What the plan says that the engine needs, its margin included.")
-    for part in _parts(rung):
-        planned.add_metric([part.device], part.need_bytes)
-    yield planned
+    parts: tuple[Placement | Rung, ...] = rung.placements or (rung,)
+    planned = {part.device: part.need_bytes for part in parts}
+    yield _by_device("memory_planned_bytes", "What the plan says that the engine needs, its margin included.", planned)
 
 
 def _proved(proof: Proof, rung: Rung | None) -> Metric:
-    proved = _by_device("memory_proved_bytes", "The engine's peak at its longest request, measured at its start.")
-    device = rung.device if rung else ""
-    for name, count in (proof.measured_by_device or {device: proof.measured_bytes}).items():
-        proved.add_metric([name], count)
-    return proved
-
-
-def _parts(rung: Rung) -> tuple[Placement | Rung, ...]:
-    return rung.placements or (rung,)
+    peaks = proof.measured_by_device or {rung.device if rung else "": proof.measured_bytes}
+    return _by_device("memory_proved_bytes", "The engine's peak at its longest request, measured at its start.", peaks)
 
 
 def _load(stats: Stats) -> Iterator[Metric]:
@@ -116,6 +108,7 @@ def _load(stats: Stats) -> Iterator[Metric]:
     yield _gauge("kv_cache_usage_perc", "Share of the cache that running requests fill; 1 is all of it.", usage)
     batch = stats.decoded_tokens / stats.decode_steps if stats.decode_steps else 0.0
     yield _gauge("decode_batch_size", "Mean batch of a decode step since the engine's start.", batch)
+    yield _by_device("memory_used_bytes", "What the engine holds now.", stats.held_bytes)
     yield _counter("engine_decode_steps", "Decode steps since the engine's start.", stats.decode_steps)
     yield _counter("engine_decoded_tokens", "Tokens of these steps; over the steps, the batch.", stats.decoded_tokens)
     yield _counter(
@@ -124,13 +117,16 @@ def _load(stats: Stats) -> Iterator[Metric]:
     yield _counter("engine_reused_tokens", "Prompt tokens found in the cache instead.", stats.reused_tokens)
 
 
+def _by_device(name: str, text: str, bytes_by_device: dict[str, int]) -> Metric:
+    family = GaugeMetricFamily(f"berth_{name}", text, labels=["device"])
+    for device, count in bytes_by_device.items():
+        family.add_metric([device], count)
+    return family
+
+
 def _gauge(name: str, text: str, value: float) -> Metric:
     return GaugeMetricFamily(f"berth_{name}", text, value)
 
 
 def _counter(name: str, text: str, value: float) -> Metric:
     return CounterMetricFamily(f"berth_{name}", text, value)
-
-
-def _by_device(name: str, text: str) -> GaugeMetricFamily:
-    return GaugeMetricFamily(f"berth_{name}", text, labels=["device"])

@@ -128,8 +128,9 @@ def test_first_token_and_gaps_are_taken_where_tokens_arrive(monkeypatch: pytest.
 
 
 def test_the_engines_numbers_are_asked_for_at_the_scrape(web: Web) -> None:
-    web.engine.stats = Stats(3, 2, 4, 1000, 4000, 10, 25, 70, 30)
+    web.engine.stats = Stats(3, 2, 4, 1000, 4000, 10, 25, 70, 30, {"cpu": 5, "GPU-1": 7})
     seen = web.scrape()
+    assert seen.series("memory_used_bytes") == {"cpu": 5, "GPU-1": 7}
     assert (seen("engine_up"), seen("num_requests_running"), seen("num_requests_waiting")) == (1, 3, 2)
     assert (seen("num_slots"), seen("kv_cache_usage_perc"), seen("decode_batch_size")) == (4, 0.25, 2.5)
     assert (seen("engine_decode_steps_total"), seen("engine_decoded_tokens_total")) == (10, 25)
