@@ -41,5 +41,13 @@ RULES: Mapping[str, Rule] = {
     "openapi.openapi": "member",
 }
 
-HOLDING = frozenset({"openai.chat_completions", "invocations.invocations", "tokenize.tokenize", "tokenize.detokenize"})
-"""Endpoints that hold a thread while the model thinks; one client gets only so many at once."""
+HOLDING = frozenset(
+    {
+        "openai.chat_completions",
+        "invocations.invocations",
+        "tokenize.tokenize",
+        "tokenize.detokenize",
+        "turns.follow",
+    }
+)
+"""Endpoints that hold a thread while the model works; one client gets only so many at once."""

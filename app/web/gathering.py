@@ -19,7 +19,7 @@ BODY_SECONDS = 60.0
 """For what a thread reads: 4 MiB within it are 70 KB/s."""
 
 _END = b"\r\n\r\n"
-_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,18})[ \t]*\r\n", re.IGNORECASE)
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,18})[ \t]*(?=\r\n)", re.IGNORECASE)
 _ASKS_FIRST = re.compile(rb"\r\n(?:expect|transfer-encoding):", re.IGNORECASE)
 """The rest comes only after an answer, or has no length that could be waited for."""
 
@@ -60,10 +60,10 @@ class Gathered:
 
     def _end_of(self, body_at: int) -> int:
         head = bytes(self._data[:body_at])
-        length = _LENGTH.search(head)
-        if length is None or _ASKS_FIRST.search(head) or int(length[1]) > BODY_BYTES:
+        lengths = _LENGTH.findall(head)
+        if len(lengths) != 1 or _ASKS_FIRST.search(head) or int(lengths[0]) > BODY_BYTES:
             return body_at
-        return body_at + int(length[1])
+        return body_at + int(lengths[0])
 
 
 class TimedUnreader(SocketUnreader):  # type: ignore[misc]

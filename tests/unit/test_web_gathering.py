@@ -45,6 +45,7 @@ def test_a_small_body_is_waited_for() -> None:
     [
         post(BODY_BYTES + 1),
         post(3, b"Expect: 100-continue"),
+        post(3, b"Content-Length: 4"),
         post(3, b"transfer-encoding: chunked"),
         b"POST / HTTP/1.1\r\nContent-Length: -3\r\n\r\n",
         b"POST / HTTP/1.1\r\nContent-Length: 99999999999999999999999\r\n\r\n",
