@@ -9,6 +9,8 @@ import select
 import socket
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from app.contract.codec import dump_line
@@ -52,19 +54,26 @@ class ClientGone(Exception):
 
 
 class Server:
-    """Accepts connections as soon as it exists.
+    """Accepts connections as soon as it exists. `held` tells the memory that the engine holds, in bytes by device.
 
     Raises OSError from the constructor when the socket cannot be bound.
     """
 
     def __init__(
-        self, path: Path, scheduler: Scheduler, chat: ChatFormat, defaults: SamplingDefaults, max_model_len: int
+        self,
+        path: Path,
+        scheduler: Scheduler,
+        chat: ChatFormat,
+        defaults: SamplingDefaults,
+        max_model_len: int,
+        held: Callable[[], dict[str, int]] = dict,
     ) -> None:
         self._path = path
         self._scheduler = scheduler
         self._chat = chat
         self._defaults = defaults
         self._max_model_len = max_model_len
+        self._held = held
         self._open = 0
         self._changed = threading.Condition()
         self._listener = _listen(path)
@@ -95,8 +104,8 @@ class Server:
             serve = threading.Thread(target=self._serve, args=(connection, crowded), name="connection", daemon=True)
             try:
                 serve.start()
-            except RuntimeError:  # no memory for its stack, or no more threads for this user
-                log.exception("a connection has no thread")
+            except RuntimeError as error:  # no memory for its stack, or no more threads for this user
+                log.error("a connection has no thread: %s", error)
                 connection.close()
                 self._leave()
 
@@ -147,7 +156,7 @@ class Server:
     def _reply(self, asked: TokenizeRequest | DetokenizeRequest | StatsRequest) -> Reply:
         """To what needs no slot. Raises RequestError."""
         if isinstance(asked, StatsRequest):
-            return self._scheduler.stats()
+            return replace(self._scheduler.stats(), held_bytes=self._held())
         if isinstance(asked, DetokenizeRequest):
             check_ids(asked, self._chat.id_limit)
             return Detokenized(self._chat.decode(asked.tokens))

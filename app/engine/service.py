@@ -60,6 +60,12 @@ class Service:
                     numbers = f"{numbers} ({each})"
         return f"out of memory: {numbers}"
 
+    def _held(self) -> dict[str, int]:
+        """Nothing where a GPU does not even tell, as when it is out of memory."""
+        with contextlib.suppress(RuntimeError):
+            return self._meters.now() if self._meters is not None else {}
+        return {}
+
     def run(self, config: AppConfig) -> None:
         """Everything, until terminated. Raises what ends the engine."""
         if config.ENGINE is None:
@@ -114,7 +120,7 @@ class Service:
         limits = Limits(config.QUEUE_LIMIT, config.REQUEST_SECONDS)
         scheduler = Scheduler(loaded.backend, loaded.chat, limits, Heart(self.events).beat)
         socket_path = Path(config.ENGINE_SOCKET)
-        server = Server(socket_path, scheduler, loaded.chat, loaded.defaults, engine.max_model_len)
+        server = Server(socket_path, scheduler, loaded.chat, loaded.defaults, engine.max_model_len, self._held)
         with self._lock:
             self._scheduler = scheduler
         self.events.send(ready)
