@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from app.contract.codec import write_atomically
 from app.contract.plan import Plan, Rung, Text
 from app.contract.status import Attempt, Fetching, Phase, Progress, Status
+from entrypoint.files_kept import KeptFiles
 
 PROGRESS_SECONDS = 0.2
 """Progress is written so often at most."""
-log = logging.getLogger(__name__)
 
 
 class StatusBoard:
@@ -24,6 +22,7 @@ class StatusBoard:
         self.path = path
         self.status = status
         self._written_at = 0.0
+        self._files = KeptFiles()
         self._write()
 
     def update(self, phase: Phase | None = None, **changes: Any) -> None:
@@ -76,7 +75,4 @@ class StatusBoard:
 
     def _write(self) -> None:
         self._written_at = time.time()
-        try:
-            write_atomically(self.path, self.status)
-        except OSError as error:  # a full disk must not end the service; the page shows the last status
-            log.error("%s can't be written: %s", self.path, error)
+        self._files.write(self.path, self.status)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-from app.contract.codec import write_atomically
-from app.contract.config import AppConfig, EngineConfig
+from app.contract.codec import ContractError, write_atomically
+from app.contract.config import AppConfig, EngineConfig, read_config
 from app.contract.plan import Plan, Rung, gpus_of
 from entrypoint.access import Access
 from entrypoint.activations import PREFILL_CHUNK
@@ -45,6 +46,14 @@ def app_config(
 def write_config(path: Path, config: AppConfig) -> None:
     """Replaces config.json atomically."""
     write_atomically(path, config)
+
+
+def stands(path: Path, config: AppConfig) -> bool:
+    """Whether a config.json that can't be replaced says the same, apart from where its values come from."""
+    try:
+        return replace(read_config(path), ORIGINS=()) == replace(config, ORIGINS=())
+    except ContractError:
+        return False
 
 
 def device_map(rung: Rung) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import selectors
 import socket
@@ -16,21 +17,24 @@ from entrypoint.access import Access
 from entrypoint.arrival import Arrival
 from entrypoint.board import StatusBoard
 from entrypoint.checkpoint import Checkpoint, CheckpointError, read_checkpoint
-from entrypoint.config import app_config, write_config
+from entrypoint.config import app_config, stands
 from entrypoint.deaths import final_refusal
 from entrypoint.engine_watch import EngineWatch
 from entrypoint.explain import plan_lines
+from entrypoint.files_kept import KeptFiles
 from entrypoint.measure import measure
 from entrypoint.models import ModelChoice, demo_instead
 from entrypoint.plan import make_plan
 from entrypoint.recovery import Recovery
 from entrypoint.remote import HubRefused, reason
-from entrypoint.settings import Settings
+from entrypoint.settings import Settings, SettingsError
 from entrypoint.signals import Signals
 from entrypoint.state import StateDir
 from entrypoint.web_run import WebRun
 
 TICK_SECONDS = 0.25
+DISK_SECONDS = 5.0
+"""How long after a config.json that could not be written the next try is made."""
 log = logging.getLogger(__name__)
 
 
@@ -56,6 +60,7 @@ class Supervisor:
         self.died: Rung | None = None
         self.arrival: Arrival | None = None
         self.exit_code: int | None = None
+        self.files = KeptFiles()
         self.selector = selectors.DefaultSelector()
         self.engine = EngineWatch(settings, state, board, self.recovery, self.selector)
         self.signals = Signals()
@@ -68,7 +73,8 @@ class Supervisor:
             SettingsError, CheckpointError: before anything was loaded; the web service is stopped first.
         """
         try:
-            self._write_config()
+            if not self._write_config():
+                raise SettingsError(f"GLM_STATE_DIR={self.state.folder}: can't be written; is its disk full?")
             self.web.start()
             if self.choice.hub is None:
                 self._begin(self.choice)
@@ -131,19 +137,24 @@ class Supervisor:
 
     def _carry_out(self, plan: Plan) -> None:
         self.plan, self.died = plan, None
-        sys.stderr.write("\n".join(plan_lines(plan)) + "\n")
+        with contextlib.suppress(OSError):  # a log that can't be written ends nothing
+            sys.stderr.write("\n".join(plan_lines(plan)) + "\n")
         self.board.planned(plan)
         if plan.chosen is None:
             assert plan.refusal is not None
             return self._refuse(plan.refusal)
-        self._write_config()
-        self.engine.start(plan, plan.chosen)
+        if self._write_config():
+            self.engine.start(plan, plan.chosen)
+        else:
+            self.died, self.recovery.not_before = plan.chosen, time.monotonic() + DISK_SECONDS
+            self.board.update("recovering")
 
-    def _write_config(self) -> None:
+    def _write_config(self) -> bool:
+        """Whether web and engine will read there what they need to know."""
         seconds = self.settings.request_seconds
         database = self.state.database
         config = app_config(self.choice, self.run_dir, self.plan, self.access, seconds, database)
-        write_config(self.state.config, config)
+        return self.files.write(self.state.config, config) or stands(self.state.config, config)
 
     def _refuse(self, refusal: Refusal) -> None:
         line = f" {refusal.env_line}" if refusal.env_line else ""

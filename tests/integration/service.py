@@ -10,13 +10,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 TOP = Path(__file__).resolve().parents[2]
+SERVE = ("-m", "entrypoint", "serve")
 
 
 def free_port() -> int:
@@ -133,18 +134,21 @@ class Service:
 
 
 @contextmanager
-def running(folder: Path, python: str | Path = sys.executable, **settings: str) -> Iterator[Service]:
+def running(
+    folder: Path, python: str | Path = sys.executable, *, command: Sequence[str] = SERVE, **settings: str
+) -> Iterator[Service]:
     """Starts a service with its state below `folder`, and leaves no process behind."""
     port = int(settings.pop("GLM_PORT", "0")) or free_port()
     state = Path(settings.pop("GLM_STATE_DIR", str(folder / "state")))
+    temporary = settings.pop("TMPDIR", str(folder))
     log: IO[bytes]
     with (folder / "service.log").open("ab") as log:
         process = subprocess.Popen(
-            [python, "-m", "entrypoint", "serve"],
+            [python, *command],
             env={
                 **clean_environment(GLM_PORT=str(port), GLM_STATE_DIR=str(state), **settings),
                 "PYTHONPATH": str(TOP),
-                "TMPDIR": str(folder),
+                "TMPDIR": temporary,
             },
             cwd=folder,
             stdin=subprocess.DEVNULL,
