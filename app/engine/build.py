@@ -15,9 +15,13 @@ from app.engine.events import LoadProgress
 from app.engine.formats import ChatFormat
 from app.engine.formats.open import open_format
 from app.engine.load import load_model, weights_bytes
+from app.engine.packed import pack_linear
 from app.engine.placement import placement_of
 from app.engine.sampling import SamplingDefaults, read_defaults
 from app.engine.transformers_backend import TransformersBackend
+from app.layouts import cache_bytes_per_token
+
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,11 @@ def load(checkpoint: Checkpoint, config: EngineConfig, progress: LoadProgress) -
     progress.finish()
     held = weights_bytes(model)
     dtype = getattr(torch, config.compute_dtype)
+    # The cache's memory, not taken yet, is what packing may take meanwhile.
+    room = config.max_num_seqs * config.max_model_len * cache_bytes_per_token(checkpoint.shape, dtype.itemsize)
+    if place.devices == (CPU,):
+        pack_linear(model, room)
+        process.return_freed_memory()
     cache = SlotCache(checkpoint.shape, config.max_num_seqs, config.max_model_len, dtype, place.layers)
     backend = TransformersBackend(model, cache, config.prefill_chunk, checkpoint.shape.vocab)
     return Loaded(backend, chat, defaults, held)

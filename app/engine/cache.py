@@ -120,9 +120,9 @@ class SlotCache(Cache):
             # torch.zeros may leave the pages to be allocated at the first write, a request's.
             return torch.empty((slots, heads, max_len, elements), dtype=dtype, device=device).zero_()
 
-        self._layers = tuple(SlotLayer(touched(key_dim, device), touched(value_dim, device)) for device in each)
-        super().__init__(layers=list(self._layers))
-        self.devices = tuple(dict.fromkeys(layer.keys.device for layer in self._layers))
+        self.slot_layers = tuple(SlotLayer(touched(key_dim, device), touched(value_dim, device)) for device in each)
+        super().__init__(layers=list(self.slot_layers))
+        self.devices = tuple(dict.fromkeys(layer.keys.device for layer in self.slot_layers))
 
     def aim(self, windows: Windows) -> None:
         """Says what the next forward pass appends. Raises IndexError where there is no room; nothing was written."""
@@ -130,22 +130,22 @@ class SlotCache(Cache):
         end = window.end if isinstance(window, Chunk) else window.width
         if end > self.max_len:
             raise IndexError(f"a slot holds {self.max_len} tokens, {end} were asked for")
-        for layer in self._layers:
+        for layer in self.slot_layers:
             layer.window = windows[layer.keys.device]
 
     def is_finite(self, slot: int, start: int, end: int) -> bool:
         """Whether the last layer holds numbers at these tokens. What breaks down in a layer breaks those behind it."""
-        last = self._layers[-1]
+        last = self.slot_layers[-1]
         return all(bool(torch.isfinite(part[slot, :, start:end]).all()) for part in (last.keys, last.values))
 
     def clear(self, slot: int) -> None:
         """Zeros: what a mask hides is multiplied by 0, and NaN would come through."""
-        for layer in self._layers:
+        for layer in self.slot_layers:
             layer.keys[slot] = 0
             layer.values[slot] = 0
 
     def copy(self, source: int, target: int, length: int) -> None:
         """Copies the first `length` tokens of one slot into another."""
-        for layer in self._layers:
+        for layer in self.slot_layers:
             layer.keys[target, :, :length] = layer.keys[source, :, :length]
             layer.values[target, :, :length] = layer.values[source, :, :length]

@@ -12,6 +12,7 @@ import torch
 from app.engine.attention import batch_window, chunk_window, use_slots
 from app.engine.backend import MOST_LOGPROBS, Counters, NewToken, TokenRequest
 from app.engine.cache import SlotCache, Windows
+from app.engine.dense import Dense
 from app.engine.errors import NonFiniteLogits, is_broken_device, is_memory_error
 from app.engine.picking import Picked, Sampler, pick
 from app.engine.prefixes import Slots
@@ -45,10 +46,10 @@ class TransformersBackend:
         self.counters = Counters()
         self._model = model
         self._cache = cache
+        self._dense = Dense(model, cache) if Dense.fits(model, cache) else None
         self._chunk = prefill_chunk
         self._vocab = vocab
         self._first: torch.device = model.model.embed_tokens.weight.device
-        self._last: torch.device = model.lm_head.weight.device
         self._held = Slots(cache.slots)
         self._sequences: dict[int, _Sequence] = {}
         self._decoded_at = 0.0
@@ -158,12 +159,11 @@ class TransformersBackend:
     ) -> torch.Tensor:
         """Hidden states [rows, new, hidden]."""
         self._cache.aim(windows)
+        tokens, places = (torch.tensor([list(row) for row in each], device=self._first) for each in (ids, positions))
+        if self._dense:
+            return self._dense(tokens, places, windows)
         output = self._model.model(
-            input_ids=torch.tensor(ids, device=self._first),
-            position_ids=torch.tensor([list(row) for row in positions], device=self._first),
-            past_key_values=self._cache,
-            use_cache=True,
-            windows=windows,
+            input_ids=tokens, position_ids=places, past_key_values=self._cache, use_cache=True, windows=windows
         )
         hidden: torch.Tensor = output.last_hidden_state
         return hidden

@@ -234,14 +234,16 @@ NOBODY = -1
 
 
 class Fault:
-    """Makes a middle layer's output NaN for one slot while it is set."""
+    """Makes a middle layer's attention NaN for one slot while it is set."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, runner: Runner) -> None:
         self.slot = NOBODY
-        self._handle = model.model.layers[1].register_forward_hook(self._break, with_kwargs=True)
+        self._layer = runner.backend._cache.slot_layers[1]
+        module = runner.case.model.model.layers[1].self_attn.o_proj
+        self._handle = module.register_forward_hook(self._break)
 
-    def _break(self, _layer: Any, _args: Any, named: dict[str, Any], hidden: torch.Tensor) -> torch.Tensor:
-        window = named["windows"][CPU]
+    def _break(self, _module: Any, _args: Any, hidden: torch.Tensor) -> torch.Tensor:
+        window = self._layer.window
         if isinstance(window, Chunk):
             return hidden.fill_(torch.nan) if window.slot == self.slot else hidden
         for row in (window.slots == self.slot).nonzero().flatten().tolist():
@@ -260,7 +262,7 @@ def test_a_sequence_that_breaks_down_fails_alone_and_leaves_nothing(
 ) -> None:
     monkeypatch.setattr(attention, "FEW_KEYS", LENGTH)  # all attend together: a short one's mask covers what is old
     runner = Runner(case, case.backend(slots=3))
-    with Fault(case.model) as fault:
+    with Fault(runner) as fault:
         runner.start(5)
         runner.start(1)
         victim = runner.start(4)
@@ -282,7 +284,7 @@ def test_a_sequence_that_breaks_down_fails_alone_and_leaves_nothing(
 
 def test_nothing_of_a_sequence_that_broke_down_is_used_again(case: Case) -> None:
     runner = Runner(case, case.backend(slots=1))
-    with Fault(case.model) as fault:
+    with Fault(runner) as fault:
         slot = runner.start(4)
         runner.until(lambda: len(runner.found[4]) == 3)
         fault.slot = slot
@@ -301,7 +303,7 @@ def test_an_error_in_a_batch_fails_its_sequences_and_not_the_engine(
         runner.start(index)
     runner.until(lambda: all(runner.found.values()))
     with monkeypatch.context() as patch:
-        patch.setattr(case.model.model.norm, "forward", lambda _hidden: 1 / 0)
+        patch.setattr(case.model.model.layers[1].self_attn.o_proj, "forward", lambda _seen: 1 / 0)
         runner.step()
     assert [type(runner.found[index][-1]) for index in (0, 1)] == [ZeroDivisionError] * 2
     assert not runner.slots

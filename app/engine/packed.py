@@ -1,0 +1,63 @@
+"""Weights of bf16 products on the CPU, stored in the order in which oneDNN's kernels read them.
+
+A plain product reorders its weight, or does without, at every call. Measured on two cores with AVX-512 bf16, a layer's
+weights of 13 M elements: 1.36 against 1.9 ms for 1 row, 1.6 against 2.5 for 16, 2.7 against 3.6 for 32, 9 against 10.3
+for 128.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+ROWS_HINT = 32
+"""What a packed order is chosen for. One for 16 rows is much slower at 64 on some processors; one for 32 is not."""
+WHOLE = 64
+"""Sizes that are multiples are packed without filling: the packed weight takes the plain one's bytes."""
+
+
+class PackedLinear(torch.nn.Module):
+    """x·Wᵀ + b, [..., in] to [..., out]."""
+
+    def __init__(self, plain: torch.nn.Linear) -> None:
+        super().__init__()
+        self.in_features, self.out_features = plain.in_features, plain.out_features
+        self.bias = plain.bias
+        self._packed: torch.Tensor = torch.ops.mkldnn._reorder_linear_weight(plain.weight.data, ROWS_HINT)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The product."""
+        result: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, self._packed, self.bias, "none", [], "")
+        return result
+
+
+def can_pack() -> bool:
+    """Whether this build of torch has the products, and the processor bf16's."""
+    ops = torch.ops.mkldnn
+    names = ("_is_mkldnn_bf16_supported", "_reorder_linear_weight", "_linear_pointwise")
+    return all(hasattr(ops, name) for name in names) and bool(ops._is_mkldnn_bf16_supported())
+
+
+def pack_linear(model: Any, room_bytes: int) -> int:
+    """Packs the model's plain bf16 products on the CPU, one after the other; returns how many.
+
+    A weight is there twice while it is packed: larger ones than `room_bytes` stay as they are, and so does a head
+    that is the embedding too.
+    """
+    if not can_pack():
+        return 0
+    embedding = model.model.embed_tokens.weight
+    names = [
+        name
+        for name, module in model.named_modules()
+        if type(module) is torch.nn.Linear
+        and module.weight is not embedding
+        and module.weight.dtype == torch.bfloat16
+        and module.weight.device.type == "cpu"
+        and module.weight.nbytes <= room_bytes
+        and module.in_features % WHOLE == 0 == module.out_features % WHOLE
+    ]
+    for name in names:
+        model.set_submodule(name, PackedLinear(model.get_submodule(name)))
+    return len(names)
