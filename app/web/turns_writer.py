@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 _LOOK_SECONDS = 0.25
 """How often a silent turn looks whether it is to stop."""
 _STORE_SECONDS = 0.5
-_STORE_CHARACTERS = 4000
+_STORE_SHARE = 0.1
+"""Of a turn's time, at most: a long answer on a slow disk is stored less often."""
 _LAST_STORE_SECONDS = 60.0
 """How long a finished answer waits for a disk that is full."""
 _CUT_OFF = ("engine_died", "stopping")
@@ -46,8 +47,8 @@ class Writer:
     def __init__(self, ways: Ways, turn: RunningTurn, request: ChatRequest, record: RequestRecord) -> None:
         self._ways, self._turn, self._request, self._record = ways, turn, request, record
         self._earlier = turn.message()
-        self._stored_at, self._stored_characters = time.monotonic(), 0
-        self._store_failed = False
+        self._next_store = time.monotonic() + _STORE_SECONDS
+        self._grown = self._store_failed = False
 
     def run(self) -> None:
         """Returns when the answer stands still and is stored."""
@@ -81,6 +82,7 @@ class Writer:
                 reply = call.next(_LOOK_SECONDS)
                 if isinstance(reply, Delta) and says_something(reply):
                     self._turn.add(_clean(reply.text), _clean(reply.reasoning), reply.tool_calls)
+                    self._grown = True
                 if isinstance(reply, Finished):
                     return "length" if reply.finish_reason == "length" else "done"
                 self._store_at_times()
@@ -89,19 +91,18 @@ class Writer:
             call.close()
 
     def _store_at_times(self) -> None:
-        message = self._turn.message()
-        characters = len(message.content) + len(message.reasoning)
-        grown = characters - self._stored_characters
-        due = time.monotonic() >= self._stored_at + _STORE_SECONDS
-        if not grown or not (due or grown >= _STORE_CHARACTERS):
+        started = time.monotonic()
+        if not self._grown or started < self._next_store:
             return
-        self._stored_at, self._stored_characters = time.monotonic(), characters
+        self._grown = False
         try:
-            self._ways.store.messages.store(message)
+            self._ways.store.messages.store(self._turn.message())
         except ApiError as error:
             if not self._store_failed:
                 _log.error("an answer can't be stored while it grows: %s", error.message)
             self._store_failed = True
+        now = time.monotonic()
+        self._next_store = now + max(_STORE_SECONDS, (now - started) / _STORE_SHARE)
 
     def _final(self, state: MessageState, error: MessageError | None) -> StoredMessage:
         record, new = self._record, self._record.completion_tokens

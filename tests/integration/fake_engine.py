@@ -140,7 +140,8 @@ class Script:
     stopping: threading.Event
 
     def run(self) -> None:
-        verb, _, rest = self.seen.request.messages[-1].content.partition(" ")
+        asked = next(message for message in reversed(self.seen.request.messages) if message.role == "user")
+        verb, _, rest = asked.content.partition(" ")
         if verb == "deaf":
             self._pause(60)
             return

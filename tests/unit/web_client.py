@@ -24,8 +24,10 @@ def web_client() -> Iterator[tuple[FlaskClient, FakeEngine]]:
         folder = Path(name)
         config = write_config(folder, folder / "engine.sock")
         write_status(folder, "ready", precision="int8", max_model_len=8192)
-        with FakeEngine(folder / "engine.sock") as engine, create_app(config).test_client() as client:
+        app = create_app(config)
+        with FakeEngine(folder / "engine.sock") as engine, app.test_client() as client:
             yield client, engine
+        app.extensions["berth"].storage.close()
 
 
 def data_events(body: bytes) -> list[Any]:

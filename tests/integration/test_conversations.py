@@ -1,0 +1,360 @@
+"""Conversations through the real web process and a fake engine: turns that outlive their readers, engines, workers."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.contract.conversations import StoredMessage
+from tests.conversations import Chats, new_id, question, told
+from tests.integration.fake_engine import FakeEngine
+from tests.integration.web_process import WebProcess, send_signal, start_web, temporary_folder, wait_gone
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    with temporary_folder() as name:
+        yield Path(name)
+
+
+@pytest.fixture(scope="module")
+def web(folder: Path) -> Iterator[WebProcess]:
+    process = start_web(folder, folder / "engine.sock", threads=64)
+    try:
+        process.wait_alive(30)
+        yield process
+    finally:
+        process.stop()
+
+
+@pytest.fixture
+def engine(folder: Path, web: WebProcess) -> Iterator[FakeEngine]:
+    with FakeEngine(folder / "engine.sock") as fake:
+        yield fake
+
+
+@pytest.fixture
+def chats(web: WebProcess) -> Chats:
+    return chats_of(web)
+
+
+def chats_of(web: WebProcess) -> Chats:
+    def ask(method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        connection = http.client.HTTPConnection("127.0.0.1", web.port, timeout=60)
+        try:
+            connection.request(method, path, None if body is None else dumps(body), JSON)
+            answer = connection.getresponse()
+            text = answer.read().decode()
+            return answer.status, json.loads(text) if text.startswith("{") else text
+        finally:
+            connection.close()
+
+    return Chats(ask)
+
+
+JSON = {"Content-Type": "application/json"}
+
+
+def dumps(body: Any) -> bytes:
+    return json.dumps(body, ensure_ascii=False).encode()
+
+
+class Reader:
+    """One page that follows a turn, and may leave at any moment."""
+
+    def __init__(self, web: WebProcess, answer_id: str, after: int = 0) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", web.port, timeout=60)
+        self._connection.request("GET", f"/api/turns/{answer_id}/events?after={after}")
+        self.answer = self._connection.getresponse()
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.answer.close()
+        self._connection.close()
+
+    def event(self) -> Any:
+        """The next event."""
+        while line := self.answer.readline():
+            if line.startswith(b"data: "):
+                return json.loads(line[6:])
+        raise AssertionError("the stream has ended")
+
+    def rest(self) -> list[Any]:
+        """All events that are left."""
+        return told(self.answer.read())
+
+
+def eventually(condition: Callable[[], bool], what: str, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.02)
+
+
+def joined(events: list[Any]) -> str:
+    return "".join(event["content"] for event in events)
+
+
+def test_a_question_is_stored_before_its_answer_and_gives_the_title(chats: Chats, engine: FakeEngine) -> None:
+    made = chats.create(system_prompt="Be brief.", temperature=0.25, seed=3, max_tokens=9, enable_thinking=False)
+    turn = chats.turn(made, **question("hang 今天\n天气   很好"))
+    stored = chats.get(made)
+    assert [message.content for message in stored.messages] == ["hang 今天\n天气   很好", ""]
+    assert (stored.messages[1].state, stored.leaf_id) == ("writing", turn.answer.id)
+    assert stored.head.title == "hang 今天 天气 很好"
+    request = engine.last().request
+    assert [(m.role, m.content) for m in request.messages] == [
+        ("system", "Be brief."), ("user", "hang 今天\n天气   很好"),
+    ]  # fmt: skip
+    assert (request.sampling.temperature, request.sampling.seed, request.max_tokens) == (0.25, 3, 9)
+    assert request.enable_thinking is False and not request.continue_answer
+    chats.fine("POST", f"/api/turns/{turn.answer.id}/stop")
+
+
+def test_two_readers_one_of_them_late_and_one_that_comes_back(
+    web: WebProcess, chats: Chats, engine: FakeEngine
+) -> None:
+    made = chats.create()
+    answer_id = chats.turn(made, **question("slow 40")).answer.id
+    with Reader(web, answer_id) as first:
+        seen = [first.event() for _ in range(5)]
+        snapshot = chats.message(made, answer_id)
+        assert snapshot.state == "writing" and len(snapshot.content) == 2 * snapshot.seq >= 10
+        with Reader(web, answer_id, snapshot.seq) as second:
+            rest_of_second = second.rest()
+    with Reader(web, answer_id, seen[-1]["seq"]) as again:
+        rest_of_first = again.rest()
+    whole = chats.message(made, answer_id)
+    assert (whole.state, whole.content, whole.completion_tokens) == ("done", "x " * 40, 40)
+    assert joined(seen) + joined(rest_of_first[:-1]) in (whole.content, joined(seen))
+    assert snapshot.content + joined(rest_of_second) == whole.content
+    for events in (rest_of_first, rest_of_second):
+        assert [event["message"] is not None for event in events] == [False] * (len(events) - 1) + [True]
+        assert events[-1]["message"]["content"] == whole.content
+        numbers = [event["seq"] for event in events]
+        assert numbers == sorted(numbers)
+    assert whole.tokens_per_second is not None and 1 < whole.tokens_per_second <= 21
+
+
+def test_nobody_needs_to_read_and_a_lazy_reader_holds_up_nobody(
+    web: WebProcess, chats: Chats, engine: FakeEngine
+) -> None:
+    made = chats.create()
+    words = ("你" * 1000 + " ") * 500  # more than the sockets between them hold
+    answer_id = chats.turn(made, **question(f"echo {words}")).answer.id
+    with Reader(web, answer_id):  # never reads
+        eventually(lambda: chats.message(made, answer_id).state == "done", "the answer is whole")
+    assert chats.message(made, answer_id).content == words
+
+
+def test_reading_an_answer_at_rest_is_one_event(chats: Chats, engine: FakeEngine) -> None:
+    made = chats.create()
+    answer = chats.say(made, "echo 你好 world")
+    for after in (0, 1, 99):
+        (event,) = told(chats.fine("GET", f"/api/turns/{answer.id}/events?after={after}"))
+        assert event["message"]["content"] == "你好 world " and event["seq"] == answer.seq == 2
+
+
+def test_stop_keeps_what_came_and_the_engine_is_told(chats: Chats, engine: FakeEngine, web: WebProcess) -> None:
+    made = chats.create()
+    answer_id = chats.turn(made, **question("slow 400")).answer.id
+    with Reader(web, answer_id) as reader:
+        reader.event()
+        stopped = chats.fine("POST", f"/api/turns/{answer_id}/stop")
+        assert reader.rest()[-1]["message"] == stopped
+    assert stopped["state"] == "stopped" and stopped["content"].startswith("x x ") is (stopped["seq"] > 1)
+    assert engine.last().done.wait(30) and engine.last().cancelled_at is not None
+    assert chats.fine("POST", f"/api/turns/{answer_id}/stop") == stopped
+    assert chats.message(made, answer_id).state == "stopped"
+
+
+def test_regenerated_answers_and_edited_questions_are_siblings(chats: Chats, engine: FakeEngine) -> None:
+    made = chats.create()
+    first = chats.say(made, "echo one")
+    second = chats.rest(chats.turn(made, answer_id=new_id(), parent_id=first.parent_id).answer.id)
+    assert (second.parent_id, second.content) == (first.parent_id, "one ")
+    follow_up = chats.say(made, "echo two", first.id)
+    assert [m.content for m in engine.last().request.messages] == ["echo one", "one ", "echo two"]
+    edited = chats.say(made, "echo three", first.id)
+    assert [m.content for m in engine.last().request.messages] == ["echo one", "one ", "echo three"]
+    whole = chats.get(made)
+    assert whole.leaf_id == edited.id and len(whole.messages) == 7
+    chats.fine("DELETE", f"/api/messages/{edited.parent_id}")
+    left = chats.get(made)
+    assert left.leaf_id == follow_up.id and len(left.messages) == 5
+    chats.fine("DELETE", f"/api/messages/{first.parent_id}")
+    assert chats.get(made).messages == ()
+
+
+def test_an_answer_that_failed_says_why_keeps_the_question_and_is_left_out_later(
+    chats: Chats, engine: FakeEngine
+) -> None:
+    made = chats.create()
+    for content, code in (("refuse", "context_length_exceeded"), ("full", "queue_full")):
+        failed = chats.say(made, content)
+        assert (failed.state, failed.content, failed.error and failed.error.code) == ("failed", "", code)
+    chats.say(made, "echo on", failed.id)
+    assert [m.content for m in engine.last().request.messages] == ["full", "echo on"]
+
+
+def test_no_engine_and_no_model_keep_the_question(chats: Chats, web: WebProcess) -> None:
+    made = chats.create()
+    assert (chats.say(made, "echo 1").error or StoredMessage).code == "engine_away"  # type: ignore[union-attr]
+    web.set_phase("loading")
+    try:
+        failed = chats.say(made, "echo 2")
+    finally:
+        web.set_phase("ready")
+    assert failed.error is not None and failed.error.code == "model_not_ready"
+    with FakeEngine(web.folder / "engine.sock"):
+        again = chats.turn(made, answer_id=failed.id, continues=failed.id, seq=failed.seq)
+        assert chats.rest(again.answer.id).content == "2 "
+
+
+def test_an_engine_that_dies_leaves_the_partial_answer_which_goes_on(chats: Chats, engine: FakeEngine) -> None:
+    made = chats.create()
+    broken = chats.say(made, "die")
+    assert (broken.state, broken.content) == ("interrupted", "half an ")
+    again = chats.turn(made, answer_id=broken.id, continues=broken.id, seq=broken.seq)
+    assert (again.answer.state, again.answer.content) == ("writing", "half an ")
+    went_on = chats.rest(broken.id)
+    assert (went_on.content, went_on.seq, went_on.completion_tokens) == ("half an half an ", broken.seq + 1, 4)
+    request = engine.last().request
+    assert request.continue_answer and [m.content for m in request.messages] == ["die", "half an "]
+    asked = len(engine.seen)
+    late = chats.turn(made, answer_id=broken.id, continues=broken.id, seq=broken.seq)
+    assert late.answer.content == "half an half an " and len(engine.seen) == asked
+
+
+def test_a_reader_who_knows_an_older_answer_gets_it_anew(chats: Chats, engine: FakeEngine, web: WebProcess) -> None:
+    made = chats.create()
+    answer_id = chats.turn(made, **question("slow 60")).answer.id
+    with Reader(web, answer_id) as reader:
+        seen = [reader.event() for _ in range(3)]
+    stopped = chats.fine("POST", f"/api/turns/{answer_id}/stop")
+    chats.turn(made, answer_id=answer_id, continues=answer_id, seq=stopped["seq"])
+    with Reader(web, answer_id, seen[0]["seq"]) as reader:
+        first, rest = reader.event(), reader.rest()
+    assert first["message"]["state"] == "writing" and first["message"]["content"].startswith(stopped["content"])
+    assert (
+        first["message"]["content"] + joined(rest) == rest[-1]["message"]["content"] == stopped["content"] + "x " * 60
+    )
+
+
+def test_asking_twice_is_one_turn_even_at_the_same_time(chats: Chats, engine: FakeEngine) -> None:
+    made, body = new_id(), question("slow 10")
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda _: chats.fine("POST", "/api/conversations", {"id": made}), range(8)))
+        turns = list(threads.map(lambda _: chats.turn(made, **body), range(8)))
+    assert {turn.answer.id for turn in turns} == {body["answer_id"]}
+    answer = chats.rest(body["answer_id"])
+    late = chats.turn(made, **body)
+    assert late.answer == answer and late.question is not None and late.question.id == body["question_id"]
+    assert len(chats.get(made).messages) == 2 and len(engine.seen) == 1
+    assert chats.ask("POST", f"/api/conversations/{made}/turns", {**body, "content": "other"})[0] == 409
+
+
+def test_deleting_stops_what_is_written(chats: Chats, engine: FakeEngine) -> None:
+    made = chats.create()
+    first = chats.say(made, "echo one")
+    below = chats.turn(made, **question("hang", first.id)).answer.id
+    chats.fine("DELETE", f"/api/messages/{first.id}")
+    assert engine.last().done.wait(30) and engine.last().cancelled_at is not None
+    assert chats.ask("GET", f"/api/turns/{below}/events", None)[0] == 404
+    other = chats.turn(made, **question("hang more"))
+    chats.fine("DELETE", f"/api/conversations/{made}")
+    assert engine.last().done.wait(30) and engine.last().cancelled_at is not None
+    assert chats.ask("POST", f"/api/turns/{other.answer.id}/stop", None)[0] == 404
+
+
+def test_readers_are_bounded_and_health_answers(web: WebProcess, chats: Chats, engine: FakeEngine) -> None:
+    made = chats.create()
+    answer_id = chats.turn(made, **question("hang")).answer.id
+    readers = [Reader(web, answer_id) for _ in range(30)]
+    try:
+        assert [reader.answer.status for reader in readers] == [200] * 28 + [429] * 2
+        web.get("/health/live")
+        other = chats.create()
+        written = chats.turn(other, **question("echo still here")).answer.id
+        eventually(lambda: chats.message(other, written).content == "still here ", "it is written")
+        readers.pop(0).__exit__()
+
+        def one_more() -> bool:
+            with Reader(web, answer_id) as reader:
+                return bool(reader.answer.status == 200)
+
+        eventually(one_more, "who left makes room")
+    finally:
+        chats.fine("POST", f"/api/turns/{answer_id}/stop")
+        for reader in readers:
+            reader.__exit__()
+
+
+def test_a_killed_worker_leaves_partial_answers_that_go_on(web: WebProcess, chats: Chats, engine: FakeEngine) -> None:
+    made = chats.create()
+    answer_id = chats.turn(made, **question("slow 400")).answer.id
+    with Reader(web, answer_id) as reader:
+        while reader.event()["seq"] < 25:
+            pass
+        worker = web.worker()
+        send_signal(worker, signal.SIGKILL)
+        wait_gone(worker, 10)
+    web.wait_alive(time.monotonic() - web.started + 60)
+    kept = chats.message(made, answer_id)
+    assert kept.state == "interrupted" and kept.content.startswith("x x ")
+    assert len(kept.content) == 2 * (kept.seq - 10_000)
+    (event,) = told(chats.fine("GET", f"/api/turns/{answer_id}/events?after=25"))
+    assert event["message"]["state"] == "interrupted"
+    chats.turn(made, answer_id=answer_id, continues=answer_id, seq=kept.seq)
+    eventually(lambda: chats.message(made, answer_id).content > kept.content, "it goes on")
+    assert chats.fine("POST", f"/api/turns/{answer_id}/stop")["state"] == "stopped"
+
+
+def test_a_stop_of_the_service_waits_for_answers_that_nobody_reads() -> None:
+    with temporary_folder() as name, FakeEngine(Path(name) / "engine.sock") as engine:
+        web = start_web(Path(name), engine.path, drain_seconds=4)
+        try:
+            web.wait_alive(60)
+            chats = chats_of(web)
+            made = chats.create()
+            short, long = (chats.turn(made, **question(f"slow {words}")).answer.id for words in (20, 4000))
+            eventually(lambda: all(message.seq for message in chats.get(made).messages[1::2]), "both have begun")
+            send_signal(web.process.pid, signal.SIGTERM)
+            web.process.wait(60)
+        finally:
+            web.stop()
+        web = start_web(Path(name), engine.path)
+        try:
+            web.wait_alive(60)
+            whole, cut = (chats_of(web).message(made, answer_id) for answer_id in (short, long))
+        finally:
+            web.stop()
+    assert (whole.state, whole.content) == ("done", "x " * 20)
+    assert (cut.state, cut.error and cut.error.code) == ("interrupted", "stopping"), "stored by the writer itself"
+    assert cut.content == "x " * cut.seq
+
+
+def test_many_at_once_are_not_mixed_up(chats: Chats, engine: FakeEngine) -> None:
+    made = [chats.create() for _ in range(20)]
+    answers: dict[str, str] = {}
+
+    def talk(number: int) -> None:
+        answers[made[number]] = chats.say(made[number], f"echo {number} {number}").content
+
+    threads = [threading.Thread(target=talk, args=(number,)) for number in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == {conversation: f"{number} {number} " for number, conversation in enumerate(made)}
