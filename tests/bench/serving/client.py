@@ -11,13 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-WORDS = """
+SOURCE = """
 time year people way day man thing woman life child world school state family student group country problem
 hand part place case week company system program question work number night point home water room mother area
 money story fact month lot right study book eye job word business issue side kind head house service friend
 father power hour game line end member law car city name team minute idea body back parent face level office
 door health art war
-""".split()
+"""
+WORDS = SOURCE.split()
 PROMPT_WORDS = 48
 PATIENCE_SECONDS = 600.0
 
