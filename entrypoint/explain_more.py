@@ -10,7 +10,7 @@ from entrypoint.explain import FEWER_TERMS, MARKS, STYLES, headline, lacks, note
 from entrypoint.question import Question
 from entrypoint.table import BLANK, Line, Row, Span, Unit, labelled, table, unit_for
 from entrypoint.whatif import KEPT_SHARE, LEAST_KEPT_BYTES, Answer, nearest_miss
-from entrypoint.words import size
+from entrypoint.words import at_once, size
 
 CARD_TITLES = ("  cards", "precision", "context", "slots")
 
@@ -39,7 +39,9 @@ def every_table(answer: Answer, width: int) -> list[Line]:
         for number, rung in enumerate(group):
             name = "" if number else f"{rung.precision} {place(answer.plan.devices, rung.device)}"
             rows.append(_length(name, rung, unit))
-    return [*lines, BLANK, *table(titles, rows, width, frozenset({0, len(titles) - 1}))]
+    counted = f"{at_once(answer.every[0]).en}; GLM_MAX_NUM_SEQS, where it is set, says for how many"
+    lines += [BLANK, *table(titles, rows, width, frozenset({0, len(titles) - 1})), BLANK]
+    return lines + labelled("Counted", counted, width, "dim")
 
 
 def _card(answer: Answer, question: Question, unit: Unit) -> Row:

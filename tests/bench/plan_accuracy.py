@@ -1,6 +1,7 @@
 """How near the plan comes to what the engine really takes.
 
     .venv/bin/python -m tests.bench.plan_accuracy                  # on the CPU, every family, a few layers of each
+    .venv/bin/python -m tests.bench.plan_accuracy --slots 1,4,16 --rungs fp32,bf16,int8,int4 --model "full vocabulary"
     python3 -m tests.bench.plan_accuracy --device gpu              # on a GPU, full-size shapes
 
 Makes random checkpoints in the published shapes, plans each rung, starts the engine by that plan and reads its proof.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import os
 import select
 import sys
@@ -38,7 +40,8 @@ from tools.make_checkpoint import make_checkpoint
 
 MIB = 1024**2
 START_SECONDS = 900.0
-RUNGS: tuple[Precision, ...] = ("bf16", "int8", "int4")
+RUNGS: tuple[Precision, ...] = ("fp32", "bf16", "int8", "int4")
+USUAL_RUNGS = "bf16,int8,int4"
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class Row:
     model: str
     precision: str
     context: int
+    slots: int
     planned_weights: int
     need_bytes: int
     margin_bytes: int
@@ -100,6 +104,7 @@ def models(device: str) -> tuple[Model, ...]:
     )
     return (
         Model("glm4, 1.4 B parameters", whole, (8192,)),
+        Model("glm4, 6 layers, full vocabulary", replace(whole, layers=6, vocab=151552), (4096,)),
         Model("ChatGLM3-6B, 3 layers", like("zai-org/chatglm3-6b", layers=3), (2048, 8192)),
         Model("GLM-4-9B-chat, 2 layers", like("zai-org/glm-4-9b-chat", layers=2), (8192, 32768)),
         Model("glm, 3 layers", like("zai-org/GLM-4-9B-0414", model_type="glm", layers=3, vocab=65536), (8192,)),
@@ -109,13 +114,14 @@ def models(device: str) -> tuple[Model, ...]:
     )
 
 
-def planned(folder: Path, name: str, precision: Precision, context: int, device: str, state: Path) -> Plan:
+def planned(folder: Path, name: str, precision: Precision, context: int, slots: int, device: str, state: Path) -> Plan:
     """The plan of one rung; the other device is left out."""
     hidden = {"CUDA_VISIBLE_DEVICES": "-1"} if device == "cpu" else {}
     settings = Settings(
         model=str(folder),
         precision=precision,
         max_model_len=context,
+        max_num_seqs=slots,
         state_dir=state,
         require_gpu=device == "gpu",
         environment={**os.environ, **hidden},
@@ -147,29 +153,19 @@ def proved(plan: Plan, folder: Path, state: Path) -> Proof:
             os.close(engine.events)
 
 
-def rows(model: Model, rungs: Sequence[Precision], device: str, keep: Path) -> Iterator[Row]:
-    """Every rung and context of one model; its checkpoint is made first, unless it is kept from before."""
+def rows(model: Model, rungs: Sequence[Precision], slots: Sequence[int], device: str, keep: Path) -> Iterator[Row]:
+    """Every rung, context and number of slots of one model; its checkpoint is made first, unless it is kept."""
     folder = keep / model.name.replace(" ", "-").replace(",", "")
     if not (folder / "config.json").exists():
         make_checkpoint(folder, model.shape)
-    for precision in rungs:
-        for context in model.contexts:
-            with tempfile.TemporaryDirectory() as state:
-                plan = planned(folder, model.name, precision, context, device, Path(state))
-                proof = proved(plan, folder, Path(state))
-            assert plan.chosen is not None
-            terms = {term.name: term.bytes for term in plan.chosen.terms}
-            rung = plan.chosen
-            yield Row(
-                model.name,
-                precision,
-                context,
-                terms["weights"],
-                rung.need_bytes,
-                terms["margin"],
-                proof,
-                device == "gpu",
-            )
+    for precision, context, count in itertools.product(rungs, model.contexts, slots):
+        with tempfile.TemporaryDirectory() as state:
+            plan = planned(folder, model.name, precision, context, count, device, Path(state))
+            proof = proved(plan, folder, Path(state))
+        assert plan.chosen is not None
+        terms, need = {term.name: term.bytes for term in plan.chosen.terms}, plan.chosen.need_bytes
+        on_gpu = device == "gpu"
+        yield Row(model.name, precision, context, count, terms["weights"], need, terms["margin"], proof, on_gpu)
 
 
 def line(row: Row) -> str:
@@ -177,7 +173,7 @@ def line(row: Row) -> str:
     exact = "equal" if row.planned_weights == row.proof.weights_bytes else f"{row.proof.weights_bytes:,} loaded"
     measured = row.proof.measured_bytes
     return (
-        f"| {row.model} | {row.precision} | {row.context} | {row.planned_weights:,} | {exact} "
+        f"| {row.model} | {row.precision} | {row.context} | {row.slots} | {row.planned_weights:,} | {exact} "
         f"| {row.expected_bytes / MIB:,.0f} | {measured / MIB:,.0f} | {row.off_bytes / MIB:+,.0f} "
         f"| {row.off_bytes / measured:+.1%} | {row.margin_bytes / MIB:,.0f} | {row.proof.load_seconds:.1f} |"
     )
@@ -188,18 +184,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Planned against measured memory.")
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
     parser.add_argument("--model", help="only models whose name contains this")
-    parser.add_argument("--rungs", default=",".join(RUNGS), help="separated by commas")
+    parser.add_argument("--rungs", default=USUAL_RUNGS, help=f"of {', '.join(RUNGS)}, separated by commas")
+    parser.add_argument("--slots", default="1", help="numbers, separated by commas")
     parser.add_argument("--keep", type=Path, help="a folder for the checkpoints, kept for the next run")
     options = parser.parse_args()
     rungs: list[Precision] = [rung for rung in RUNGS if rung in options.rungs.split(",")]
-    head = ("model", "rung", "context", "weights, bytes", "loaded", "planned, MiB", "peak, MiB", "off, MiB")
-    print(f"| {' | '.join((*head, 'off', 'margin, MiB', 'load, s'))} |\n|{'---|' * 11}", flush=True)
+    slots = [int(count) for count in options.slots.split(",")]
+    head = ("model", "rung", "context", "slots", "weights, bytes", "loaded", "planned, MiB", "peak, MiB", "off, MiB")
+    print(f"| {' | '.join((*head, 'off', 'margin, MiB', 'load, s'))} |\n|{'---|' * 12}", flush=True)
     fine = True
     with tempfile.TemporaryDirectory() as scratch:
         for model in models(options.device):
             if options.model and options.model not in model.name:
                 continue
-            for row in rows(model, rungs, options.device, options.keep or Path(scratch)):
+            for row in rows(model, rungs, slots, options.device, options.keep or Path(scratch)):
                 print(line(row) + ("" if row.fine else " <- off"), flush=True)
                 fine = fine and row.fine
     return 0 if fine else 1

@@ -184,6 +184,7 @@ def test_the_full_table_is_readable_in_100_columns() -> None:
     assert head.split() == ["GiB", "context", "weights", "cache", "activations", "overhead", "need", "free"]
     assert sum(line.startswith("  int8 GPU 0+1") for line in lines) == 1
     assert any(line.endswith(" short") for line in lines) and any(line.endswith("  fits") for line in lines)
+    assert lines[-1] == "Counted   one request at a time; GLM_MAX_NUM_SEQS, where it is set, says for how many"
 
 
 def test_settings_exclude_with_their_reason() -> None:
