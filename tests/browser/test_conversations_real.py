@@ -136,6 +136,7 @@ def test_an_engine_killed_in_mid_answer_and_the_answer_continued(service: Servic
     expect(go_on).to_be_visible(timeout=LONG_MS)
     half = answers(page).inner_text()
     tab.shot("real-killed-en-US")
+    wait_until(lambda: service.status()["deaths"] == 1 and service.phase() == "ready", 90, "the engine is back")
     expect(go_on).to_be_enabled(timeout=LONG_MS)
     go_on.click()
     expect(go_on).to_have_count(0)

@@ -121,8 +121,8 @@ export const chatZh: Widen<typeof chatEn> = {
     more: '如何选择下一个词',
     range: (low, high) => `${low} 到 ${high} 之间`,
     above: (low, high) => `大于 ${low}、不超过 ${high}`,
-    wrong: (range) => `这里需要一个${range}的数。`,
-    wrongWhole: (range) => `这里需要一个${range}的整数。`,
+    wrong: (range) => `请填写一个数：${range}。`,
+    wrongWhole: (range) => `请填写一个整数：${range}。`,
     system_prompt: {
       label: '指令',
       text: '希望模型始终记住的内容：角色、语气或背景资料。也称为系统提示词。',
