@@ -34,7 +34,11 @@ IMPATIENT = (
     "sys.exit(__main__.main(['serve']))",
 )
 SPARE_BYTES = 24 << 20
+START_SECONDS = 180
+"""An engine imports torch for three seconds on two idle cores, and for a minute on busy ones."""
 _log = logging.getLogger("measured")
+
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +61,7 @@ def shared(settings: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture
 def service(shared: Service) -> Service:
-    shared.wait_for("ready")
+    shared.wait_for("ready", START_SECONDS)
     return shared
 
 
@@ -72,7 +76,7 @@ def back(service: Service, deaths: int) -> None:
     """Waits until it answers again."""
     start = time.monotonic()
     wait_until(lambda: service.status()["deaths"] == deaths + 1, 60, "the death is counted")
-    service.wait_for("ready")
+    service.wait_for("ready", START_SECONDS)
     _log.info(f"ready again {time.monotonic() - start:.1f} s after that")
     assert stream(service, "hello", max_tokens=3).end == "length"
 
@@ -152,7 +156,7 @@ def cramped(settings: dict[str, str], disk: Path, tmp_path_factory: pytest.TempP
     """State directory and run directory are on the small disk, and a request may take two seconds."""
     where = {"GLM_STATE_DIR": str(disk / "state"), "TMPDIR": str(disk), "GLM_REQUEST_SECONDS": "2"}
     with running(tmp_path_factory.mktemp("service"), **settings, **where) as service:
-        service.wait_for("ready")
+        service.wait_for("ready", START_SECONDS)
         yield service
         assert "Traceback" not in service.log()
 
@@ -182,13 +186,13 @@ def test_a_full_disk_is_said_once_and_ends_nothing(cramped: Service, disk: Path)
     engine = cramped.child("app.engine")
     os.kill(engine, signal.SIGKILL)
     wait_until(lambda: not alive(engine), 30, "the engine is gone")
-    wait_until(lambda: chats(cramped), 90, "it chats again, on a disk that is full")
+    wait_until(lambda: chats(cramped), START_SECONDS, "it chats again, on a disk that is full")
     assert cramped.log().count("status.json can't be written: No space left on device") == 1
     assert cramped.log().count("config.json can't be written: No space left on device") == 1
     filler.unlink()
     os.kill(cramped.child("app.engine"), signal.SIGKILL)
     wait_until(lambda: cramped.status()["deaths"] == 2, 60, "the status is written again")
-    cramped.wait_for("ready")
+    cramped.wait_for("ready", START_SECONDS)
     assert "status.json is written again" in cramped.log()
 
 
