@@ -144,7 +144,7 @@ class TransformersBackend:
         count = min(filled_up(len(ids)), room) if self._first.type == "cpu" else len(ids)
         filled, end = [*ids, *[ids[-1]] * (count - len(ids))], start + count
         windows = {device: chunk_window(slot, start, end, device) for device in self._cache.devices}
-        return self._forward([filled], [range(start, end)], windows)[:, len(ids) - 1]
+        return self._forward([filled], [range(start, end)], windows, only=len(ids) - 1)[:, 0]
 
     def _one_each(self, ids: Sequence[int], slots: Sequence[int], positions: Sequence[int]) -> torch.Tensor:
         """Appends one id to each sequence; returns their hidden states, [rows, hidden]."""
@@ -155,18 +155,22 @@ class TransformersBackend:
 
     @torch.inference_mode()
     def _forward(
-        self, ids: Sequence[Sequence[int]], positions: Sequence[Sequence[int]], windows: Windows
+        self,
+        ids: Sequence[Sequence[int]],
+        positions: Sequence[Sequence[int]],
+        windows: Windows,
+        only: int | None = None,
     ) -> torch.Tensor:
-        """Hidden states [rows, new, hidden]."""
+        """Hidden states [rows, new, hidden]; of a chunk, `only` that token's, [1, 1, hidden]."""
         self._cache.aim(windows)
         tokens, places = (torch.tensor([list(row) for row in each], device=self._first) for each in (ids, positions))
         if self._dense:
-            return self._dense(tokens, places, windows)
+            return self._dense(tokens, places, windows, only)
         output = self._model.model(
             input_ids=tokens, position_ids=places, past_key_values=self._cache, use_cache=True, windows=windows
         )
         hidden: torch.Tensor = output.last_hidden_state
-        return hidden
+        return hidden if only is None else hidden[:, only : only + 1]
 
     @torch.inference_mode()
     def _pick(self, hidden: torch.Tensor, slots: Sequence[int]) -> list[NewToken]:

@@ -183,7 +183,7 @@ def test_products_have_few_sizes(folders: dict[str, Path], monkeypatch: pytest.M
     for count in range(1, 30):
         assert len(tokens(backend, tuple(range(900 - count, 900)), count=3)) == 3
     assert seen == {1, 16, 32}
-    assert {rows.filled_up(count) for count in range(1, 513)} == {1, 16, 32, *range(64, 513, 64)}
+    assert {rows.filled_up(count) for count in range(1, 513)} == {1, *range(16, 129, 16), *range(192, 513, 64)}
 
 
 def test_int8_with_latent_attention_stays_close(folders: dict[str, Path]) -> None:
