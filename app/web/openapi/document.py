@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Any
 
@@ -70,6 +71,7 @@ def _schemes(app: Flask) -> dict[str, Schema]:
     return {**_SCHEMES, "session": {**_SCHEMES["session"], "name": app.config["SESSION_COOKIE_NAME"]}}
 
 
+@functools.cache
 def _schemas() -> dict[str, Schema]:
     definitions = Definitions(_PREFIX, _STRICT)
     for kind in _SENT:
