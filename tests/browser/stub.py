@@ -28,7 +28,13 @@ from app.contract.wire import ToolCall
 from tests.browser.stub_store import End, Piece, Step, Store
 
 DIST = Path(__file__).resolve().parents[2] / "app" / "web" / "static" / "dist"
-TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+TYPES = {
+    ".html": "text/html",
+    ".js": "text/javascript",
+    ".css": "text/css",
+    ".svg": "image/svg+xml",
+    ".woff2": "font/woff2",
+}
 CSP = "default-src 'self'"
 """Stricter than what the service sends."""
 PAGE = 30

@@ -51,6 +51,14 @@ describe('rawBlocks', () => {
     expect(html('from $5 to $10')).toBe('<p>from $5 to $10</p>\n');
   });
 
+  it('shows what is no TeX as it was written', async () => {
+    await vi.waitFor(() => expect(html('$x$')).toContain('<math'));
+    expect(html('$\\frac{1$ and $\\def\\a{\\a\\a}\\a$')).toBe(
+      '<p><code>\\frac{1</code> and <code>\\def\\a{\\a\\a}\\a</code></p>\n',
+    );
+    expect(html('$\\boxed{x} \\colorbox{red}{y}$')).not.toMatch(/ style=/);
+  });
+
   it('obeys no command of TeX that would link, load or style', async () => {
     const text = '$\\href{javascript:alert(1)}{x} \\htmlStyle{color:red}{y} \\includegraphics{https://a.example/b.png}$';
     await vi.waitFor(() => expect(html(text)).toContain('<math'));

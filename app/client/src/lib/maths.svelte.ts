@@ -1,5 +1,5 @@
-// TeX to MathML by KaTeX, which is fetched when the first formula comes. MathML needs no style
-// attributes, which the Content-Security-Policy forbids.
+// TeX to MathML by KaTeX, which is fetched when the first formula comes. Unlike KaTeX's HTML, MathML needs no style
+// attributes, which the Content-Security-Policy forbids; the few that KaTeX adds are taken off.
 
 import type katex from 'katex';
 
@@ -10,21 +10,29 @@ class Maths {
   private library = $state.raw<typeof katex | null>(null);
   private asked = false;
 
-  /** HTML of a formula, unsafe; null until KaTeX is there, which then draws anew whoever asked. */
+  /** HTML of a formula, unsafe; null where it is no TeX, and until KaTeX is there, which then draws anew whoever asked. */
   render(tex: string, display: boolean): string | null {
     if (this.library === null) {
       this.fetch();
       return null;
     }
-    return this.library.renderToString(tex, {
+    try {
+      return this.draw(this.library, tex, display);
+    } catch {
+      return null;
+    }
+  }
+
+  private draw(library: typeof katex, tex: string, display: boolean): string {
+    const html = library.renderToString(tex, {
       displayMode: display,
       output: 'mathml',
-      throwOnError: false,
       strict: 'ignore',
       trust: false,
       maxSize: LARGEST_EM,
       maxExpand: MOST_EXPANSIONS,
     });
+    return html.replace(/ style="[^"]*"/g, '');
   }
 
   private fetch(): void {
