@@ -105,7 +105,10 @@ class ChatFormat(Protocol):
         """A fresh one, for one answer to the conversation whose prompt has these ids."""
 
     def token_bytes(self, token: int) -> bytes:
-        """What one id below `id_limit` stands for in text, which may be part of a character; a control token's name."""
+        """What one id stands for in text, which may be part of a character; a control token's name.
+
+        Nothing where the tokenizer has no such id: models have more.
+        """
 
     def encode(self, text: str) -> tuple[int, ...]:
         """The ids of plain text; control tokens in it are text too."""

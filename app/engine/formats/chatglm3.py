@@ -20,7 +20,7 @@ from app.engine.formats.detokenise import IncrementalDetokeniser
 from app.engine.formats.parse import parser_of
 from app.engine.formats.segments import SegmentParser
 from app.engine.formats.template import check_size, configured_stops
-from app.engine.formats.tools import Function, read_arguments, read_tools, refuse_thoughts, split_begun
+from app.engine.formats.tools import Function, read_arguments, read_tools, refuse_call, refuse_thoughts, split_begun
 from app.engine.sampling import SamplingDefaults
 from app.engine.text import replace_surrogates
 
@@ -56,6 +56,7 @@ class ChatGlm3Format:
         functions = read_tools(conversation.shown_tools)
         messages, begun = split_begun(conversation)
         refuse_thoughts(begun)
+        refuse_call(begun, functions)
         ids = [self._control["[gMASK]"], self._control["sop"]]
         for role, metadata, content in _turns(messages, functions):
             ids += [self._control[role], *self._pieces.encode(f"{metadata}\n"), *self._pieces.encode(content)]
@@ -76,7 +77,7 @@ class ChatGlm3Format:
     def token_bytes(self, token: int) -> bytes:
         """See `ChatFormat.token_bytes`."""
         if not self._is_text(token):
-            return self.decode((token,)).encode()
+            return self.decode((token,) if token < self.id_limit else ()).encode()
         piece: str = self._pieces.id_to_piece(token)
         return bytes([int(piece[1:-1], 16)]) if self._pieces.is_byte(token) else piece.replace("▁", " ").encode()
 

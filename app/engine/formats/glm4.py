@@ -15,7 +15,7 @@ from app.engine.formats.parse import THINK, THOUGHT, TextParser, ThinkingParser,
 from app.engine.formats.plain_text import BREAK
 from app.engine.formats.segments import SegmentParser
 from app.engine.formats.template import TemplateFormat
-from app.engine.formats.tools import Function, read_arguments, read_tools, refuse_thoughts, split_begun
+from app.engine.formats.tools import Function, read_arguments, read_tools, refuse_call, refuse_thoughts, split_begun
 from app.engine.sampling import SamplingDefaults
 
 INTRODUCTION = (
@@ -44,6 +44,7 @@ class Glm4Format(TemplateFormat):
         tools = [{"type": "function", "function": function.fields} for function in functions] or None
         ids = self._render(messages, tools)
         if begun is not None:
+            refuse_call(begun, functions)
             return Prompt(self._begun(ids, messages, begun, tools))
         # Z1's prompt ends in thoughts, and it has no switch for them: a call that has to come ends them.
         start = f"{THOUGHT}\n" if self._thinking(ids) else ""

@@ -12,7 +12,7 @@ from app.engine.formats.parse import THINK, THOUGHT, ThinkingParser, parser_of
 from app.engine.formats.plain_text import BREAK
 from app.engine.formats.tagged import CALL, CALL_END, KEY, KEY_END, VALUE, VALUE_END, TaggedParser
 from app.engine.formats.template import TemplateFormat
-from app.engine.formats.tools import Function, read_arguments, read_tools, split_begun
+from app.engine.formats.tools import Function, inside_call, read_arguments, read_tools, split_begun
 from app.engine.sampling import SamplingDefaults
 
 TAGS = (THINK, THOUGHT, CALL, CALL_END, KEY, KEY_END, VALUE, VALUE_END)
@@ -40,6 +40,8 @@ class Glm45Format(TemplateFormat):
         thinking = False if forced else conversation.thinking
         switches = {} if thinking is None else {"enable_thinking": thinking}
         if begun is not None:
+            if functions and CALL in begun.content.rpartition(CALL_END)[2]:
+                raise inside_call()
             # Beside content, thoughts are given even when empty, as in `_turn`.
             thought = self._encoder.mark(begun.reasoning) if begun.content else BREAK
             turn = {"content": BREAK if begun.content else "", "reasoning_content": thought}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -130,6 +130,19 @@ def refuse_thoughts(begun: Message | None) -> None:
     if begun is not None and not begun.content:
         text = "the answer was broken off inside thoughts, and this model's chat format has none"
         raise refusal(text, "messages", "unsupported_value")
+
+
+def refuse_call(begun: Message | None, functions: Sequence[Function]) -> None:
+    """For formats whose calls begin with the tool's name on a line. Raises RequestError inside such a one."""
+    names = {function.name for function in functions}
+    if begun is not None and any(line.strip() in names for line in begun.content.splitlines()):
+        raise inside_call()
+
+
+def inside_call() -> RequestError:
+    """The text of a call that was broken off is text; its control tokens are lost."""
+    text = "the answer was broken off inside a tool call, which can't go on; ask for it anew"
+    return refusal(text, "messages", "unsupported_value")
 
 
 def refusal(text: str, param: str, code: str = "invalid_value") -> RequestError:
