@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 IMAGE = "berth:test"
 OVERLAY = ROOT.parent / "shared" / "docker-lab" / "compose.lab.yaml"
 USER_ID = 10001
+KEY = "a-key-that-all-container-tests-share"
 
 _NO_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -80,10 +81,11 @@ class Answer:
         return json.loads(self.text)
 
 
-def ask(url: str, body: object = None, timeout: float = 60) -> Answer:
-    """GET, or POST where there is a body. Any HTTP status is an answer; OSError means that nobody answered."""
+def ask(url: str, body: object = None, timeout: float = 60, key: str = KEY) -> Answer:
+    """GET, or POST where there is a body, with the key. Any HTTP status is an answer; OSError: nobody answered."""
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json"} if data else {})
+    headers = {"Authorization": f"Bearer {key}"} | ({"Content-Type": "application/json"} if data else {})
+    request = urllib.request.Request(url, data, headers)
     try:
         with _NO_PROXY.open(request, timeout=timeout) as response:
             return Answer(response.status, response.read().decode())
@@ -176,7 +178,7 @@ class Containers:
         """`docker run --detach` with nothing that Compose would add; `memory` without swap, as compose.yaml has it."""
         name, port = unique("run"), free_port()
         args = ["--detach", "--name", name, "--publish", f"127.0.0.1:{port}:{container_port}"]
-        for key, value in (env or {}).items():
+        for key, value in {"GLM_API_KEY": KEY, **(env or {})}.items():
             args += ["--env", f"{key}={value}"]
         if memory:
             args += ["--memory", memory, "--memory-swap", memory]
@@ -228,7 +230,7 @@ def project(
         "    pull_policy: never",
         "    env_file: !reset []",
         f'    ports: !override ["127.0.0.1:{port}:8000"]',
-        f"    environment: {json.dumps(dict(env or {}))}",
+        f"    environment: {json.dumps({'GLM_API_KEY': KEY, **(env or {})})}",
     ]
     override.write_text("\n".join(lines) + "\n", encoding="utf-8")
     project = Project(name, port, override, list(files))

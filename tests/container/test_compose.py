@@ -161,4 +161,5 @@ def test_what_env_says_of_the_host_is_published_and_mounted(host: Path) -> None:
     assert environment["GLM_PRECISION"] == "int8"
     assert (environment["GLM_STATE_DIR"], environment["HF_HOME"]) == ("/data", "/models")
     assert environment["GLM_MODELS_DIR"] == "/host-models"
+    assert (environment["BERTH_PUBLISHED_BIND"], environment["BERTH_PUBLISHED_PORT"]) == ("0.0.0.0", "8123")
     assert int(str(service["mem_limit"])) == int(str(service["memswap_limit"])) == 6 << 30

@@ -307,13 +307,13 @@ def test_open_access_answers_to_names_of_this_machine(tmp_path: Path, host: str)
 
 @pytest.mark.parametrize(
     "host",
-    ["evil.example", "evil.example:8000", "localhost.evil.example", "127.0.0.1.evil.example", "10.0.0.1", "[", ""],
+    ["evil.example", "evil.example:8000", "localhost.evil.example", "127.0.0.1.evil.example", "[", ""],
 )
 def test_open_access_does_not_answer_to_other_names(tmp_path: Path, host: str) -> None:
     """DNS rebinding: a page of evil.example, whose name points here by now, is of the same origin as this service."""
     client = make_app(tmp_path, key=None).test_client()
     assert client.get("/v1/models", headers={"Host": host}).status_code in (400, 403)
-    assert client.get("/health/live", headers={"Host": "10.0.0.1"}).status_code == 200
+    assert client.get("/health/live", headers={"Host": "a.example"}).status_code == 200
 
 
 # bad bodies of the one POST that strangers may send
