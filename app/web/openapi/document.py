@@ -15,7 +15,7 @@ from app.web.access_rules import RULES
 from app.web.openapi import requests
 from app.web.openapi.answers import SCHEMAS
 from app.web.openapi.conversations import limit
-from app.web.openapi.operation import JSON, Operation, Reply
+from app.web.openapi.operation import ERRORS, JSON, Operation, Reply
 from app.web.openapi.operations import OPERATIONS
 
 _UUID: Schema = {"type": "string", "format": "uuid"}
@@ -123,7 +123,7 @@ def _responses(endpoint: str, known: Operation, open_access: bool) -> dict[str, 
     errors = set(known.errors)
     if RULES[endpoint] != "public":
         errors |= {403} if open_access else {401, 403, 429}
-    replies = {**{code: Reply("An error.", {JSON: "Error"}) for code in errors}, **known.replies}
+    replies = {**{code: Reply(ERRORS[code], {JSON: "Error"}) for code in errors}, **known.replies}
     return {str(code): _response(reply) for code, reply in sorted(replies.items())}
 
 

@@ -9,6 +9,22 @@ from app.contract.json_schema import Schema
 
 JSON = "application/json"
 EVENTS = "text/event-stream"
+ERRORS = {
+    400: "The request is wrong; `param` names the field.",
+    401: "The key is missing or wrong.",
+    403: "Not from here: another origin, another host, or no CSRF token.",
+    404: "There is nothing of this name.",
+    408: "It took too long.",
+    409: "It contradicts what is stored.",
+    411: "The body's length is not told.",
+    413: "The body is too large.",
+    415: "The body is not application/json.",
+    429: "Too many at once; Retry-After says when to ask again.",
+    500: "The service or the engine failed at this request; the log says how.",
+    503: "Not now; the message says why, Retry-After when to ask again.",
+    507: "The disk is full; nothing was stored.",
+}
+"""What each status means; all come with the one error shape."""
 
 
 @dataclass(frozen=True)
