@@ -35,7 +35,7 @@ ANSWER = {
     "en": """\
 **int8** fits, with room for 8,192 tokens of context:
 
-| precision | needs | free | |
+| precision | needs | free | result |
 |:--|--:|--:|:-:|
 | bf16 | 19.24 GiB | 15.30 GiB | too large |
 | **int8** | **11.03 GiB** | 15.30 GiB | fits |
@@ -51,7 +51,7 @@ def fits(rung, free):
     "zh": """\
 **int8** 放得下，并留有 8,192 个词元的上下文：
 
-| 精度 | 需要 | 可用 | |
+| 精度 | 需要 | 可用 | 结论 |
 |:--|--:|--:|:-:|
 | bf16 | 19.24 GiB | 15.30 GiB | 放不下 |
 | **int8** | **11.03 GiB** | 15.30 GiB | 放得下 |
