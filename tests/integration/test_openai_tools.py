@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import http.client
 import json
+import math
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from openai import OpenAI
+from openai import BadRequestError, OpenAI
 
 from tests.integration.service import Service, running
 from tests.openai_answers import TOOLS, ask, calls_of, end_of, result_for
@@ -148,3 +149,56 @@ def test_the_log_names_no_tool_and_no_argument(service: Service, client: OpenAI)
     assert '"outcome": "tool_calls"' in log
     for secret in ("get_weather", "北京", "要查", "umbrella", "☔"):
         assert secret not in log
+
+
+@MODES
+def test_log_probabilities_of_every_token(client: OpenAI, stream: bool) -> None:
+    completion = ask(client, talks.HELLO, stream, logprobs=True, top_logprobs=3)
+    told = completion["choices"][0]["logprobs"]["content"]
+    assert len(told) == completion["usage"]["completion_tokens"] - 1, "all but the one that ends the answer"
+    text = bytes(byte for token in told for byte in token["bytes"]).decode()
+    assert talks.GREETING_THOUGHT in text and text.endswith(talks.GREETING)
+    for token in told:
+        values = [other["logprob"] for other in token["top_logprobs"]]
+        assert len(values) == 3 and values == sorted(values, reverse=True)
+        assert token["top_logprobs"][0]["bytes"] == token["bytes"], "greedy takes the likeliest"
+        assert token["logprob"] == values[0] <= 0 and sum(map(math.exp, values)) <= 1.0001
+    without = ask(client, talks.HELLO, stream)["choices"][0]
+    assert without.get("logprobs") is None and without["message"] == completion["choices"][0]["message"]
+
+
+@MODES
+def test_a_broken_off_answer_goes_on(client: OpenAI, stream: bool) -> None:
+    whole, _ = end_of(ask(client, talks.HELLO, stream))
+    begun: list[tuple[str, str]] = [("", "A gre"), ("Hello!", talks.GREETING_THOUGHT)]
+    for content, thought in begun:
+        answer = {"role": "assistant", "content": content, "reasoning_content": thought}
+        switches = {"continue_final_message": True, "add_generation_prompt": False}
+        said = [{"role": "user", "content": talks.HELLO}, answer]
+        rest, reason = end_of(ask(client, said, stream, extra_body=switches))
+        assert reason == "stop"
+        assert content + (rest["content"] or "") == whole["content"]
+        assert thought + rest.get("reasoning_content", "") == whole["reasoning_content"]
+        again, _ = end_of(ask(client, said, stream))
+        assert again["content"] != rest["content"] or again.get("reasoning_content"), "without it an answer begins anew"
+
+
+def test_what_cannot_go_on_is_refused(client: OpenAI) -> None:
+    answer = {"role": "assistant", "content": "<tool_call>get_weather\n<arg_key>"}
+    switches = {"continue_final_message": True}
+    with pytest.raises(BadRequestError, match="broken off inside a tool call") as caught:
+        ask(client, [{"role": "user", "content": "x"}, answer], False, extra_body=switches)
+    assert caught.value.param == "messages"
+
+
+def test_each_way_of_sampling_does_what_it_says(client: OpenAI) -> None:
+    def said(**sampling: Any) -> str:
+        message, _ = end_of(ask(client, talks.HELLO, False, max_tokens=12, tools=[], **sampling))
+        return f"{message.get('reasoning_content')} {message['content']}"
+
+    greedy = said(temperature=0)
+    hot: dict[str, Any] = {"temperature": 2, "top_p": 1, "seed": 5}
+    assert said(**hot) == said(**hot) != greedy
+    assert said(**hot, extra_body={"top_k": 1}) == said(**hot, extra_body={"min_p": 1}) == greedy
+    assert said(**{**hot, "top_p": 1e-9}) == greedy
+    assert said(temperature=0, frequency_penalty=2, presence_penalty=2, extra_body={"repetition_penalty": 10}) != greedy

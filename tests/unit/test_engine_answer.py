@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.contract.wire import Delta, Finished, ToolCallDelta
+from app.contract.wire import Delta, Finished, TokenChance, TokenLogprob, ToolCallDelta
 from app.engine.answer import AnswerRequest, AnswerWriter
+from app.engine.backend import Logprobs
 from app.engine.formats import Conversation, Prompt
 from app.engine.formats.detokenise import IncrementalDetokeniser
 from app.engine.formats.parse import TokenParser
@@ -118,6 +119,58 @@ def test_told_in_whole_characters_whatever_the_end(text: str, limit: int, stoppe
     kept = bytes(ids[:limit]).replace(b"\0", b"").decode("utf-8", "ignore").lstrip()
     assert told.rstrip() == kept.partition("END")[0].rstrip()
     assert end.completion_tokens <= min(limit, len(ids))
+
+
+def write_with_logprobs(text: str, limit: int = 10_000, stop: tuple[str, ...] = ()) -> list[Delta | Finished]:
+    """Every reply to an answer of which each byte is a token, with the byte's place as its log probability."""
+    writer = AnswerWriter(AnswerRequest("request", (1, 2, 3), GREEDY, limit, stop), Spelling())
+    replies: list[Delta | Finished] = []
+    for place, token in enumerate([*text.encode(), STOP]):
+        if not writer.done:
+            replies += writer.push(token, Logprobs(-float(place), ((token, -float(place)), (65, -99.0))))
+    return replies
+
+
+def logprobs_of(replies: list[Delta | Finished]) -> list[TokenLogprob]:
+    return [one for reply in replies if isinstance(reply, Delta) for one in reply.logprobs]
+
+
+@pytest.mark.parametrize("text", ["你好 END", "<think>Hm</think> aE ", "a " + CALL + " b", "  ", ""])
+@pytest.mark.parametrize("limit", [3, 10_000])
+def test_each_token_but_the_last_one_has_its_log_probability(text: str, limit: int) -> None:
+    replies = write_with_logprobs(text, limit)
+    told = logprobs_of(replies)
+    assert [one.chosen.logprob for one in told] == [-float(place) for place in range(min(limit, len(text.encode())))]
+    assert bytes(byte for one in told for byte in one.chosen.utf8) == text.encode()[:limit]
+    assert all(one.top[1] == TokenChance("A", (65,), -99.0) for one in told)
+    end = replies[-1]
+    assert isinstance(end, Finished)
+    assert end.completion_tokens == len(told) + (end.finish_reason != "length")
+
+
+def test_log_probabilities_come_with_the_delta_that_counts_their_tokens() -> None:
+    ended = 0
+    for reply in write_with_logprobs("你好 <think>x ENE and so on"):
+        if isinstance(reply, Delta):
+            assert len(reply.logprobs) == reply.tokens
+            ended += reply.tokens
+    assert ended == len("你好 <think>x ENE and so on".encode())
+
+
+def test_what_a_stop_string_cuts_off_has_no_log_probabilities() -> None:
+    told = logprobs_of(write_with_logprobs("abENDcd", stop=("END",)))
+    assert [one.chosen.text for one in told] == ["a", "b"]
+    told = logprobs_of(write_with_logprobs("abENDcd", stop=("ENDE",)))
+    assert "".join(one.chosen.text for one in told) == "abENDcd", "it was no stop string"
+
+
+def test_part_of_a_character_is_shown_as_such() -> None:
+    first = logprobs_of(write_with_logprobs("你"))[0].chosen
+    assert (first.text, first.utf8) == ("\ufffd", (0xE4,))
+
+
+def test_none_are_told_where_none_were_asked_for() -> None:
+    assert not logprobs_of(write("你好".encode()))
 
 
 def test_openings_are_taken_one_token_after_another() -> None:
