@@ -227,10 +227,12 @@ def test_what_is_too_large_is_refused_before_it_is_read(service: Service) -> Non
 
 
 def test_ten_wrong_keys_a_minute_and_no_more_are_looked_at(service: Service) -> None:
-    answers = [ask(service, "POST", "/api/session", {"key": f"{WRONG}{n}"}) for n in range(60)]
-    statuses = [answer.status for answer in answers]
-    assert set(statuses) == {401, 429} and statuses.count(401) <= 20, "ten a minute, and a minute may pass"
-    throttled = next(answer for answer in answers if answer.status == 429)
+    start = time.monotonic()
+    replies = [ask(service, "POST", "/api/session", {"key": f"{WRONG}{n}"}) for n in range(60)]
+    minutes = (time.monotonic() - start) / 60
+    statuses = [answer.status for answer in replies]
+    assert set(statuses) == {401, 429} and statuses.count(401) <= 10 * (minutes + 1)
+    throttled = next(answer for answer in replies if answer.status == 429)
     assert 1 <= int(throttled.headers["Retry-After"]) <= 60
     assert ask(service, "GET", "/v1/models", **bearer(service)).status == 200
 
