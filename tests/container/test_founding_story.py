@@ -1,7 +1,8 @@
 """What Berth exists for, in real containers with real limits: a 16-bit checkpoint that is too large for the memory.
 
-650 M parameters need, with cache, activations, runtime and margin: bf16 1.73 GiB at the shortest context and 1.82 at
-the full one, int8 1.24 to 1.33, int4 0.89 to 0.98. The limits lie between.
+650 M parameters need, with one request's cache, activations, runtime and margin: bf16 1.68 GiB at the shortest context
+and 1.77 at the full one, int8 1.24 to 1.32, int4 0.87 to 0.96; each request more at full context 0.11. The limits lie
+between.
 """
 
 from __future__ import annotations
@@ -130,6 +131,11 @@ def test_a_real_oom_kill_is_named_and_recovered_from(containers: Containers, mod
     assert service.get("/health/live").status == 200
     back = service.wait_for("ready", "failed", seconds=120)
     assert (back["phase"], back["precision"], back["deaths"]) == ("ready", "int8", 1)
+    assert status["max_num_seqs"] > 1
+    assert back["max_num_seqs"] == status["max_num_seqs"] // 2
+    assert back["max_model_len"] == status["max_model_len"]
+    (why,) = [origin["why"]["en"] for origin in back["plan"]["origins"] if origin["name"] == "GLM_MAX_NUM_SEQS"]
+    assert f"with {status['max_num_seqs']} at once memory ran out here" in why
     assert service.chat("hello", max_tokens=4).status == 200
     assert service.inspect()["RestartCount"] == 0
 
