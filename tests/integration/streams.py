@@ -65,8 +65,10 @@ class Events:
 class RawStream:
     """A request on a bare socket."""
 
-    def __init__(self, service: Service, body: dict[str, Any], *, receive_bytes: int = 0) -> None:
+    def __init__(self, service: Service, body: dict[str, Any], *, receive_bytes: int = 0, source: str = "") -> None:
         self.socket = socket.socket()
+        if source:
+            self.socket.bind((source, 0))
         if receive_bytes:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
         self.socket.settimeout(SECONDS)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import logging
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import time
@@ -15,9 +17,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
 
 from tests.integration.service import Service, alive, running, wait_until
-from tests.integration.streams import CHAT, Events, RawStream, busy, chat_body, settled, stats, stream
+from tests.integration.streams import CHAT, Events, RawStream, Witness, busy, chat_body, settled, stats, stream
 from tools.checkpoint_shape import Shape
 from tools.make_checkpoint import make_checkpoint
 
@@ -34,6 +38,7 @@ IMPATIENT = (
     "sys.exit(__main__.main(['serve']))",
 )
 SPARE_BYTES = 24 << 20
+DAMAGED = "W"
 START_SECONDS = 180
 """An engine imports torch for three seconds on two idle cores, and for a minute on busy ones."""
 _log = logging.getLogger("measured")
@@ -49,7 +54,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     for name in ("config.json", "generation_config.json"):
         fields = json.loads((model / name).read_text())
         (model / name).write_text(json.dumps(fields | {"eos_token_id": None}))
-    return {"GLM_MODEL": str(model), "GLM_PRECISION": "fp32", "GLM_MAX_NUM_SEQS": str(SLOTS)}
+    return {"GLM_MODEL": str(model), "GLM_PRECISION": "fp32", "GLM_MAX_NUM_SEQS": str(SLOTS), "GLM_DRAIN_SECONDS": "90"}
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +143,44 @@ def test_a_web_worker_killed_under_streams(service: Service) -> None:
         assert stream(service, "hello", max_tokens=3).end == "length"
     assert service.child("app.engine") == engine
     assert stats(service).running == 0
+
+
+def test_sigterm_lets_running_answers_end_and_tells_newcomers(service: Service) -> None:
+    """The last that the shared service does; the engine is held meanwhile, so that nothing ends too soon."""
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=60)
+    with contextlib.closing(connection), busy(service, 2, max_tokens=300) as streams:
+        engine = service.child("app.engine")
+        os.kill(engine, signal.SIGSTOP)
+        service.process.terminate()
+        wait_until(lambda: service.phase() == "stopping", 60, "it says that it stops")
+        connection.request("POST", CHAT, json.dumps(chat_body("late")), {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        assert (answer.status, answer.headers["Connection"]) == (503, "close")
+        assert int(answer.headers["Retry-After"]) > 0
+        assert json.loads(answer.read())["error"]["code"] in ("stopping", "model_not_ready")
+        assert service.request("GET", "/health/ready")[0] == 503
+        os.kill(engine, signal.SIGCONT)
+        assert [raw.all().end for raw in streams] == ["length", "length"]
+    assert service.process.wait(60) == 0
+
+
+def test_output_that_is_no_number_fails_that_request_alone(settings: dict[str, str], tmp_path: Path) -> None:
+    """A damaged row of the embedding, of a letter that neither the proof nor the self-test sees."""
+    model = tmp_path / "damaged"
+    shutil.copytree(settings["GLM_MODEL"], model)
+    (letter,) = Tokenizer.from_file(str(model / "tokenizer.json")).encode(DAMAGED).ids
+    tensors = load_file(model / "model.safetensors")
+    tensors["model.embed_tokens.weight"][letter] = float("nan")
+    save_file(tensors, model / "model.safetensors", {"format": "pt"})
+    with running(tmp_path, **settings | {"GLM_MODEL": str(model)}) as service:
+        service.wait_for("ready", START_SECONDS)
+        with Witness(service, ("a bystander",)):
+            for _ in range(3):
+                code, answer = service.request("POST", CHAT, chat_body(f"say {DAMAGED}", stream=False, max_tokens=8))
+                assert (code, answer["error"]["code"]) == (500, "nonfinite_logits")
+                assert stream(service, f"say {DAMAGED}", max_tokens=8).end == "nonfinite_logits"
+        assert service.status()["deaths"] == 0
+        settled(service)
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import json
 import logging
 import selectors
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,8 @@ FIELDS = (*READ, *WITHOUT_EFFECT, *NEUTRAL)
 _log = logging.getLogger("measured")
 ODD_VALUES = (True, 1, -1, 0.5, 10**30, "x", "", [], [1], ["x", None], {}, {"a": [1]})
 
+pytestmark = pytest.mark.timeout(300)
+
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
@@ -39,7 +42,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         (model / name).write_text(json.dumps(fields | {"eos_token_id": None}))
     settings = {"GLM_MODEL": str(model), "GLM_MAX_NUM_SEQS": str(SLOTS), "GLM_PRECISION": "fp32"}
     with running(tmp_path_factory.mktemp("service"), **settings) as service:
-        service.wait_for("ready")
+        service.wait_for("ready", 180)
         yield service
         assert service.status()["deaths"] == 0
         assert "Traceback" not in service.log()
@@ -181,6 +184,32 @@ def test_what_is_sent_behind_the_end_harms_nobody(service: Service, witness: Wit
         assert raw.all().end == "length"
         with contextlib.suppress(OSError):
             raw.socket.sendall(b"GET / HTTP/1.1\r\n" * 1000)
+
+
+def test_one_who_queues_many_is_not_served_before_one_who_queues_one(service: Service) -> None:
+    """Clients are told apart by their addresses here; the second comes last and waits for one of the first's alone."""
+    with contextlib.ExitStack() as stack:
+        ends: list[str] = []
+        stack.enter_context(busy(service, SLOTS, max_tokens=600))
+        many = [RawStream(service, chat_body(f"many {n}", max_tokens=40)) for n in range(20)]
+        settled(service, SLOTS, waiting=20)
+        one = RawStream(service, chat_body("one", max_tokens=40), source="127.0.0.2")
+        for raw in (*many, one):
+            stack.enter_context(raw)
+        settled(service, SLOTS, waiting=21)
+        readers = [threading.Thread(target=lambda raw=raw: ends.append(end_of(raw, one))) for raw in (*many, one)]
+        for reader in readers:
+            reader.start()
+        for reader in readers:
+            reader.join(60)
+    assert sorted(ends) == ["many"] * 20 + ["one"]
+    assert ends.index("one") < 12, "behind the first's other requests"
+    settled(service)
+
+
+def end_of(raw: RawStream, one: RawStream) -> str:
+    assert raw.all().end == "length"
+    return "one" if raw is one else "many"
 
 
 def test_readers_that_do_not_read_slow_nobody(service: Service) -> None:
