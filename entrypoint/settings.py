@@ -15,6 +15,7 @@ from dotenv.parser import parse_stream
 
 from app.contract.plan import Precision
 from entrypoint import access_settings, hub_settings
+from entrypoint.setting_values import auto_or_count, count, flag
 
 T = TypeVar("T")
 
@@ -146,22 +147,22 @@ def parse_settings(values: Mapping[str, str]) -> Settings:
     settings = Settings(
         model=reader.get("GLM_MODEL", str, default.model),
         precision=reader.get("GLM_PRECISION", _precision, default.precision),
-        max_model_len=reader.get("GLM_MAX_MODEL_LEN", _auto_or_count(16), default.max_model_len),
-        max_num_seqs=reader.get("GLM_MAX_NUM_SEQS", _auto_or_count(1, LARGEST_MAX_NUM_SEQS), default.max_num_seqs),
+        max_model_len=reader.get("GLM_MAX_MODEL_LEN", auto_or_count(16), default.max_model_len),
+        max_num_seqs=reader.get("GLM_MAX_NUM_SEQS", auto_or_count(1, LARGEST_MAX_NUM_SEQS), default.max_num_seqs),
         port=port,
         bind=bind,
         state_dir=reader.get("GLM_STATE_DIR", Path, default.state_dir).absolute(),
         hf_home=reader.get("HF_HOME", Path, default.hf_home).absolute(),
         models_dir=reader.get("GLM_MODELS_DIR", Path, default.models_dir),
-        require_gpu=reader.get("GLM_REQUIRE_GPU", _flag, default.require_gpu),
+        require_gpu=reader.get("GLM_REQUIRE_GPU", flag, default.require_gpu),
         on_refusal=reader.get("GLM_ON_REFUSAL", _on_refusal, default.on_refusal),
-        drain_seconds=reader.get("GLM_DRAIN_SECONDS", _count(0, 3600), default.drain_seconds),
-        request_seconds=reader.get("GLM_REQUEST_SECONDS", _count(0, 86400), default.request_seconds),
+        drain_seconds=reader.get("GLM_DRAIN_SECONDS", count(0, 3600), default.drain_seconds),
+        request_seconds=reader.get("GLM_REQUEST_SECONDS", count(0, 86400), default.request_seconds),
         api_key=reader.get("GLM_API_KEY_FILE", access_settings.key_in, key),
         auth=reader.get("GLM_AUTH", access_settings.auth, default.auth),
-        trusted_proxies=reader.get("GLM_TRUSTED_PROXIES", _count(0, access_settings.MOST_PROXIES), 0),
+        trusted_proxies=reader.get("GLM_TRUSTED_PROXIES", count(0, access_settings.MOST_PROXIES), 0),
         published_bind=reader.get("BERTH_PUBLISHED_BIND", access_settings.published, bind),
-        published_port=reader.get("BERTH_PUBLISHED_PORT", _count(1, 65535), port),
+        published_port=reader.get("BERTH_PUBLISHED_PORT", count(1, 65535), port),
         revision=reader.get("GLM_REVISION", hub_settings.revision, default.revision),
         hf_token=reader.get("HF_TOKEN", hub_settings.token, default.hf_token),
         hf_endpoint=reader.get("HF_ENDPOINT", hub_settings.endpoint, default.hf_endpoint),
@@ -197,7 +198,7 @@ class _Reader:
     def port(self, default: int) -> int:
         linked = self.values.get("GLM_PORT", "").startswith("tcp://")
         name = "GLM_PORT" if self.values.get("GLM_PORT") and not linked else "PORT"
-        return self.get(name, _count(1, 65535), default)
+        return self.get(name, count(1, 65535), default)
 
 
 def _precision(value: str) -> Precision | None:
@@ -207,34 +208,6 @@ def _precision(value: str) -> Precision | None:
         if value == precision:
             return precision
     raise ValueError(f"should be auto or one of {', '.join(PRECISIONS)}")
-
-
-def _count(least: int, most: int) -> Callable[[str], int]:
-    def parse(value: str) -> int:
-        if not re.fullmatch(r"[0-9]{1,9}", value) or not least <= int(value) <= most:
-            raise ValueError(f"should be a whole number from {least} to {most}")
-        return int(value)
-
-    return parse
-
-
-def _auto_or_count(least: int, most: int | None = None) -> Callable[[str], int | None]:
-    said = f"of at least {least}" if most is None else f"from {least} to {most}"
-
-    def parse(value: str) -> int | None:
-        if value == "auto":
-            return None
-        if not re.fullmatch(r"[0-9]{1,9}", value) or not least <= int(value) <= (most or int(value)):
-            raise ValueError(f"should be auto or a whole number {said}")
-        return int(value)
-
-    return parse
-
-
-def _flag(value: str) -> bool:
-    if value not in ("0", "1"):
-        raise ValueError("should be 0 or 1")
-    return value == "1"
 
 
 def _on_refusal(value: str) -> Literal["wait", "exit"]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import select
 import socket
 import threading
 import time
@@ -13,15 +12,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from app.contract.codec import dump_line
 from app.contract.wire import (
-    LINE_LIMIT_BYTES,
     Accepted,
     ChatRequest,
     Detokenized,
     DetokenizeRequest,
     Failed,
-    Finished,
     Reply,
     StatsRequest,
     Tokenized,
@@ -29,6 +25,7 @@ from app.contract.wire import (
 )
 from app.engine.admission import check_ids, new_token_limit, read_request
 from app.engine.answer import AnswerRequest
+from app.engine.connection import SEND_SECONDS, ClientGone, discard, pump, read_line, send
 from app.engine.errors import RequestError
 from app.engine.formats import ChatFormat, Conversation
 from app.engine.outbox import Outbox
@@ -37,20 +34,8 @@ from app.engine.scheduler import Scheduler
 
 CONNECTIONS = 256
 """More at once are refused; the web worker has fewer threads."""
-REQUEST_SECONDS = 30.0
-"""Longest time a client may take to send its line."""
-SEND_SECONDS = 30.0
-"""Longest time a client may leave its socket full; then it is taken for gone. The web service gives up its own clients
-before, and tells by closing."""
-DISCARD_SECONDS = 2.0
-"""How long the rest of a refused line is read and dropped: closing on unread data would cut off the reply."""
-READ_BYTES = 1 << 16
 
 log = logging.getLogger(__name__)
-
-
-class ClientGone(Exception):
-    """The client closed its connection, or stopped reading."""
 
 
 class Server:
@@ -198,74 +183,3 @@ def _listen(path: Path) -> socket.socket:
         os.umask(mask)
     listener.listen(128)
     return listener
-
-
-def read_line(connection: socket.socket) -> bytes:
-    """The request's line, without its end.
-
-    Raises:
-        RequestError: it is longer than `LINE_LIMIT_BYTES`, or does not come in time.
-        ClientGone: the connection ended before.
-    """
-    line = bytearray()
-    deadline = time.monotonic() + REQUEST_SECONDS
-    while True:
-        left = deadline - time.monotonic()
-        if left <= 0 or not select.select([connection], [], [], left)[0]:
-            raise RequestError(Failed(408, "request_timeout", f"no request within {REQUEST_SECONDS:g} s"))
-        try:
-            data = connection.recv(READ_BYTES)
-        except OSError as error:
-            raise ClientGone from error
-        if not data:
-            raise ClientGone
-        head, newline, _ = data.partition(b"\n")
-        line += head
-        if len(line) > LINE_LIMIT_BYTES:
-            text = f"the request is longer than {LINE_LIMIT_BYTES} bytes"
-            raise RequestError(Failed(413, "request_too_large", text))
-        if newline:
-            return bytes(line)
-
-
-def pump(connection: socket.socket, outbox: Outbox) -> None:
-    """Sends replies until the last one. Raises ClientGone as soon as the client closes."""
-    poll = select.poll()
-    poll.register(connection, select.POLLIN | select.POLLRDHUP)
-    poll.register(outbox, select.POLLIN)
-    while True:
-        for descriptor, _ in poll.poll():
-            if descriptor == connection.fileno():
-                _expect_silence(connection)
-            else:
-                for reply in outbox.take():
-                    send(connection, reply)
-                    if isinstance(reply, (Finished, Failed)):
-                        return
-
-
-def _expect_silence(connection: socket.socket) -> None:
-    try:
-        if not connection.recv(READ_BYTES):
-            raise ClientGone
-    except OSError as error:
-        raise ClientGone from error
-
-
-def send(connection: socket.socket, reply: Reply) -> None:
-    """Writes one line. Raises ClientGone when the client is gone or does not read."""
-    try:
-        connection.sendall(dump_line(reply))
-    except OSError as error:
-        raise ClientGone from error
-
-
-def discard(connection: socket.socket) -> None:
-    """Reads and drops what a refused client still sends, for a moment."""
-    deadline = time.monotonic() + DISCARD_SECONDS
-    with contextlib.suppress(OSError):
-        connection.shutdown(socket.SHUT_WR)
-        while (left := deadline - time.monotonic()) > 0:
-            connection.settimeout(left)
-            if not connection.recv(READ_BYTES):
-                return
