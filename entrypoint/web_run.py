@@ -13,8 +13,8 @@ from entrypoint.config import QUEUE_LIMIT
 from entrypoint.question import MOST_SLOTS
 from entrypoint.settings import Settings
 
-THREADS_BESIDE_STREAMS = 16
-"""So that health and status answer whatever the streams do."""
+THREADS_BESIDE_STREAMS = 48
+"""For pages that read answers while these are written, and so that health and status answer whatever they do."""
 LONGEST_BACKOFF_SECONDS = 30.0
 SETTLED_SECONDS = 60.0
 """A web service that ran so long starts its next backoff anew."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import uuid
 from collections.abc import Callable
@@ -18,6 +19,23 @@ Ask = Callable[[str, str, Any], tuple[int, Any]]
 
 def new_id() -> str:
     return str(uuid.uuid4())
+
+
+def over_http(port: int) -> Ask:
+    """Asks a service on this machine, with a connection for each request."""
+
+    def ask(method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        try:
+            data = None if body is None else json.dumps(body, ensure_ascii=False).encode()
+            connection.request(method, path, data, {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            text = answer.read().decode()
+            return answer.status, json.loads(text) if text.startswith("{") else text
+        finally:
+            connection.close()
+
+    return ask
 
 
 def question(content: str, parent_id: str | None = None) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from app.contract.conversations import StoredMessage
-from tests.conversations import Chats, new_id, question, told
+from tests.conversations import Chats, new_id, over_http, question, told
 from tests.integration.fake_engine import FakeEngine
 from tests.integration.web_process import WebProcess, send_signal, start_web, temporary_folder, wait_gone
 
@@ -48,24 +48,7 @@ def chats(web: WebProcess) -> Chats:
 
 
 def chats_of(web: WebProcess) -> Chats:
-    def ask(method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        connection = http.client.HTTPConnection("127.0.0.1", web.port, timeout=60)
-        try:
-            connection.request(method, path, None if body is None else dumps(body), JSON)
-            answer = connection.getresponse()
-            text = answer.read().decode()
-            return answer.status, json.loads(text) if text.startswith("{") else text
-        finally:
-            connection.close()
-
-    return Chats(ask)
-
-
-JSON = {"Content-Type": "application/json"}
-
-
-def dumps(body: Any) -> bytes:
-    return json.dumps(body, ensure_ascii=False).encode()
+    return Chats(over_http(web.port))
 
 
 class Reader:

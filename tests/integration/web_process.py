@@ -45,7 +45,7 @@ class WebProcess:
         with urllib.request.urlopen(self.url + path, timeout=timeout) as response:
             return bytes(response.read())
 
-    def wait_alive(self, seconds: float = 10.0) -> float:
+    def wait_alive(self, seconds: float = 60.0) -> float:
         """Waits for /health/live; returns the seconds since the process was started."""
         while time.monotonic() < self.started + seconds and self.process.poll() is None:
             try:
@@ -93,18 +93,20 @@ def write_status(folder: Path, phase: Phase, **more: object) -> None:
     write_atomically(folder / "status.json", status)
 
 
-def write_config(folder: Path, socket_path: Path) -> Path:
+def write_config(folder: Path, socket_path: Path, database: Path | None = None) -> Path:
     """The app config as the web needs it; returns its path."""
-    database = str(folder / "berth.db")
-    config = AppConfig(MODEL, "models/test", str(folder / "status.json"), str(socket_path), 8, DATABASE=database)
+    file = str(database or folder / "berth.db")
+    config = AppConfig(MODEL, "models/test", str(folder / "status.json"), str(socket_path), 8, DATABASE=file)
     path = folder / "config.json"
     path.write_text(json.dumps(to_json(config)))
     return path
 
 
-def start_web(folder: Path, socket_path: Path, *, threads: int = 16, drain_seconds: int = 5) -> WebProcess:
+def start_web(
+    folder: Path, socket_path: Path, *, threads: int = 16, drain_seconds: int = 5, database: Path | None = None
+) -> WebProcess:
     """Starts it on a free port, phase `ready`."""
-    config = write_config(folder, socket_path)
+    config = write_config(folder, socket_path, database)
     write_status(folder, "ready", precision="int8", max_model_len=8192, max_num_seqs=4)
     listener = socket.create_server(("127.0.0.1", 0), backlog=128)
     read_end, write_end = os.pipe()
