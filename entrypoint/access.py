@@ -11,7 +11,7 @@ from pathlib import Path
 
 from app.contract import exits
 from entrypoint.access_settings import KEY, KEY_RULE
-from entrypoint.listener import address
+from entrypoint.listener import EVERYWHERE, address
 from entrypoint.settings import Settings, SettingsError
 from entrypoint.state import StateDir
 
@@ -48,11 +48,13 @@ def open_access(settings: Settings, state: StateDir, run_dir: Path) -> Access:
 def invitation(settings: Settings, state: StateDir) -> str:
     """A sentence for the log: the one place where a key is printed on purpose, and only one that Berth has made."""
     opening = f"Open {_link(settings, state)}"
+    if settings.published_bind in EVERYWHERE:
+        opening += " (from elsewhere with this machine's address in it)"
     if not settings.auth:
         return f"{opening} (GLM_AUTH=off: everybody on this machine may)"
     if settings.api_key is not None:
         return f"{opening} and sign in with the key that you have set"
-    return f"{opening} and this browser is signed in; the key in the link lies in {state.api_key}"
+    return f"{opening} to be signed in by this link; its key lies in {state.api_key}"
 
 
 def print_link(settings: Settings, _options: argparse.Namespace) -> int:

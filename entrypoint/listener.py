@@ -9,6 +9,8 @@ import time
 from entrypoint.settings import Settings, SettingsError
 
 BACKLOG = 512
+EVERYWHERE = ("0.0.0.0", "::")
+"""Addresses that stand for all of this machine's."""
 PATIENCE_SECONDS = 1.5
 """The children of a supervisor that was killed hold the port for up to a second more."""
 
@@ -27,7 +29,7 @@ def bind(settings: Settings) -> socket.socket:
 
 def address(settings: Settings) -> str:
     """The address to open in a browser on this machine."""
-    host = "127.0.0.1" if settings.published_bind in ("0.0.0.0", "::") else settings.published_bind
+    host = "127.0.0.1" if settings.published_bind in EVERYWHERE else settings.published_bind
     return f"http://{f'[{host}]' if ':' in host else host}:{settings.published_port}"
 
 

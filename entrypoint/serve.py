@@ -44,7 +44,9 @@ def serve(settings: Settings) -> int:
             )
             board = StatusBoard(run_dir / "status.json", status)
             access = open_access(settings, state, run_dir)
-            sys.stderr.write(f"Berth {VERSION} is starting; its page shows how. {invitation(settings, state)}\n")
+            sys.stderr.write(
+                f"Berth {VERSION} is starting, and its page says how far it is. {invitation(settings, state)}\n"
+            )
             return Supervisor(settings, choice, state, run_dir, listener, board, access).run()
         finally:
             _clear(run_dir)

@@ -64,6 +64,12 @@ def test_the_link_is_printed_again(tmp_path: Path, capsys: pytest.CaptureFixture
     assert told.out == "http://127.0.0.1:8123\n" and KEY not in told.err
 
 
+def test_where_every_address_is_listened_on_the_link_is_this_machine_s(tmp_path: Path) -> None:
+    open_to_all = settings(tmp_path, GLM_BIND="0.0.0.0", GLM_API_KEY=KEY)
+    said = invitation(open_to_all, StateDir(tmp_path))
+    assert "Open http://127.0.0.1:8123 (from elsewhere with this machine's address in it) and sign in" in said
+
+
 def test_the_link_names_the_port_that_compose_publishes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     inside = {"GLM_BIND": "0.0.0.0", "BERTH_PUBLISHED_BIND": "127.0.0.1", "BERTH_PUBLISHED_PORT": "9000"}
     print_link(settings(tmp_path, GLM_AUTH="off", **inside), argparse.Namespace())
