@@ -1,6 +1,7 @@
 """An engine without a model: a real Unix socket that speaks the wire and answers by the last user message's first word.
 
-`echo TEXT` answers TEXT word by word; `slow N` sends N deltas, one each 50 ms; `hang` accepts and says nothing more;
+`echo TEXT` answers TEXT word by word; `flood N` sends N deltas of 64 KiB at once; `slow N` sends N deltas, one each
+50 ms; `hang` accepts and says nothing more;
 `deaf` does not even accept; `die` sends one delta and drops the connection; `refuse` is a 400 of the engine's;
 `full` a 429; `weird` a text with a lone surrogate and line separators; `script [..]` plays the replies that follow as
 JSON. A text is tokenized to its characters' code points; a conversation, to those of its contents.
@@ -160,6 +161,8 @@ class Script:
         elif verb == "script":
             for reply in json.loads(rest):
                 self._send(from_json(Reply, reply, "reply"))  # type: ignore[arg-type]
+        elif verb == "flood":
+            self._words(["x" * 65536] * int(rest), 0.0)
         elif verb == "slow":
             self._words(["x "] * int(rest), 0.05)
         else:

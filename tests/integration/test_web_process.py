@@ -123,6 +123,26 @@ def test_sigterm_lets_a_running_answer_end(web: WebProcess, folder: Path) -> Non
     assert web.process.wait(4) == 0
 
 
+@pytest.mark.slow  # for the time that a reader is given, up to three times over
+@pytest.mark.timeout(300)
+def test_a_reader_that_does_not_read_loses_its_thread(web: WebProcess, folder: Path) -> None:
+    """Its answer is cancelled, though it stays connected and the engine has more to say than all buffers hold."""
+    with FakeEngine(folder / "engine.sock") as engine, socket.socket() as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.connect(("127.0.0.1", web.port))
+        body = json.dumps({"messages": [{"role": "user", "content": "flood 1000"}], "stream": True}).encode()
+        top = "POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        deaf.sendall(f"{top}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        seen = engine.last()
+        before = resident_mb(web.worker())
+        assert seen.done.wait(200)
+        assert seen.cancelled_at is not None
+        _log.info(f"cancelled after {seen.cancelled_at - seen.accepted_at:.1f} s")
+        assert resident_mb(web.worker()) - before < 32
+        assert text_of(ask(web, "echo others are served")) == "others are served "
+    assert "Traceback" not in web.log
+
+
 def test_while_it_drains_whoever_comes_is_told_to_come_back(folder: Path) -> None:
     """On a connection that was open already, and on new ones: none is cut off without an answer."""
     web = start_web(folder, folder / "engine.sock", drain_seconds=30)
