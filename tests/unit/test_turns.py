@@ -19,7 +19,7 @@ from app.web.turns_running import RunningTurn
         ("  # A *heading*\n\nand\tmore ", "A *heading* and more"),
         ("北京今天天气怎么样？", "北京今天天气怎么样？"),
         ("天" * 40, "天" * 29 + "…"),
-        ("word " * 30, "word word word word word word word word word word word word…"[:55] + "word…"),
+        ("word " * 30, " ".join(["word"] * 12) + "…"),
         ("x" * 100, "x" * 59 + "…"),
         ("a\0b\x1bc\u202ed", "a b c d"),
         ("one, two, three, four, five, six, seven, eight, nine, ten, eleven, twelve",
