@@ -207,9 +207,13 @@ def sample(logits: torch.Tensor, samplers: Sequence[Sampler]) -> list[int]:
     free = [row for row in range(len(samplers)) if row not in cut]
     if free:
         tokens[free] = choose(probs[free], rules.drawn[free])
-    for size in (*PREFIXES, logits.shape[-1]):
-        if cut:
-            cut = _sample_among(min(size, logits.shape[-1]), probs, rules, cut, tokens)
+    for size in PREFIXES:
+        if cut and size < logits.shape[-1]:
+            cut = _sample_among(size, probs, rules, cut, tokens)
+    if cut:
+        part, own = probs[cut], rules.of(cut)
+        floor = own.floor(part.sort(dim=-1, descending=True).values, whole=True)
+        tokens[cut] = choose(part.where(part >= floor, 0), own.drawn)
     tokens[probs[:, :1].isnan()] = -1  # softmax spreads it over the row
     found: list[int] = tokens[:, 0].tolist()
     return found
@@ -219,13 +223,10 @@ def _sample_among(size: int, probs: torch.Tensor, rules: Rules, rows: list[int],
     """Draws where a row's `size` likeliest tokens hold all that is kept; returns the rows that need more."""
     own = rules.of(rows)
     values, ids = probs[rows].topk(size, dim=-1)
-    whole = size == probs.shape[-1]
-    floor = own.floor(values, whole)
+    floor = own.floor(values, whole=False)
     kept = values.where(values >= floor, 0)
     ids, order = ids.sort(dim=-1)  # as they lie in the vocabulary: how ties were sorted changes nothing
     tokens[rows] = ids.gather(-1, choose(kept.gather(-1, order), own.drawn))
-    if whole:
-        return []
     last = values[:, -1:]
     enough: list[bool] = ((last < floor) | (last == 0))[:, 0].tolist()
     return [row for row, done in zip(rows, enough, strict=True) if not done]
