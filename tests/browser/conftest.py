@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, expect, sync_playwright
 
 from tests.browser.stub import DIST, Stub
 
@@ -18,6 +18,8 @@ SHOTS = os.environ.get("BERTH_SCREENSHOTS")
 """A folder for screenshots, where they are wanted."""
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 WIDE = (1280, 900)
+PATIENCE_MS = 20_000
+"""For what should come at once, on a machine that does much else."""
 PHONE = (360, 740)
 
 
@@ -85,6 +87,7 @@ Open = Callable[..., Tab]
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         found = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
         yield found
@@ -107,7 +110,7 @@ def open_page(browser: Browser) -> Iterator[Open]:
         context = browser.new_context(
             locale=language, color_scheme=theme, viewport={"width": size[0], "height": size[1]}, base_url=url
         )
-        context.set_default_timeout(8000)
+        context.set_default_timeout(PATIENCE_MS)
         page, watch = context.new_page(), Watch(url)
         page.on("console", watch.console)
         page.on("pageerror", lambda error: watch.complaints.append(f"exception: {error}"))

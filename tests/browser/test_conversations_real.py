@@ -7,7 +7,8 @@ import re
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -37,28 +38,36 @@ def tab(service: Service, open_page: Open) -> Tab:
     return found
 
 
+@dataclass
+class Engine:
+    """The engine's process, which runs for a few milliseconds in each tenth of a second: time to look."""
+
+    pid: int
+    frozen: threading.Event = field(default_factory=threading.Event)
+    """While set, it does not run at all."""
+    over: threading.Event = field(default_factory=threading.Event)
+
+    def hinder(self) -> None:
+        """Lets it run and stops it by turns."""
+        with suppress(ProcessLookupError):
+            while not self.over.is_set():
+                os.kill(self.pid, signal.SIGSTOP)
+                self.over.wait(0.1)
+                if not self.frozen.is_set():
+                    os.kill(self.pid, signal.SIGCONT)
+                    self.over.wait(0.01)
+            os.kill(self.pid, signal.SIGCONT)
+
+
 @contextmanager
-def slowly(service: Service) -> Iterator[int]:
-    """The engine runs for a few milliseconds in each tenth of a second: time to look. Gives its pid."""
-    engine = service.child("app.engine")
-    over = threading.Event()
-
-    def hinder() -> None:
-        while not over.is_set():
-            try:
-                os.kill(engine, signal.SIGSTOP)
-                over.wait(0.1)
-                os.kill(engine, signal.SIGCONT)
-            except ProcessLookupError:
-                return
-            over.wait(0.01)
-
-    thread = threading.Thread(target=hinder)
+def slowly(service: Service) -> Iterator[Engine]:
+    engine = Engine(service.child("app.engine"))
+    thread = threading.Thread(target=engine.hinder)
     thread.start()
     try:
         yield engine
     finally:
-        over.set()
+        engine.over.set()
         thread.join()
 
 
@@ -103,9 +112,10 @@ def test_versions_edits_and_reloads_of_a_real_conversation(tab: Tab) -> None:
 
 def test_stop_reload_and_a_second_tab_in_mid_stream(service: Service, tab: Tab) -> None:
     page = tab.page
-    with slowly(service):
+    with slowly(service) as engine:
         ask(page, "What is Berth?")
         begun(page)
+        engine.frozen.set()
         page.reload()
         begun(page)
         other = page.context.new_page()
@@ -131,7 +141,8 @@ def test_an_engine_killed_in_mid_answer_and_the_answer_continued(service: Servic
     with slowly(service) as engine:
         ask(page, "What is Berth?")
         begun(page)
-        os.kill(engine, signal.SIGKILL)
+        engine.frozen.set()
+        os.kill(engine.pid, signal.SIGKILL)
     go_on = page.get_by_role("button", name="Continue")
     expect(go_on).to_be_visible(timeout=LONG_MS)
     half = answers(page).inner_text()
@@ -146,6 +157,7 @@ def test_an_engine_killed_in_mid_answer_and_the_answer_continued(service: Servic
     assert len(whole) > len(half)
 
 
+@pytest.mark.slow
 def test_a_web_worker_killed_and_back(service: Service, tab: Tab) -> None:
     page = tab.page
     tab.watch.failures_expected = True
