@@ -10,9 +10,12 @@ from typing import Any, Literal
 from app.contract.plan import Plan, Rung, Text
 from app.contract.status import Attempt, Fetching, Phase, Progress, Status
 from entrypoint.files_kept import KeptFiles
+from entrypoint.words import loading_stalled
 
 PROGRESS_SECONDS = 0.2
 """Progress is written so often at most."""
+STALLED_SECONDS = 10
+"""Weights that don't come for so long are worth a word; the next one comes after as long again."""
 
 
 class StatusBoard:
@@ -22,6 +25,7 @@ class StatusBoard:
         self.path = path
         self.status = status
         self._written_at = 0.0
+        self._moved_at = time.monotonic()
         self._files = KeptFiles()
         self._write()
 
@@ -54,9 +58,20 @@ class StatusBoard:
 
     def progress(self, done_bytes: int, total_bytes: int) -> None:
         """Notes bytes done; the time left follows from the mean rate so far."""
+        self._moved_at = time.monotonic()
         started = self._started_at()
         left = (time.time() - started) * (total_bytes - done_bytes) / done_bytes if done_bytes else None
-        self._show(Progress(done_bytes, total_bytes, started, left), self.status.note)
+        self._show(Progress(done_bytes, total_bytes, started, left), None)
+
+    def look_at_loading(self) -> None:
+        """Says so when no weights have come for long; to be called now and then while they are loaded."""
+        seconds = time.monotonic() - self._moved_at
+        progress = self.status.progress
+        if progress is not None and seconds >= STALLED_SECONDS:
+            told = int(seconds // STALLED_SECONDS * STALLED_SECONDS)
+            note = loading_stalled(told, progress.done_bytes, progress.total_bytes)
+            if note != self.status.note:
+                self.update(note=note)
 
     def fetching(self, event: Fetching) -> None:
         """Notes how a download goes; it may go on from an earlier one, so the time left follows from the rate now."""

@@ -69,6 +69,8 @@ class EngineWatch:
             self._take(self._run, event)
         if code is not None:
             return self._bury(self._run, code)
+        if self._run.phase == "loading":
+            self._board.look_at_loading()
         if self._run.phase == "ready" and self._silence.is_over(time.monotonic()):
             self._end_hung(self._run)
         return None
