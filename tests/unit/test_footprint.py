@@ -4,9 +4,17 @@ from dataclasses import replace
 
 import pytest
 
+from app.contract.plan import Precision
 from app.layouts import LAYOUTS, Experts, Latent, Parameter, Shape, skeleton
 from entrypoint.activations import Load, activation_bytes, context_bytes
-from entrypoint.footprint import kv_cache_bytes, parameter_bytes, saved_bytes, tokenizer_bytes, weights_bytes
+from entrypoint.footprint import (
+    code_bytes,
+    kv_cache_bytes,
+    parameter_bytes,
+    saved_bytes,
+    tokenizer_bytes,
+    weights_bytes,
+)
 from entrypoint.plan import make_plan
 from entrypoint.settings import Settings
 from entrypoint.stored import Stored
@@ -156,7 +164,7 @@ def test_the_skeleton_of_a_tied_model_has_one_embedding() -> None:
 def test_a_mixture_of_experts_says_how_little_quantising_saves() -> None:
     """Flash's 29.9 B parameters: 55.77 GiB in bf16, 54.36 in int8, 53.67 in int4 (measured elsewhere)."""
     settings = Settings(model="x", max_model_len=2048)
-    host = replace(HOST, available_bytes=57 * GIB)
+    host = replace(HOST, available_bytes=int(57.5 * GIB))
     plan = make_plan(question(FLASH, settings, layout=LAYOUTS["glm4_moe_lite"], host=host))
     rungs = {rung.precision: rung for rung in plan.rungs}
     assert (rungs["bf16"].verdict, "experts" in rungs["bf16"].reason.en) == ("too_large", False)
@@ -194,6 +202,13 @@ def test_a_tokenizer_json_is_counted_by_its_ids() -> None:
     """101 MiB were measured for 151,552 ids, 15.5 of them also for 8,192; a tokenizer.model is in the runtime."""
     assert tokenizer_bytes(LAYOUTS["glm4"], VAST) >= 85.5 * 2**20
     assert tokenizer_bytes(LAYOUTS["chatglm"], VAST) == 0
+
+
+@pytest.mark.parametrize(("precision", "mib"), [("bf16", 34), ("int8", 42), ("int4", 0), ("fp32", 0)])
+def test_code_compiled_in_service_is_planned(precision: Precision, mib: int) -> None:
+    """What the engine's memory grew by after the proof, until every number of rows had been met."""
+    demo = Shape(4, 256, 4, 2, 64, 512, 2048, 2048, attention_bias=True, tied=False)
+    assert mib * 2**20 <= code_bytes(LAYOUTS["glm4"], demo, precision) <= 1.4 * mib * 2**20
 
 
 def test_flash_expands_27_5_kib_of_a_cached_token() -> None:
