@@ -89,7 +89,7 @@ def branch_to(connection: Connection, message_id: str) -> tuple[StoredMessage, .
     up = select(this.c.n, this.c.parent_id).where(this.c.id == message_id).cte("up", recursive=True)
     above = messages.alias("above")
     up = up.union_all(select(above.c.n, above.c.parent_id).where(above.c.id == up.c.parent_id))
-    query = select(messages).where(messages.c.n.in_(select(up.c.n))).order_by(messages.c.n)
+    query = select(messages).join(up, messages.c.n == up.c.n).order_by(messages.c.n)
     return tuple(map(message_of, connection.execute(query)))
 
 
