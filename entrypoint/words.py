@@ -153,7 +153,7 @@ def kept(precision: str) -> Text:
 def loading_stalled(seconds: int, done: int, total: int) -> Text:
     """The engine lives, but the disk gives it nothing."""
     return Text(
-        f"No weights have come for {seconds} s; {size(done)} of {size(total)} are read. The disk or network volume with "
+        f"No weights have come for {seconds} s; {size(done)} of {size(total)} are read. The disk or volume with "
         "the model delivers nothing; loading goes on by itself as soon as it does.",
         f"已有 {seconds} 秒没有读到权重（已读 {size(done)} / {size(total)}）："
         "存放模型的磁盘或网络卷没有返回数据，恢复后会自动继续载入。",
