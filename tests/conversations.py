@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
+from flask.testing import FlaskClient
+
 from app.contract.codec import from_json
 from app.contract.conversations import Conversation, StoredMessage, Turn
 
@@ -34,6 +36,16 @@ def over_http(port: int) -> Ask:
             return answer.status, json.loads(text) if text.startswith("{") else text
         finally:
             connection.close()
+
+    return ask
+
+
+def over_flask(client: FlaskClient) -> Ask:
+    """Asks the app without a server."""
+
+    def ask(method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        answer = client.open(path, method=method, json=body)
+        return answer.status_code, answer.get_json() if answer.is_json else answer.get_data(as_text=True)
 
     return ask
 
@@ -85,3 +97,9 @@ class Chats:
     def titles(self, search: str = "") -> list[str]:
         page = self.fine("GET", f"/api/conversations?{urlencode({'search': search})}")
         return [head["title"] for head in page["conversations"]]
+
+    def refused(self, method: str, path: str, body: Any = None) -> tuple[int, str | None, str | None]:
+        """Status, code and field of an error in the API's shape."""
+        status, answer = self.ask(method, path, body)
+        assert set(answer["error"]) == {"message", "type", "param", "code"}, answer
+        return status, answer["error"]["code"], answer["error"]["param"]

@@ -60,13 +60,15 @@ class RunningTurn:
     def after(self, seq: int, seconds: float) -> TurnEvent | None:
         """What came after event `seq`, waited for; None when there was nothing for so long."""
         with self._changed:
-            if self._rest is None and self._answer.seq <= seq <= self._seq:
+            known = self._answer.seq <= seq <= self._seq
+            if known:
                 self._changed.wait_for(lambda: self._rest is not None or self._seq > seq, seconds)
-            if self._rest is not None:
-                return TurnEvent(self._rest.seq, message=self._rest)
-            if not self._answer.seq <= seq <= self._seq:
-                return TurnEvent(self._seq, message=self._now())
-            return self._since(seq) if self._seq > seq else None
+            if known and self._seq > seq:
+                return self._since(seq)
+            if self._rest is not None or not known:
+                message = self._rest or self._now()
+                return TurnEvent(message.seq, message=message)
+            return None
 
     @property
     def _seq(self) -> int:

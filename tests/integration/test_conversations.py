@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import http.client
-import json
-import signal
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from app.contract.conversations import StoredMessage
-from tests.conversations import Chats, new_id, over_http, question, told
+from tests.conversations import Chats, new_id, question, told
+from tests.integration.conversing import Reader, chats_of, eventually, joined
 from tests.integration.fake_engine import FakeEngine
-from tests.integration.web_process import WebProcess, send_signal, start_web, temporary_folder, wait_gone
+from tests.integration.web_process import WebProcess, start_web, temporary_folder
 
 
 @pytest.fixture(scope="module")
@@ -47,48 +42,6 @@ def chats(web: WebProcess) -> Chats:
     return chats_of(web)
 
 
-def chats_of(web: WebProcess) -> Chats:
-    return Chats(over_http(web.port))
-
-
-class Reader:
-    """One page that follows a turn, and may leave at any moment."""
-
-    def __init__(self, web: WebProcess, answer_id: str, after: int = 0) -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", web.port, timeout=60)
-        self._connection.request("GET", f"/api/turns/{answer_id}/events?after={after}")
-        self.answer = self._connection.getresponse()
-
-    def __enter__(self) -> Reader:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.answer.close()
-        self._connection.close()
-
-    def event(self) -> Any:
-        """The next event."""
-        while line := self.answer.readline():
-            if line.startswith(b"data: "):
-                return json.loads(line[6:])
-        raise AssertionError("the stream has ended")
-
-    def rest(self) -> list[Any]:
-        """All events that are left."""
-        return told(self.answer.read())
-
-
-def eventually(condition: Callable[[], bool], what: str, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.02)
-
-
-def joined(events: list[Any]) -> str:
-    return "".join(event["content"] for event in events)
-
-
 def test_a_question_is_stored_before_its_answer_and_gives_the_title(chats: Chats, engine: FakeEngine) -> None:
     made = chats.create(system_prompt="Be brief.", temperature=0.25, seed=3, max_tokens=9, enable_thinking=False)
     turn = chats.turn(made, **question("hang 今天\n天气   很好"))
@@ -109,25 +62,23 @@ def test_two_readers_one_of_them_late_and_one_that_comes_back(
     web: WebProcess, chats: Chats, engine: FakeEngine
 ) -> None:
     made = chats.create()
-    answer_id = chats.turn(made, **question("slow 40")).answer.id
+    answer_id = chats.turn(made, **question("slow 600")).answer.id
     with Reader(web, answer_id) as first:
-        seen = [first.event() for _ in range(5)]
-        snapshot = chats.message(made, answer_id)
-        assert snapshot.state == "writing" and len(snapshot.content) == 2 * snapshot.seq >= 10
-        with Reader(web, answer_id, snapshot.seq) as second:
-            rest_of_second = second.rest()
-    with Reader(web, answer_id, seen[-1]["seq"]) as again:
-        rest_of_first = again.rest()
+        seen = first.event()
+    snapshot = chats.message(made, answer_id)
+    assert snapshot.state == "writing" and len(snapshot.content) == 2 * snapshot.seq >= 2
+    with Reader(web, answer_id, snapshot.seq) as late, Reader(web, answer_id, seen["seq"]) as again:
+        eventually(lambda: chats.message(made, answer_id).seq > snapshot.seq + 3, "it goes on")
+        chats.fine("POST", f"/api/turns/{answer_id}/stop")
+        read = {snapshot.content: late.rest(), seen["content"]: again.rest()}
     whole = chats.message(made, answer_id)
-    assert (whole.state, whole.content, whole.completion_tokens) == ("done", "x " * 40, 40)
-    assert joined(seen) + joined(rest_of_first[:-1]) in (whole.content, joined(seen))
-    assert snapshot.content + joined(rest_of_second) == whole.content
-    for events in (rest_of_first, rest_of_second):
+    for known, events in read.items():
         assert [event["message"] is not None for event in events] == [False] * (len(events) - 1) + [True]
-        assert events[-1]["message"]["content"] == whole.content
+        assert known + joined(events) == events[-1]["message"]["content"] == whole.content
         numbers = [event["seq"] for event in events]
         assert numbers == sorted(numbers)
-    assert whole.tokens_per_second is not None and 1 < whole.tokens_per_second <= 21
+    assert whole.completion_tokens == whole.seq
+    assert whole.tokens_per_second is not None and 0 < whole.tokens_per_second < 100
 
 
 def test_nobody_needs_to_read_and_a_lazy_reader_holds_up_nobody(
@@ -137,7 +88,7 @@ def test_nobody_needs_to_read_and_a_lazy_reader_holds_up_nobody(
     words = ("你" * 1000 + " ") * 500  # more than the sockets between them hold
     answer_id = chats.turn(made, **question(f"echo {words}")).answer.id
     with Reader(web, answer_id):  # never reads
-        eventually(lambda: chats.message(made, answer_id).state == "done", "the answer is whole")
+        eventually(lambda: chats.message(made, answer_id).state == "done", "the answer is whole", 60)
     assert chats.message(made, answer_id).content == words
 
 
@@ -180,59 +131,21 @@ def test_regenerated_answers_and_edited_questions_are_siblings(chats: Chats, eng
     assert chats.get(made).messages == ()
 
 
-def test_an_answer_that_failed_says_why_keeps_the_question_and_is_left_out_later(
-    chats: Chats, engine: FakeEngine
-) -> None:
-    made = chats.create()
-    for content, code in (("refuse", "context_length_exceeded"), ("full", "queue_full")):
-        failed = chats.say(made, content)
-        assert (failed.state, failed.content, failed.error and failed.error.code) == ("failed", "", code)
-    chats.say(made, "echo on", failed.id)
-    assert [m.content for m in engine.last().request.messages] == ["full", "echo on"]
-
-
-def test_no_engine_and_no_model_keep_the_question(chats: Chats, web: WebProcess) -> None:
-    made = chats.create()
-    assert (chats.say(made, "echo 1").error or StoredMessage).code == "engine_away"  # type: ignore[union-attr]
-    web.set_phase("loading")
-    try:
-        failed = chats.say(made, "echo 2")
-    finally:
-        web.set_phase("ready")
-    assert failed.error is not None and failed.error.code == "model_not_ready"
-    with FakeEngine(web.folder / "engine.sock"):
-        again = chats.turn(made, answer_id=failed.id, continues=failed.id, seq=failed.seq)
-        assert chats.rest(again.answer.id).content == "2 "
-
-
-def test_an_engine_that_dies_leaves_the_partial_answer_which_goes_on(chats: Chats, engine: FakeEngine) -> None:
-    made = chats.create()
-    broken = chats.say(made, "die")
-    assert (broken.state, broken.content) == ("interrupted", "half an ")
-    again = chats.turn(made, answer_id=broken.id, continues=broken.id, seq=broken.seq)
-    assert (again.answer.state, again.answer.content) == ("writing", "half an ")
-    went_on = chats.rest(broken.id)
-    assert (went_on.content, went_on.seq, went_on.completion_tokens) == ("half an half an ", broken.seq + 1, 4)
-    request = engine.last().request
-    assert request.continue_answer and [m.content for m in request.messages] == ["die", "half an "]
-    asked = len(engine.seen)
-    late = chats.turn(made, answer_id=broken.id, continues=broken.id, seq=broken.seq)
-    assert late.answer.content == "half an half an " and len(engine.seen) == asked
-
-
 def test_a_reader_who_knows_an_older_answer_gets_it_anew(chats: Chats, engine: FakeEngine, web: WebProcess) -> None:
     made = chats.create()
-    answer_id = chats.turn(made, **question("slow 60")).answer.id
+    answer_id = chats.turn(made, **question("slow 600")).answer.id
     with Reader(web, answer_id) as reader:
-        seen = [reader.event() for _ in range(3)]
+        seen = reader.event()["seq"]
+    eventually(lambda: chats.message(made, answer_id).seq > seen, "it goes on")
     stopped = chats.fine("POST", f"/api/turns/{answer_id}/stop")
     chats.turn(made, answer_id=answer_id, continues=answer_id, seq=stopped["seq"])
-    with Reader(web, answer_id, seen[0]["seq"]) as reader:
-        first, rest = reader.event(), reader.rest()
-    assert first["message"]["state"] == "writing" and first["message"]["content"].startswith(stopped["content"])
-    assert (
-        first["message"]["content"] + joined(rest) == rest[-1]["message"]["content"] == stopped["content"] + "x " * 60
-    )
+    with Reader(web, answer_id, seen) as reader:
+        first = reader.event()["message"]
+        eventually(lambda: chats.message(made, answer_id).seq > first["seq"], "it goes on")
+        chats.fine("POST", f"/api/turns/{answer_id}/stop")
+        rest = reader.rest()
+    assert first["state"] == "writing" and first["content"].startswith(stopped["content"])
+    assert first["content"] + joined(rest) == rest[-1]["message"]["content"]
 
 
 def test_asking_twice_is_one_turn_even_at_the_same_time(chats: Chats, engine: FakeEngine) -> None:
@@ -282,50 +195,6 @@ def test_readers_are_bounded_and_health_answers(web: WebProcess, chats: Chats, e
         chats.fine("POST", f"/api/turns/{answer_id}/stop")
         for reader in readers:
             reader.__exit__()
-
-
-def test_a_killed_worker_leaves_partial_answers_that_go_on(web: WebProcess, chats: Chats, engine: FakeEngine) -> None:
-    made = chats.create()
-    answer_id = chats.turn(made, **question("slow 400")).answer.id
-    with Reader(web, answer_id) as reader:
-        while reader.event()["seq"] < 25:
-            pass
-        worker = web.worker()
-        send_signal(worker, signal.SIGKILL)
-        wait_gone(worker, 10)
-    web.wait_alive(time.monotonic() - web.started + 60)
-    kept = chats.message(made, answer_id)
-    assert kept.state == "interrupted" and kept.content.startswith("x x ")
-    assert len(kept.content) == 2 * (kept.seq - 10_000)
-    (event,) = told(chats.fine("GET", f"/api/turns/{answer_id}/events?after=25"))
-    assert event["message"]["state"] == "interrupted"
-    chats.turn(made, answer_id=answer_id, continues=answer_id, seq=kept.seq)
-    eventually(lambda: chats.message(made, answer_id).content > kept.content, "it goes on")
-    assert chats.fine("POST", f"/api/turns/{answer_id}/stop")["state"] == "stopped"
-
-
-def test_a_stop_of_the_service_waits_for_answers_that_nobody_reads() -> None:
-    with temporary_folder() as name, FakeEngine(Path(name) / "engine.sock") as engine:
-        web = start_web(Path(name), engine.path, drain_seconds=4)
-        try:
-            web.wait_alive(60)
-            chats = chats_of(web)
-            made = chats.create()
-            short, long = (chats.turn(made, **question(f"slow {words}")).answer.id for words in (20, 4000))
-            eventually(lambda: all(message.seq for message in chats.get(made).messages[1::2]), "both have begun")
-            send_signal(web.process.pid, signal.SIGTERM)
-            web.process.wait(60)
-        finally:
-            web.stop()
-        web = start_web(Path(name), engine.path)
-        try:
-            web.wait_alive(60)
-            whole, cut = (chats_of(web).message(made, answer_id) for answer_id in (short, long))
-        finally:
-            web.stop()
-    assert (whole.state, whole.content) == ("done", "x " * 20)
-    assert (cut.state, cut.error and cut.error.code) == ("interrupted", "stopping"), "stored by the writer itself"
-    assert cut.content == "x " * cut.seq
 
 
 def test_many_at_once_are_not_mixed_up(chats: Chats, engine: FakeEngine) -> None:

@@ -1,8 +1,7 @@
-"""The conversations' API without gunicorn: bodies checked by name, hostile text in every field, exports, imports."""
+"""The conversations' API without gunicorn: bodies checked by name, hostile text in every field."""
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +12,8 @@ import pytest
 from flask.testing import FlaskClient
 
 from app.contract.conversations import ChatSettings
-from app.web import conversation_import
 from app.web.factory import create_app
-from tests.conversations import Chats, new_id, question
+from tests.conversations import Chats, new_id, over_flask, question
 from tests.integration.fake_engine import FakeEngine
 from tests.integration.web_process import temporary_folder, write_config, write_status
 from tests.unit.web_client import web_client
@@ -38,17 +36,7 @@ def client() -> Iterator[FlaskClient]:
 
 @pytest.fixture
 def chats(client: FlaskClient) -> Chats:
-    def ask(method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        answer = client.open(path, method=method, json=body)
-        return answer.status_code, answer.get_json() if answer.is_json else answer.get_data(as_text=True)
-
-    return Chats(ask)
-
-
-def error(chats: Chats, method: str, path: str, body: Any = None) -> tuple[int, str | None, str | None]:
-    status, answer = chats.ask(method, path, body)
-    assert set(answer["error"]) == {"message", "type", "param", "code"}, answer
-    return status, answer["error"]["code"], answer["error"]["param"]
+    return Chats(over_flask(client))
 
 
 @pytest.mark.parametrize(
@@ -73,7 +61,7 @@ def error(chats: Chats, method: str, path: str, body: Any = None) -> tuple[int, 
     ],
 )
 def test_a_new_conversation_is_checked_by_name(chats: Chats, body: Any, param: str) -> None:
-    status, _, named = error(chats, "POST", ALL, body)
+    status, _, named = chats.refused("POST", ALL, body)
     assert (status, named) == (400, param)
     assert chats.titles() == []
 
@@ -99,7 +87,7 @@ def test_a_new_conversation_is_checked_by_name(chats: Chats, body: Any, param: s
 )
 def test_a_turn_is_checked_by_name_and_nothing_is_stored(chats: Chats, body: Any, param: str) -> None:
     made = chats.create()
-    status, _, named = error(chats, "POST", f"{ALL}/{made}/turns", body)
+    status, _, named = chats.refused("POST", f"{ALL}/{made}/turns", body)
     assert (status, named) == (400, param)
     assert chats.get(made).messages == ()
 
@@ -113,7 +101,7 @@ def test_questions_follow_answers_and_answers_questions(chats: Chats) -> None:
         {"answer_id": new_id(), "parent_id": answer.id},
         {**question("x"), "parent_id": foreign.id},
     ):
-        assert error(chats, "POST", f"{ALL}/{made}/turns", body)[::2] == (400, "parent_id")
+        assert chats.refused("POST", f"{ALL}/{made}/turns", body)[::2] == (400, "parent_id")
 
 
 def test_what_is_not_there_is_a_404(chats: Chats) -> None:
@@ -124,14 +112,14 @@ def test_what_is_not_there_is_a_404(chats: Chats) -> None:
         ("GET", f"{ALL}/{new_id()}/export", None),
         ("POST", f"{ALL}/{new_id()}/turns", question("x")),
     ):
-        assert error(chats, method, path, body)[:2] == (404, "conversation_not_found")
+        assert chats.refused(method, path, body)[:2] == (404, "conversation_not_found")
     for method, path in (
         ("GET", f"/api/turns/{made}/events"),
         ("POST", f"/api/turns/{new_id()}/stop"),
         ("DELETE", f"/api/messages/{new_id()}"),
         ("DELETE", "/api/messages/x'%20OR%201=1"),
     ):
-        assert error(chats, method, path)[:2] == (404, "message_not_found")
+        assert chats.refused(method, path)[:2] == (404, "message_not_found")
     assert chats.ask("DELETE", f"{ALL}/{new_id()}", None)[0] == 204
 
 
@@ -160,7 +148,7 @@ def test_list_parameters_are_checked(chats: Chats) -> None:
         ("before=1_1_1", "before"),
         (f"search={'x' * 201}", "search"),
     ):
-        assert error(chats, "GET", f"{ALL}?{query}")[::2] == (400, param)
+        assert chats.refused("GET", f"{ALL}?{query}")[::2] == (400, param)
 
 
 def test_changes_leave_the_rest_as_it_is(chats: Chats) -> None:
@@ -181,107 +169,8 @@ def test_changes_leave_the_rest_as_it_is(chats: Chats) -> None:
         ({"leaf_id": new_id()}, "leaf_id"),
         ({"archived": True}, "archived"),
     ):
-        assert error(chats, "PATCH", f"{ALL}/{made}", body)[::2] == (400, param)
+        assert chats.refused("PATCH", f"{ALL}/{made}", body)[::2] == (400, param)
     assert chats.get(made) == after
-
-
-def some_export(chats: Chats) -> Any:
-    made = chats.create(system_prompt="你好")
-    first = chats.say(made, "echo 一 二 三")
-    chats.say(made, "echo more", first.id)
-    chats.rest(chats.turn(made, answer_id=new_id(), parent_id=first.parent_id).answer.id)
-    chats.say(chats.create(), "refuse")
-    return chats.fine("GET", f"{ALL}/export")
-
-
-def test_an_import_of_an_export_is_the_same_again(chats: Chats) -> None:
-    exported = some_export(chats)
-    assert (exported["format"], exported["version"], len(exported["conversations"])) == ("berth-conversations", 1, 2)
-    twice = chats.fine("POST", f"{ALL}/import", exported)
-    assert len(twice["conversations"]) == 2 and len(chats.titles()) == 4
-    old = {conversation["head"]["id"] for conversation in exported["conversations"]}
-    assert not old & {head["id"] for head in twice["conversations"]}
-    for head in chats.fine("GET", ALL)["conversations"]:
-        chats.fine("DELETE", f"{ALL}/{head['id']}")
-    chats.fine("POST", f"{ALL}/import", exported)
-    assert chats.fine("GET", f"{ALL}/export") == exported
-
-
-def spoilt(exported: Any, *path: Any, value: Any) -> Any:
-    body = copy.deepcopy(exported)
-    *above, last = path
-    place = body
-    for key in above:
-        place = place[key]
-    place[last] = value
-    return body
-
-
-def test_an_import_is_taken_whole_or_not_at_all(chats: Chats) -> None:
-    exported = some_export(chats)
-    before = chats.titles()
-    tree = ("conversations", 0, "messages")
-    at = max(range(2), key=lambda n: len(exported["conversations"][n]["messages"]))
-    tree = ("conversations", at, "messages")
-    messages = exported["conversations"][at]["messages"]
-    cases = [
-        (spoilt(exported, "format", value="other"), "format"),
-        (spoilt(exported, "version", value=2), "version"),
-        (spoilt(exported, "conversations", value={}), "conversations"),
-        (spoilt(exported, *tree[:2], "leaf_id", value=new_id()), f"conversations[{at}].leaf_id"),
-        (spoilt(exported, *tree[:2], "settings", "top_p", value=7), f"conversations[{at}].settings.top_p"),
-        (spoilt(exported, *tree[:2], "head", "title", value="two\nlines"), f"conversations[{at}].head.title"),
-        (spoilt(exported, *tree[:2], "head", "created_at", value=-1), f"conversations[{at}].head.created_at"),
-    ]
-    for field, value in (
-        ("parent_id", messages[-1]["id"]),
-        ("id", "../../etc/passwd"),
-        ("id", messages[1]["id"]),
-        ("role", "system"),
-        ("role", "assistant"),
-        ("state", "sleeping"),
-        ("content", "\ud83d"),
-        ("content", None),
-        ("seq", 2**63),
-        ("prompt_tokens", -1),
-        ("tool_calls", [{"id": "x", "name": 1, "arguments": ""}]),
-    ):
-        where = 2 if field == "id" and value == messages[1]["id"] else 0
-        param = f"conversations[{at}].messages[{where}].{field}"
-        cases.append((spoilt(exported, *tree, where, field, value=value), param))
-    for body, param in cases:
-        status, _, named = error(chats, "POST", f"{ALL}/import", body)
-        assert status == 400 and named is not None and named.startswith(param), (param, named)
-    assert chats.titles() == before
-
-
-def test_an_import_that_is_too_large_is_a_413(chats: Chats, monkeypatch: pytest.MonkeyPatch) -> None:
-    exported = some_export(chats)
-    larger = spoilt(exported, "padding", value="x" * 5_000_000)
-    assert len(chats.fine("POST", f"{ALL}/import", larger)["conversations"]) == 2
-    monkeypatch.setattr("app.web.blueprints.conversations.MAX_BYTES", 1000)
-    assert error(chats, "POST", f"{ALL}/import", exported)[0] == 413
-    monkeypatch.setattr(conversation_import, "MAX_MESSAGES", 2)
-    monkeypatch.setattr("app.web.blueprints.conversations.MAX_BYTES", 1_000_000)
-    assert error(chats, "POST", f"{ALL}/import", exported)[0] == 400
-
-
-def test_markdown_for_people_in_both_languages(chats: Chats, client: FlaskClient) -> None:
-    made = chats.create()
-    first = chats.say(made, "echo **one**")
-    chats.say(made, "refuse", first.id)
-    with client.get(f"{ALL}/{made}/export?format=markdown&lang=en") as english:
-        assert english.mimetype == "text/markdown"
-        assert english.headers["Content-Disposition"] == 'attachment; filename="echo __one__.md"'
-        lines = english.get_data(as_text=True).split("\n\n")
-    assert lines[0] == "# echo **one**"
-    assert lines[2:] == [
-        "## You", "echo **one**", "## Answer", "**one**", "## You", "refuse", "## Answer",
-        "*Failed: At most 100 tokens fit.*\n",
-    ]  # fmt: skip
-    with client.get(f"{ALL}/{made}/export?format=markdown", headers={"Accept-Language": "zh-CN"}) as chinese:
-        assert "## 回答" in chinese.get_data(as_text=True)
-    assert error(chats, "GET", f"{ALL}/{made}/export?format=pdf")[::2] == (400, "format")
 
 
 def test_a_file_is_named_in_a_header_that_any_server_sends(chats: Chats, client: FlaskClient) -> None:

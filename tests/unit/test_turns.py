@@ -71,8 +71,10 @@ def test_a_reader_gets_what_it_missed_at_once_and_nothing_twice() -> None:
     assert turn.after(3, 0) is None
     turn.add("", "hm", ())
     assert turn.after(3, 0) == TurnEvent(4, "", "hm")
+    turn.add("end", "", ())
     turn.rest(turn.message())
-    assert turn.after(4, 0) == TurnEvent(4, message=turn.message())
+    assert turn.after(4, 0) == TurnEvent(5, "end")
+    assert turn.after(5, 0) == TurnEvent(5, message=turn.message())
 
 
 @pytest.mark.parametrize("strange", [0, 6, 14])
