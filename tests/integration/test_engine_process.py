@@ -304,7 +304,7 @@ def test_a_cut_lifeline_ends_a_busy_engine_at_once(endless: Path, tmp_path: Path
         started = time.monotonic()
         engine.cut_lifeline()
         assert engine.process.wait(10) == exits.LIFELINE_CUT
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 5
         conversation.close()
 
 

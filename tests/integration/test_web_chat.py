@@ -146,7 +146,7 @@ def test_engine_that_dies_in_mid_stream_is_an_error_event(client: openai.OpenAI,
     with pytest.raises(openai.APIError, match="died"):
         for chunk in stream:
             got.append(chunk.choices[0].delta.content)
-    assert "half an " in got and time.monotonic() - started < 1
+    assert "half an " in got and time.monotonic() - started < 5
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -182,7 +182,7 @@ def test_threads_are_left_for_health_whatever_the_streams_do(web: WebProcess, en
         started = time.monotonic()
         for path in ("/health/live", "/health/ready", "/api/status"):
             web.get(path)
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 5
         assert sum(b"429" in raw.first_bytes() for raw in raws) == 4
     finally:
         for raw in raws:
@@ -195,7 +195,7 @@ def test_connections_that_say_nothing_cost_no_thread(web: WebProcess, engine: Fa
     try:
         started = time.monotonic()
         web.get("/health/live")
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 5
     finally:
         for connection in silent:
             connection.close()
