@@ -28,9 +28,8 @@ class Raw:
     def __init__(self, web: WebProcess, body: Any) -> None:
         data = json.dumps(body).encode()
         self.socket = socket.create_connection(("127.0.0.1", web.port), timeout=5)
-        head = (
-            "POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nConnection: close\r\n"
-        )
+        head = "POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n"
+        head += "Content-Type: application/json\r\n"
         self.socket.sendall(f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data)
 
     def __enter__(self) -> Raw:
