@@ -101,10 +101,13 @@ class Turns:
         self._running[answer.id] = turn
 
         def run() -> None:
+            message = None
             try:
-                writer.run()
+                message = writer.run()
             finally:
-                self._running.pop(answer.id, None)
+                # Whoever is told of its rest may have it go on at once.
+                del self._running[answer.id]
+                turn.rest(message or replace(turn.message(), state="interrupted"))
 
         try:
             threading.Thread(target=run, name="turn").start()

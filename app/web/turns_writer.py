@@ -50,18 +50,15 @@ class Writer:
         self._next_store = time.monotonic() + _STORE_SECONDS
         self._grown = self._store_failed = False
 
-    def run(self) -> None:
-        """Returns when the answer stands still and is stored."""
+    def run(self) -> StoredMessage:
+        """Returns the answer when it stands still and is stored."""
         with drain.work():
             state, error = self._write()
-            message = self._final(state, error)
-            try:
-                message = self._store_end(message)
-            finally:
-                self._turn.rest(message)
+            message = self._store_end(self._final(state, error))
         if error is not None or state == "stopped":
             self._record.outcome = error.code if error else "stopped"
         self._record.end(200 if error is None else 500)
+        return message
 
     def _write(self) -> tuple[MessageState, MessageError | None]:
         try:
