@@ -126,7 +126,8 @@ class EngineWatch:
         death = certify(run.facts(code, self._plan))
         log.error("%s%s", death.why.en, f" {death.remedy.en}" if death.remedy else "")
         self._board.end_attempt("died")
-        self._board.update(last_death=death, deaths=self._board.status.deaths + 1, proof=None)
+        # In one write: whoever sees the death must not see `ready` beside it.
+        self._board.update("recovering", last_death=death, deaths=self._board.status.deaths + 1, proof=None)
         if death.cause in MEMORY_CAUSES and death.phase != "ready":
             self._note(run.rung, death.at, None, proved=False)
         return Ended(run.rung, death)

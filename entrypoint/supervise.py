@@ -174,7 +174,6 @@ class Supervisor:
             self._refuse(final_refusal(ended.death, self.recovery.automatic))
         else:
             self.died = ended.rung
-            self.board.update("recovering")
 
     def _recover(self, rung: Rung) -> None:
         now = time.monotonic()
