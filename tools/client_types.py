@@ -57,7 +57,7 @@ ALIASES = literal_aliases()
 
 
 def literal(kind: Any) -> str:
-    return " | ".join("'" + str(value) + "'" for value in typing.get_args(kind))
+    return " | ".join(f"'{value}'" if isinstance(value, str) else str(value) for value in typing.get_args(kind))
 
 
 def type_name(kind: Any) -> str:

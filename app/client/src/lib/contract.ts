@@ -350,5 +350,5 @@ export interface TurnEvent {
 export interface Export {
   readonly conversations: readonly Conversation[];
   readonly format: 'berth-conversations';
-  readonly version: '1';
+  readonly version: 1;
 }
