@@ -133,27 +133,32 @@ def planned(folder: Path, name: str, precision: Precision, context: int, slots: 
     return make_plan(measure(settings, choice, read_checkpoint(folder)))
 
 
-def proved(plan: Plan, folder: Path, state: Path) -> Proof:
-    """Starts the engine by the plan and waits for its proof."""
+@contextlib.contextmanager
+def started(plan: Plan, folder: Path, state: Path) -> Iterator[Proof]:
+    """The engine by the plan, once it is proved; its socket lies in `state`."""
     assert plan.chosen is not None, plan.refusal
     choice, nobody = ModelChoice("bench", folder, plan.model.why), Access(None, state / "sessions.json", 0)
     write_config(state / "config.json", app_config(choice, state, plan, nobody))
     engine = EngineRun(state / "config.json", plan.chosen, dict(os.environ))
     try:
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline:
-            select.select([engine.events], [], [], 1.0)
-            code = engine.child.exit_code()
-            for event in engine.read_events():
-                if isinstance(event, Ready):
-                    return event.proof
-            if code is not None:
-                raise RuntimeError(f"the engine ended with {code}: {engine.account}")
-        raise RuntimeError(f"the engine was not ready within {START_SECONDS:.0f} s")
+        yield _proof(engine)
     finally:
         engine.child.stop(5.0, hurry=lambda: False)
         with contextlib.suppress(OSError):
             os.close(engine.events)
+
+
+def _proof(engine: EngineRun) -> Proof:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        select.select([engine.events], [], [], 1.0)
+        code = engine.child.exit_code()
+        for event in engine.read_events():
+            if isinstance(event, Ready):
+                return event.proof
+        if code is not None:
+            raise RuntimeError(f"the engine ended with {code}: {engine.account}")
+    raise RuntimeError(f"the engine was not ready within {START_SECONDS:.0f} s")
 
 
 def rows(model: Model, rungs: Sequence[Precision], slots: Sequence[int], device: str, keep: Path) -> Iterator[Row]:
@@ -165,7 +170,8 @@ def rows(model: Model, rungs: Sequence[Precision], slots: Sequence[int], device:
     for precision, context, count in itertools.product(rungs, model.contexts, slots):
         with tempfile.TemporaryDirectory() as state:
             plan = planned(folder, model.name, precision, context, count, device, Path(state))
-            proof = proved(plan, folder, Path(state))
+            with started(plan, folder, Path(state)) as proof:
+                pass
         assert plan.chosen is not None
         terms, need = {term.name: term.bytes for term in plan.chosen.terms}, plan.chosen.need_bytes
         later = 0 if device == "gpu" else code_bytes(checkpoint.layout, checkpoint.shape, precision)

@@ -4,6 +4,7 @@
 #   bash tests/gpu/run.sh                                   everything
 #   bash tests/gpu/run.sh tests [options of pytest]         the tests alone
 #   bash tests/gpu/run.sh accuracy --model ChatGLM3-6B      planned against measured, a model at a time
+#   bash tests/gpu/run.sh serving --model GLM-4-9B          tokens a second, beside bandwidth and transformers' batching
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 PYTHONPATH="$PWD:$PWD/.gpu-kit${PYTHONPATH:+:$PYTHONPATH}"
@@ -11,10 +12,13 @@ export PYTHONPATH PYTHONDONTWRITEBYTECODE=1
 out=${OUT:-.}
 part=${1:-all}
 shift || true
-[[ $part == all || $part == tests || $part == accuracy ]] || { echo "run.sh: $part is not tests or accuracy" >&2; exit 2; }
-if [[ $part != accuracy ]]; then
+case $part in all | tests | accuracy | serving) ;; *) echo "run.sh: $part is not tests, accuracy or serving" >&2; exit 2 ;; esac
+if [[ $part == all || $part == tests ]]; then
   python3 -m pytest tests/gpu -p no:cacheprovider "$@" 2>&1 | tee "$out/gpu-tests.txt"
 fi
-if [[ $part != tests ]]; then
+if [[ $part == all || $part == accuracy ]]; then
   python3 -m tests.bench.plan_accuracy --device gpu "$@" 2>&1 | tee "$out/plan-accuracy.md"
+fi
+if [[ $part == all || $part == serving ]]; then
+  python3 -m tests.bench.gpu_serving "$@" 2>&1 | tee "$out/gpu-serving.md"
 fi
