@@ -38,10 +38,10 @@ fix: setup-dev ## Repair what the style check can repair
 
 test: setup-dev client lint ## Everything that takes less than a quarter of an hour
 	$(BIN)/python tools/build_client.py check test
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" --durations=20
 
 test-slow: setup-dev client ## Image builds, containers, kill loops
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow --durations=20
 
 image: ## Build the image for hosts with a GPU (TORCH=cpu: for those without)
 	docker build -f docker/Dockerfile --build-arg TORCH=$(or $(TORCH),cuda) -t berth:$(or $(TORCH),cuda) .

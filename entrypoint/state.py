@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import logging
 import os
 import pwd
 import tempfile
@@ -18,6 +19,9 @@ from entrypoint.settings import SettingsError
 SOCKET_PATH_LIMIT = 107
 """Bytes in sun_path less the final NUL (unix(7))."""
 RUN_DIR = Path("/run/berth")
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -89,11 +93,13 @@ def open_state(folder: Path) -> tuple[StateDir, int]:
         raise SettingsError(f"GLM_STATE_DIR={folder}: {_unwritable(folder, error)}") from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except BlockingIOError as error:
         os.close(lock)
         raise SettingsError(
             f"GLM_STATE_DIR={folder}: another Berth runs on it; stop it, or give this one a directory of its own"
         ) from error
+    except OSError as error:
+        log.warning("%s is on a volume without locks (%s): let one Berth only use it", folder, error.strerror)
     return state, lock
 
 

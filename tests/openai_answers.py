@@ -61,3 +61,8 @@ def calls_of(message: dict[str, Any]) -> list[tuple[str, Any]]:
 def result_for(message: dict[str, Any], content: str) -> dict[str, Any]:
     """What the tool says to the message's first call."""
     return {"role": "tool", "tool_call_id": message["tool_calls"][0]["id"], "content": content}
+
+
+def counted_of(completion: dict[str, Any]) -> dict[str, Any]:
+    """The usage, without what the engine happened to have in its cache."""
+    return {name: count for name, count in completion["usage"].items() if name != "prompt_tokens_details"}

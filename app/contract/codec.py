@@ -56,9 +56,17 @@ def _decode(kind: Any, value: Any, where: str) -> Any:
     if kind is Any:
         return value
     if kind is float:
-        return float(_expect(isinstance(value, (int, float)) and not isinstance(value, bool), value, where, "a number"))
+        _expect(isinstance(value, (int, float)) and not isinstance(value, bool), value, where, "a number")
+        return _float(value, where)
     _expect(isinstance(value, kind) and not (kind is int and isinstance(value, bool)), value, where, kind.__name__)
     return value
+
+
+def _float(value: int | float, where: str) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        raise ContractError(f"{where} is a number too large to be read") from None
 
 
 @functools.cache

@@ -52,6 +52,7 @@ def pack_linear(model: Any, room_bytes: int) -> int:
         name
         for name, module in model.named_modules()
         if type(module) is torch.nn.Linear
+        and "forward" not in vars(module)  # sliced (`rows.slice_latents`): packed, it would be whole again
         and module.weight is not embedding
         and module.weight.dtype == torch.bfloat16
         and module.weight.device.type == "cpu"

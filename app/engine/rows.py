@@ -28,6 +28,11 @@ def filled_up(rows: int) -> int:
     return next((size for size in SMALL if rows <= size), -(-rows // STEP) * STEP)
 
 
+def filled_down(rows: int) -> int:
+    """The largest size that so many rows fill."""
+    return rows // STEP * STEP if rows >= SMALL[-1] else max(size for size in SMALL if size <= rows)
+
+
 def filled_up_batch(rows: int) -> int:
     """The least power of two that holds so many rows: batches are small, and each row more is felt."""
     return 1 << (rows - 1).bit_length()

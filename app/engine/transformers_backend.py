@@ -16,7 +16,7 @@ from app.engine.dense import Dense
 from app.engine.errors import NonFiniteLogits, is_broken_device, is_memory_error
 from app.engine.picking import Picked, Sampler, pick
 from app.engine.prefixes import Slots
-from app.engine.rows import filled_up, filled_up_batch
+from app.engine.rows import filled_down, filled_up, filled_up_batch
 from app.engine.sampling import Sampling
 
 GAP_SECONDS = 0.25
@@ -52,6 +52,7 @@ class TransformersBackend:
         self._first: torch.device = model.model.embed_tokens.weight.device
         self._held = Slots(cache.slots)
         self._sequences: dict[int, _Sequence] = {}
+        self._chunks = 0
         self._decoded_at = 0.0
         self._token_seconds = 0.0
         """What a prompt's token took of late."""
@@ -78,7 +79,7 @@ class TransformersBackend:
         answers = sorted(slot for slot, sequence in self._sequences.items() if sequence.last is not None)
         waited = time.monotonic() - self._decoded_at
         if prompts and (not answers or waited < GAP_SECONDS):
-            return self._prefill(prompts[0], bool(answers))
+            return self._prefill(self._next_prompt(prompts), bool(answers))
         return self._decode(answers) if answers else ()
 
     def cache_tokens(self) -> int:
@@ -103,10 +104,17 @@ class TransformersBackend:
             if isinstance(new.token, Exception):
                 raise new.token
 
+    def _next_prompt(self, prompts: list[int]) -> int:
+        """The oldest and the shortest in turn: a long one holds nobody up, and none waits for ever."""
+        self._chunks += 1
+        return prompts[0] if self._chunks % 2 else min(prompts, key=lambda slot: len(self._sequences[slot].prompt))
+
     def _prefill(self, slot: int, hurry: bool) -> Sequence[NewToken]:
         sequence = self._sequences[slot]
         ids = sequence.prompt[: self._chunk_size() if hurry else self._chunk]
         start, began = self._held.length(slot), time.monotonic()
+        if self._first.type == "cpu" and filled_up(len(ids)) > self.max_model_len - start:
+            ids = ids[: filled_down(len(ids))]  # filled up it would reach beyond the slot; the rest comes next
         try:
             hidden = self._extend(ids, slot, start)
             if not self._cache.is_finite(slot, start, start + len(ids)):

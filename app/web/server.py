@@ -62,6 +62,8 @@ class Server(BaseApplication):  # type: ignore[misc]
             "limit_request_line": 8190,
             "forwarded_allow_ips": "",
             "control_socket_disable": True,
+            # socket.sendfile takes SO_SNDTIMEO for a reason to wait on, for ever.
+            "sendfile": False,
             "accesslog": None,
             "loglevel": "warning",
             "proc_name": "berth-web",

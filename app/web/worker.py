@@ -107,6 +107,11 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
         if self.nr_conns >= self.worker_connections:
             self._drop_oldest()
 
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        for key, _ in self.poller.select(timeout):
+            if self.poller.get_map().get(key.fd) is key:  # else an earlier one of these has ended it
+                key.data(key.fileobj)
+
     def on_pending_socket_readable(self, conn: Connection, client: socket.socket) -> None:
         self.pending_conns.remove(conn)
         self._read(conn, client)
@@ -154,8 +159,12 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
         waiting = next(iter(self._gathering), None)
         if waiting is not None:
             del self._gathering[waiting]
-        elif self.pending_conns:
+        elif len(self.pending_conns) > 1:  # the last one has only just come
             waiting = self.pending_conns.popleft()
+        elif self.keepalived_conns:
+            waiting = self.keepalived_conns.popleft()
+        elif self._lingering:
+            return self._end(self._lingering[0])
         else:
             return
         self.poller.unregister(waiting.sock)

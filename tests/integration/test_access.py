@@ -122,6 +122,9 @@ def test_signing_in_out_and_the_cookie_afterwards(service: Service) -> None:
     body = {"tokens": [-1]}
     assert ask(service, "POST", "/detokenize", body, Cookie=cookie).code == "csrf"
     assert ask(service, "POST", "/detokenize", body, Cookie=cookie, X_CSRFToken=csrf).status == 400, "let in"
+    large = json.dumps({"padding": "x" * 5_000_000}).encode()
+    imported = ask(service, "POST", "/api/conversations/import", large, Cookie=cookie, X_CSRFToken=csrf)
+    assert imported.status == 400, "of a size that imports may have, and not an export"
     evil = {"Cookie": cookie, "X_CSRFToken": csrf, "Origin": "https://evil.example"}
     assert ask(service, "POST", "/detokenize", body, **evil).code == "other_origin"
     assert ask(service, "DELETE", "/api/session", Cookie=cookie, X_CSRFToken=csrf).status == 204
@@ -213,6 +216,12 @@ def test_nothing_that_was_asked_gets_into_the_answer_s_head(service: Service, va
     for name in ("Script-Name", "Path-Info", "X-Forwarded-Prefix", "X-Forwarded-Host"):
         answer = ask(service, "GET", "/api/session", **{name: "/evil"})
         assert answer.status == 200 and b"evil" not in answer.body
+
+
+def test_nobody_is_waited_for_before_the_key_is_known(service: Service) -> None:
+    head = b"POST /api/session HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    answer = raw(service, head + b"Expect: 100-continue\r\nConnection: close\r\nContent-Length: 4000\r\n\r\n")
+    assert b"HTTP/1.1 417 " in answer, answer[:80]
 
 
 def test_what_is_too_large_is_refused_before_it_is_read(service: Service) -> None:

@@ -9,7 +9,7 @@ import pytest
 from openai import OpenAI
 
 from tests.integration.service import Service, running
-from tests.openai_answers import TOOLS, ask, calls_of, end_of, result_for
+from tests.openai_answers import TOOLS, ask, calls_of, counted_of, end_of, result_for
 from tools import tool_caller_talks as talks
 from tools.train_chatglm3_caller import FIXTURE
 
@@ -57,7 +57,7 @@ def test_tool_choice(client: OpenAI, stream: bool) -> None:
 
 def test_the_same_usage_and_prompt_ids(client: OpenAI, service: Service) -> None:
     whole, streamed = (ask(client, talks.ASK["北京"], stream) for stream in (False, True))
-    assert whole["usage"] == streamed["usage"]
+    assert counted_of(whole) == counted_of(streamed)
     body: dict[str, Any] = {"messages": [{"role": "user", "content": talks.ASK["北京"]}], "tools": TOOLS}
     code, counted = service.request("POST", "/tokenize", body)
     assert (code, counted["count"]) == (200, whole["usage"]["prompt_tokens"])

@@ -15,7 +15,7 @@ import pytest
 from openai import BadRequestError, OpenAI
 
 from tests.integration.service import Service, running
-from tests.openai_answers import TOOLS, ask, calls_of, end_of, result_for
+from tests.openai_answers import TOOLS, ask, calls_of, counted_of, end_of, result_for
 from tools import tool_caller_talks as talks
 from tools.train_tool_caller import FIXTURE
 
@@ -123,7 +123,7 @@ def test_stream_and_whole_are_the_same_and_count_the_same(
     assert one_reason == two_reason and calls_of(one) == calls_of(two)
     for name in ("content", "reasoning_content"):
         assert one.get(name) == two.get(name)
-    assert whole["usage"] == streamed["usage"]
+    assert counted_of(whole) == counted_of(streamed)
     body = {"messages": [{"role": "user", "content": said}], "tools": TOOLS, **more["extra_body"]}
     code, counted = service.request("POST", "/tokenize", body)
     assert (code, counted["count"]) == (200, whole["usage"]["prompt_tokens"])

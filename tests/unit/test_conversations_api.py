@@ -144,6 +144,8 @@ def test_list_parameters_are_checked(chats: Chats) -> None:
         ("limit=0", "limit"),
         ("limit=201", "limit"),
         ("limit=x", "limit"),
+        ("limit=0000000019999999999999999999", "limit"),
+        ("limit=000000001000", "limit"),
         ("limit=٣", "limit"),
         ("before=1_1_1", "before"),
         (f"search={'x' * 201}", "search"),

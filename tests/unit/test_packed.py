@@ -73,3 +73,14 @@ def test_nothing_is_packed_where_torch_lacks_it(monkeypatch: pytest.MonkeyPatch)
     assert not can_pack()
     assert pack_linear(whole, ROOM) == 0
     assert torch.equal(whole.fine.weight, before["fine.weight"])
+
+
+@needs_bf16
+def test_a_product_that_is_computed_in_slices_stays_so() -> None:
+    """Latent attention's, see `rows.slice_latents`; packed, it would be one product of any number of rows again."""
+    sliced, plain = linear(64, 128), linear(64, 128)
+    forward = sliced.forward
+    sliced.forward = lambda x: forward(x)  # type: ignore[method-assign]
+    whole = model(sliced=sliced, plain=plain)
+    assert pack_linear(whole, ROOM) == 1
+    assert whole.sliced is sliced and isinstance(whole.plain, PackedLinear)

@@ -357,7 +357,7 @@ def test_wrong_bearers_are_throttled_and_sessions_of_the_same_address_go_on(app:
     client = app.test_client()
     statuses = [client.get("/v1/models", headers={"Authorization": f"Bearer {n}"}).status_code for n in range(100)]
     assert set(statuses) == {401, 429}
-    assert client.get("/v1/models", headers=BEARER).status_code == 429
+    assert client.get("/v1/models", headers=BEARER).status_code == 200, "the right key's owner is not locked out"
     assert browser.get("/v1/models").status_code == 200
     elsewhere = {"REMOTE_ADDR": "2001:db8::1"}
     assert client.get("/v1/models", headers=BEARER, environ_overrides=elsewhere).status_code == 200

@@ -262,6 +262,7 @@ def test_built_page(client: FlaskClient, monkeypatch: pytest.MonkeyPatch, tmp_pa
         assert "Accept-Encoding" in asset.headers["Vary"] and "immutable" in asset.headers["Cache-Control"]
     with client.get("/assets/index-abc.js", headers={"Accept-Encoding": "gzip;q=0"}) as asset:
         assert asset.data == b"1" and "Accept-Encoding" in asset.headers["Vary"]
+    assert client.get("/assets/" + "a" * 300, headers={"Accept-Encoding": "gzip"}).status_code == 404
     for path in ("/assets/../../status.json", "/assets/%2e%2e/%2e%2e/status.json", "/..%2fstatus.json"):
         assert client.get(path).status_code == 404
 

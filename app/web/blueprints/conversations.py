@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
@@ -116,7 +117,7 @@ def _written(shared: Services, ids: tuple[str, ...]) -> Iterator[str]:
 
 def _limit() -> int:
     given = request.args.get("limit", "50")
-    if not given.isascii() or not given.isdigit() or not 1 <= int(given[:9]) <= _MOST_LISTED:
+    if not re.fullmatch("[0-9]{1,9}", given) or not 1 <= int(given) <= _MOST_LISTED:
         raise bad_field("limit", f"should be from 1 to {_MOST_LISTED}")
     return int(given)
 

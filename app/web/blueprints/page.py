@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mimetypes
+import os
 from pathlib import Path
 
 from flask import Blueprint, Response, make_response, render_template, request, send_from_directory
@@ -58,7 +59,7 @@ def top_level_file(name: str) -> Response:
 
 def _compressed(name: str) -> Response | None:
     path = safe_join(str(_DIST / "assets"), f"{name}.gz")
-    if path is None or not request.accept_encodings.quality("gzip") or not Path(path).is_file():
+    if path is None or not request.accept_encodings.quality("gzip") or not os.path.isfile(path):  # noqa: PTH113 - says no where a path can't be
         return None
     kind = mimetypes.guess_type(name)[0]
     response = send_from_directory(_DIST / "assets", f"{name}.gz", mimetype=kind)

@@ -40,6 +40,8 @@ def sign_out() -> Response:
 
 def _read() -> SignIn:
     """The body, read before anybody is known: a small one of a length that is told, so that nobody can drag it out."""
+    if request.headers.get("Expect"):
+        raise ApiError(417, "Send the key at once, without Expect.", "expectation_failed")
     request.max_content_length = MAX_BODY_BYTES
     if request.content_length is None:
         raise ApiError(411, "The length of the body has to be told.", "length_required")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from flask import Blueprint, Response, jsonify, request
 
 from app.contract.codec import to_json
@@ -57,7 +59,7 @@ def delete(message_id: str) -> Response:
 
 def _after() -> int:
     given = request.args.get("after", "0")
-    if not given.isascii() or not given.isdigit() or int(given[:20]) > MOST_SEQ:
+    if not re.fullmatch("[0-9]{1,20}", given) or int(given) > MOST_SEQ:
         raise bad_field("after", "should be the number of an event")
     return int(given)
 
