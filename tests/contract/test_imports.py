@@ -26,6 +26,7 @@ ALLOWED_PACKAGES = {
         "flask",
         "flask_limiter",
         "flask_wtf",
+        "wtforms",
         "gunicorn",
         "limits",
         "prometheus_client",
