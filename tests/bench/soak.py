@@ -156,7 +156,7 @@ def gauge(port: int, name: str) -> float:
 
 def _quiet(service: lab.Service, model: Model, fine: Callable[[Sample], bool]) -> Sample:
     """The container when nothing runs and waits any more."""
-    names = ("berth_num_requests_running", "berth:num_requests_waiting")
+    names = ("berth_num_requests_running", "berth_num_requests_waiting")
     return settled(service, lambda now: all(gauge(service.port, name) == 0 for name in names) and fine(now))
 
 
