@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from app.contract.codec import ContractError, write_atomically
+from app.contract.codec import ContractError
 from app.contract.config import AppConfig, EngineConfig, read_config
 from app.contract.plan import Plan, Rung, gpus_of
 from entrypoint.access import Access
@@ -41,11 +41,6 @@ def app_config(
         ENGINE=_engine(chosen) if chosen else None,
         ORIGINS=plan.origins if plan else (),
     )
-
-
-def write_config(path: Path, config: AppConfig) -> None:
-    """Replaces config.json atomically."""
-    write_atomically(path, config)
 
 
 def stands(path: Path, config: AppConfig) -> bool:

@@ -25,11 +25,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from app.contract.codec import write_atomically
 from app.contract.plan import Plan, Precision, Text
 from app.contract.status import Proof, Ready
 from entrypoint.access import Access
 from entrypoint.checkpoint import read_checkpoint
-from entrypoint.config import app_config, write_config
+from entrypoint.config import app_config
 from entrypoint.engine_run import EngineRun
 from entrypoint.footprint import SERVICE_BYTES, code_bytes
 from entrypoint.measure import measure
@@ -138,7 +139,7 @@ def started(plan: Plan, folder: Path, state: Path) -> Iterator[Proof]:
     """The engine by the plan, once it is proved; its socket lies in `state`."""
     assert plan.chosen is not None, plan.refusal
     choice, nobody = ModelChoice("bench", folder, plan.model.why), Access(None, state / "sessions.json", 0)
-    write_config(state / "config.json", app_config(choice, state, plan, nobody))
+    write_atomically(state / "config.json", app_config(choice, state, plan, nobody))
     engine = EngineRun(state / "config.json", plan.chosen, dict(os.environ))
     try:
         yield _proof(engine)

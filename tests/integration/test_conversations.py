@@ -3,43 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-
-import pytest
 
 from tests.conversations import Chats, new_id, question, told
-from tests.integration.conversing import Reader, chats_of, eventually, joined
+from tests.integration.conversing import Reader, eventually, joined
 from tests.integration.fake_engine import FakeEngine
-from tests.integration.web_process import WebProcess, start_web, temporary_folder
-
-
-@pytest.fixture(scope="module")
-def folder() -> Iterator[Path]:
-    with temporary_folder() as name:
-        yield Path(name)
-
-
-@pytest.fixture(scope="module")
-def web(folder: Path) -> Iterator[WebProcess]:
-    process = start_web(folder, folder / "engine.sock", threads=64)
-    try:
-        process.wait_alive(30)
-        yield process
-    finally:
-        process.stop()
-
-
-@pytest.fixture
-def engine(folder: Path, web: WebProcess) -> Iterator[FakeEngine]:
-    with FakeEngine(folder / "engine.sock") as fake:
-        yield fake
-
-
-@pytest.fixture
-def chats(web: WebProcess) -> Chats:
-    return chats_of(web)
+from tests.integration.web_process import WebProcess
 
 
 def test_a_question_is_stored_before_its_answer_and_gives_the_title(chats: Chats, engine: FakeEngine) -> None:

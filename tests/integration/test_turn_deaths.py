@@ -4,43 +4,13 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from app.contract.conversations import StoredMessage
 from tests.conversations import Chats, question, told
 from tests.integration.conversing import Reader, chats_of, eventually
 from tests.integration.fake_engine import FakeEngine
 from tests.integration.web_process import WebProcess, send_signal, start_web, temporary_folder, wait_gone
-
-
-@pytest.fixture(scope="module")
-def folder() -> Iterator[Path]:
-    with temporary_folder() as name:
-        yield Path(name)
-
-
-@pytest.fixture(scope="module")
-def web(folder: Path) -> Iterator[WebProcess]:
-    process = start_web(folder, folder / "engine.sock", threads=64)
-    try:
-        process.wait_alive(30)
-        yield process
-    finally:
-        process.stop()
-
-
-@pytest.fixture
-def engine(folder: Path, web: WebProcess) -> Iterator[FakeEngine]:
-    with FakeEngine(folder / "engine.sock") as fake:
-        yield fake
-
-
-@pytest.fixture
-def chats(web: WebProcess) -> Chats:
-    return chats_of(web)
 
 
 def test_an_answer_that_failed_says_why_keeps_the_question_and_is_left_out_later(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -64,3 +65,15 @@ def test_no_temporary_directory_is_told(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
     with pytest.raises(SettingsError, match=r"TMPDIR: no temporary directory can be made \(No such file"):
         make_run_dir()
+
+
+def test_a_volume_without_locks_is_said_and_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_locks(_descriptor: int, _operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("entrypoint.state.fcntl.flock", no_locks)
+    _, lock = open_state(tmp_path / "state")
+    os.close(lock)
+    assert "without locks (No locks available)" in caplog.text
