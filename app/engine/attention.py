@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 from transformers import AttentionInterface
 
-from app.engine.cache import Batch, Chunk, Group, Windows
+from app.engine.cache import Batch, Chunk, Group, Window, Windows
 
 NAME = "berth"
 """Of `attend`, among transformers' own. For a name that it does not know, transformers makes no mask."""
@@ -34,22 +34,30 @@ def attend(
 
     Keys and values are what `SlotLayer.update` returned, for MLA expanded from there.
     """
-    window = windows[query.device]
-    if isinstance(window, Chunk):
-        return _chunk(query, key, value, scaling, window.mask).transpose(1, 2), None
-    return _batch(query, key, value, scaling, window).transpose(1, 2), None
+    return attend_window(query, key, value, scaling, windows[query.device]).transpose(1, 2), None
 
 
-def _chunk(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float, mask: torch.Tensor | None
+def attend_window(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float, window: Window
 ) -> torch.Tensor:
-    causal = mask is None and query.shape[2] > 1
+    """Query [rows, heads, new, dim] to the same, with the keys and values that the window sees."""
+    if isinstance(window, Chunk):
+        return _chunk(query, key, value, scaling, window)
+    return _batch(query, key, value, scaling, window)
+
+
+def _chunk(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float, window: Chunk) -> torch.Tensor:
+    new, mask = query.shape[2], window.mask
+    if new < window.rows:
+        query = pad(query, (0, 0, 0, window.rows - new))
+    causal = mask is None and window.rows > 1
     if _needs_repeat(query, key, mask):
         key, value = (tensor.repeat_interleave(query.shape[1] // tensor.shape[1], 1) for tensor in (key, value))
     grouped = key.shape[1] != query.shape[1]
-    return scaled_dot_product_attention(
+    out = scaled_dot_product_attention(
         query, key, value, attn_mask=mask, is_causal=causal, scale=scaling, enable_gqa=grouped
     )
+    return out[:, :, :new]
 
 
 def _needs_repeat(query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None) -> bool:
@@ -84,12 +92,13 @@ def _batch(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling:
     return out.reshape(rows, heads, 1, value.shape[-1])
 
 
-def chunk_window(slot: int, start: int, end: int, device: torch.device) -> Chunk:
-    """The window for tokens `start` to `end` of one slot's sequence."""
+def chunk_window(slot: int, start: int, end: int, device: torch.device, rows: int | None = None) -> Chunk:
+    """The window for tokens `start` to `end` of one slot's sequence, its attention filled up to so many rows."""
+    rows = rows or end - start
     mask = None
     if start > 0 and end - start > 1:
-        mask = torch.arange(end, device=device) <= torch.arange(start, end, device=device)[:, None]
-    return Chunk(slot, start, end, mask)
+        mask = torch.arange(end, device=device) <= torch.arange(start, start + rows, device=device)[:, None]
+    return Chunk(slot, start, end, rows, mask)
 
 
 def batch_window(slots: Sequence[int], positions: Sequence[int], device: torch.device) -> Batch:

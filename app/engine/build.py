@@ -11,6 +11,7 @@ from app.engine import process
 from app.engine.backend import Backend
 from app.engine.cache import SlotCache
 from app.engine.checkpoint import Checkpoint
+from app.engine.dense import DensePasses, join_projections
 from app.engine.events import LoadProgress
 from app.engine.formats import ChatFormat
 from app.engine.formats.open import open_format
@@ -54,8 +55,11 @@ def load(checkpoint: Checkpoint, config: EngineConfig, progress: LoadProgress) -
     # The cache's memory, not taken yet, is what packing may take meanwhile.
     room = config.max_num_seqs * config.max_model_len * cache_bytes_per_token(checkpoint.shape, dtype.itemsize)
     if place.devices == (CPU,):
+        if DensePasses.fit(model):
+            join_projections(model)
         pack_linear(model, room)
         process.return_freed_memory()
     cache = SlotCache(checkpoint.shape, config.max_num_seqs, config.max_model_len, dtype, place.layers)
+    process.keep_freed_memory()
     backend = TransformersBackend(model, cache, config.prefill_chunk, checkpoint.shape.vocab)
     return Loaded(backend, chat, defaults, held)

@@ -13,13 +13,25 @@ from app.layouts import Shape
 
 @dataclass(frozen=True)
 class Chunk:
-    """The next forward pass appends tokens `start` to `end` of one slot's sequence; the last may only fill up."""
+    """A forward pass appends tokens `start` to `end` of one slot's sequence."""
 
     slot: int
     start: int
     end: int
+    rows: int
+    """Of its attention: the tokens, and behind them what fills up (see `rows`) and leaves no trace."""
     mask: torch.Tensor | None = None
-    """[new, end], true where a token sees a key; None where that is plainly causal."""
+    """[rows, end], true where a row sees a key; None where that is plainly causal."""
+
+    @property
+    def tokens(self) -> int:
+        """New ones."""
+        return self.end - self.start
+
+    @property
+    def last(self) -> Chunk:
+        """Its last token alone."""
+        return Chunk(self.slot, self.end - 1, self.end, 1)
 
 
 @dataclass(frozen=True)
@@ -36,7 +48,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Batch:
-    """The next forward pass appends one token to each of several slots: row i to slot `slots[i]` at `positions[i]`.
+    """A forward pass appends one token to each of several slots: row i to slot `slots[i]` at `positions[i]`.
 
     Rows behind those are there to fill up (see `rows`) and leave no trace.
     """
@@ -47,6 +59,16 @@ class Batch:
     """The slots from the first to the last of them: what latent attention expands."""
     width: int
     groups: tuple[Group, ...]
+
+    @property
+    def tokens(self) -> int:
+        """New ones."""
+        return len(self.slots)
+
+    @property
+    def end(self) -> int:
+        """Behind the last place that is written."""
+        return self.width
 
 
 Window = Chunk | Batch
@@ -63,7 +85,7 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.keys: torch.Tensor = keys
         self.values: torch.Tensor = values
-        self.window: Window = Chunk(0, 0, 0)
+        self.window: Window = Chunk(0, 0, 0, 0)
         self.is_initialized = True
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
@@ -72,20 +94,28 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *_args: object, **_kwargs: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Writes [rows, heads, new, elements] where the window says; returns views, copies nothing.
+        """transformers' cache interface: `write` and `seen` of the window that the cache is aimed at."""
+        self.write(self.window, key_states, value_states)
+        return self.seen(self.window)
+
+    def write(self, window: Window, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        """Puts [rows, heads, new, elements] where the window says; what only fills up is left out."""
+        new = window.tokens
+        if isinstance(window, Chunk):
+            slot = slice(window.slot, window.slot + 1)
+            self.keys[slot, :, window.start : window.end] = key_states[:, :, :new]
+            self.values[slot, :, window.start : window.end] = value_states[:, :, :new]
+        else:
+            self.keys[window.slots, :, window.positions] = key_states[:new, :, 0]
+            self.values[window.slots, :, window.positions] = value_states[:new, :, 0]
+
+    def seen(self, window: Window) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values that the window's tokens attend to: views, nothing is copied.
 
         Of a chunk the slot's filled part, [1, heads, end, elements]; of a batch its slots' span up to the longest row.
         """
-        window = self.window
-        if isinstance(window, Chunk):
-            slot = slice(window.slot, window.slot + 1)
-            self.keys[slot, :, window.start : window.end] = key_states
-            self.values[slot, :, window.start : window.end] = value_states
-            return self.keys[slot, :, : window.end], self.values[slot, :, : window.end]
-        rows = len(window.slots)  # those behind them only fill up
-        self.keys[window.slots, :, window.positions] = key_states[:rows, :, 0]
-        self.values[window.slots, :, window.positions] = value_states[:rows, :, 0]
-        return self.keys[window.span, :, : window.width], self.values[window.span, :, : window.width]
+        slots = slice(window.slot, window.slot + 1) if isinstance(window, Chunk) else window.span
+        return self.keys[slots, :, : window.end], self.values[slots, :, : window.end]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Length and offset of the keys; unused, the mask is the window's."""
@@ -125,13 +155,16 @@ class SlotCache(Cache):
         self.devices = tuple(dict.fromkeys(layer.keys.device for layer in self.slot_layers))
 
     def aim(self, windows: Windows) -> None:
-        """Says what the next forward pass appends. Raises IndexError where there is no room; nothing was written."""
-        window = next(iter(windows.values()))
-        end = window.end if isinstance(window, Chunk) else window.width
-        if end > self.max_len:
-            raise IndexError(f"a slot holds {self.max_len} tokens, {end} were asked for")
+        """Says what the next forward pass of transformers' class appends. Raises as `check`."""
+        for window in windows.values():
+            self.check(window)
         for layer in self.slot_layers:
             layer.window = windows[layer.keys.device]
+
+    def check(self, window: Window) -> None:
+        """Raises IndexError where there is no room for it; nothing was written."""
+        if window.end > self.max_len:
+            raise IndexError(f"a slot holds {self.max_len} tokens, {window.end} were asked for")
 
     def is_finite(self, slot: int, start: int, end: int) -> bool:
         """Whether the last layer holds numbers at these tokens. What breaks down in a layer breaks those behind it."""

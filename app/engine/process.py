@@ -14,20 +14,38 @@ from app.contract import exits
 # From glibc's malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 MMAP_THRESHOLD_BYTES = 1 << 20
+LARGEST_MMAP_THRESHOLD_BYTES = 32 << 20
+"""glibc takes no more."""
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 def tune_allocator() -> None:
-    """Makes freed tensors go back to the system: by default glibc keeps blocks of up to 32 MiB for later.
+    """Makes freed tensors go back to the system while loading; must run before torch is loaded.
 
-    A fixed threshold gives each larger block a mapping of its own, which `free` returns at once. Does nothing on
-    another C library.
+    By default glibc keeps blocks of up to 32 MiB for later. A fixed threshold gives each larger block a mapping of its
+    own, which `free` returns at once. Weights lie on huge pages, which are faster to read by a twentieth: torch asks
+    for them where a tensor has 2 MiB or more. Does nothing on another C library.
     """
+    _mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES)
+    _mallopt(M_TRIM_THRESHOLD, MMAP_THRESHOLD_BYTES)
+    _mallopt(M_ARENA_MAX, 2)
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+
+
+def keep_freed_memory() -> None:
+    """Makes activations stay in the heap from now on: each step needs the same again.
+
+    Given back and taken again, their pages cost a prompt of 125 tokens 117 ms where it takes 90 so, measured with
+    256 M parameters. What is held is bounded by the largest step's, which the proof has measured.
+    """
+    _mallopt(M_MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD_BYTES)
+    _mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def _mallopt(parameter: int, value: int) -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES)
-        mallopt(M_TRIM_THRESHOLD, MMAP_THRESHOLD_BYTES)
-        mallopt(M_ARENA_MAX, 2)
+        mallopt(parameter, value)
 
 
 def share_cores() -> None:

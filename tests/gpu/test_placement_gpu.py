@@ -19,6 +19,7 @@ from app.contract.wire import Finished
 from app.engine import load
 from app.engine.cache import SlotCache
 from app.engine.checkpoint import open_checkpoint
+from app.engine.passes import Piece
 from app.engine.placement import placement_of
 from app.engine.transformers_backend import TransformersBackend
 from tests.families import LAYERS, make_family
@@ -63,8 +64,8 @@ def backend_for(folder: Path, precision: Precision, dtype: Dtype, devices: dict[
 
 def last_hidden(backend: TransformersBackend) -> torch.Tensor:
     """Of a prompt in two chunks, the second of which has a mask."""
-    backend._extend(PROMPT[:32], 0, 0)
-    return backend._extend(PROMPT[32:], 0, 32).float().cpu()
+    backend._passes(None, [Piece(0, 0, PROMPT[:32])])
+    return backend._passes(None, [Piece(0, 32, PROMPT[32:])]).float().cpu()
 
 
 @pytest.mark.parametrize(("precision", "dtype"), RUNGS)

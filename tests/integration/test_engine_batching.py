@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM
 from app.contract.config import EngineConfig
 from app.engine import attention, load, prefixes, transformers_backend
 from app.engine.backend import TokenRequest
-from app.engine.cache import Chunk, SlotCache
+from app.engine.cache import Batch, Chunk, SlotCache, Window
 from app.engine.checkpoint import open_checkpoint
 from app.engine.errors import NonFiniteLogits
 from app.engine.prefixes import LEAST_REUSE
@@ -234,27 +234,23 @@ NOBODY = -1
 
 
 class Fault:
-    """Makes a middle layer's attention NaN for one slot while it is set."""
+    """Makes what a middle layer keeps of one slot's new tokens NaN while it is set."""
 
-    def __init__(self, runner: Runner) -> None:
+    def __init__(self, runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
         self.slot = NOBODY
-        self._layer = runner.backend._cache.slot_layers[1]
-        module = runner.case.model.model.layers[1].self_attn.o_proj
-        self._handle = module.register_forward_hook(self._break)
+        layer = runner.backend._cache.slot_layers[1]
+        write = layer.write
 
-    def _break(self, _module: Any, _args: Any, hidden: torch.Tensor) -> torch.Tensor:
-        window = self._layer.window
-        if isinstance(window, Chunk):
-            return hidden.fill_(torch.nan) if window.slot == self.slot else hidden
-        for row in (window.slots == self.slot).nonzero().flatten().tolist():
-            hidden[row] = torch.nan
-        return hidden
+        def broken(window: Window, keys: torch.Tensor, values: torch.Tensor) -> None:
+            if isinstance(window, Chunk) and window.slot == self.slot:
+                values = values * torch.nan
+            elif isinstance(window, Batch):
+                values = values.clone()
+                for row in (window.slots == self.slot).nonzero().flatten().tolist():
+                    values[row] = torch.nan
+            write(window, keys, values)
 
-    def __enter__(self) -> Fault:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._handle.remove()
+        monkeypatch.setattr(layer, "write", broken)
 
 
 def test_a_sequence_that_breaks_down_fails_alone_and_leaves_nothing(
@@ -262,34 +258,35 @@ def test_a_sequence_that_breaks_down_fails_alone_and_leaves_nothing(
 ) -> None:
     monkeypatch.setattr(attention, "FEW_KEYS", LENGTH)  # all attend together: a short one's mask covers what is old
     runner = Runner(case, case.backend(slots=3))
-    with Fault(runner) as fault:
-        runner.start(5)
-        runner.start(1)
-        victim = runner.start(4)
-        runner.until(lambda: len(runner.found[4]) == 3)
-        fault.slot = victim
-        runner.until(lambda: victim not in runner.slots)
-        *before, error = runner.found[4]
-        assert tuple(before) == case.alone[4][:3]
-        assert isinstance(error, NonFiniteLogits)
-        assert runner.start(3) == victim, "and in its prompt"
-        runner.until(lambda: victim not in runner.slots)
-        assert [type(error) for error in runner.found[3]] == [NonFiniteLogits]
-        fault.slot = NOBODY
-        assert 5 in runner.slots.values(), "a longer one still runs"
-        assert runner.start(6) == victim
-        runner.finish()
-        runner.check([5, 1, 6])
+    fault = Fault(runner, monkeypatch)
+    runner.start(5)
+    runner.start(1)
+    victim = runner.start(4)
+    runner.until(lambda: len(runner.found[4]) == 3)
+    fault.slot = victim
+    runner.until(lambda: victim not in runner.slots)
+    *before, error = runner.found[4]
+    assert tuple(before) == case.alone[4][:3]
+    assert isinstance(error, NonFiniteLogits)
+    assert runner.start(3) == victim, "and in its prompt"
+    runner.until(lambda: victim not in runner.slots)
+    assert [type(error) for error in runner.found[3]] == [NonFiniteLogits]
+    fault.slot = NOBODY
+    assert 5 in runner.slots.values(), "a longer one still runs"
+    assert runner.start(6) == victim
+    runner.finish()
+    runner.check([5, 1, 6])
 
 
-def test_nothing_of_a_sequence_that_broke_down_is_used_again(case: Case) -> None:
+def test_nothing_of_a_sequence_that_broke_down_is_used_again(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     runner = Runner(case, case.backend(slots=1))
-    with Fault(runner) as fault:
-        slot = runner.start(4)
-        runner.until(lambda: len(runner.found[4]) == 3)
-        fault.slot = slot
-        runner.finish()
-        assert isinstance(runner.found[4][-1], NonFiniteLogits)
+    fault = Fault(runner, monkeypatch)
+    slot = runner.start(4)
+    runner.until(lambda: len(runner.found[4]) == 3)
+    fault.slot = slot
+    runner.finish()
+    assert isinstance(runner.found[4][-1], NonFiniteLogits)
+    fault.slot = NOBODY
     runner.start(4)
     runner.finish()
     runner.check([4])
@@ -354,8 +351,7 @@ def test_what_a_running_one_holds_is_copied(case: Case) -> None:
     with Counted(case.model) as counted:
         runner.start(3)
         runner.until(lambda: bool(runner.found[3]))
-    decoded = (len(runner.found[4]) - 2) * 2
-    assert counted.tokens - decoded == 16, "9 behind the 40 that they share"
+    assert counted.tokens <= 16 + 2 * (len(runner.found[4]) - 2), "9 behind the 40 that they share, the other's beside"
     runner.finish()
     runner.check([3, 4])
 

@@ -22,6 +22,7 @@ from app.engine.attention import chunk_window
 from app.engine.cache import SlotCache
 from app.engine.checkpoint import Checkpoint, open_checkpoint
 from app.engine.errors import EngineError
+from app.engine.passes import Piece
 from app.engine.placement import placement_of
 from app.engine.quantise import bnb_functional
 from app.engine.transformers_backend import TransformersBackend
@@ -109,8 +110,8 @@ def test_what_layers_share_is_moved_once_a_pass(checkpoints: dict[str, Checkpoin
             checkpoints["glm4"], config_for(spread("cuda:1", "cuda:1", "cuda:1", first="cuda:0", last="cuda:1"))
         )
         pretend.moves.clear()
-        backend._extend(PROMPT[:CHUNK], 0, 0)
-        backend._extend(PROMPT[CHUNK:], 0, CHUNK)
+        backend._passes(None, [Piece(0, 0, PROMPT[:CHUNK])])
+        backend._passes(None, [Piece(0, CHUNK, PROMPT[CHUNK:])])
         kinds = Counter(len(shape) for _, _, shape in pretend.moves)
     # Hidden states, cos and sin have three dimensions, positions two; masks are made where they are needed.
     assert kinds == {3: 2 * 3, 2: 2}

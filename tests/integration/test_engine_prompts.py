@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -12,12 +11,14 @@ import torch
 from app.contract.config import EngineConfig
 from app.engine import load
 from app.engine.backend import TokenRequest
-from app.engine.cache import SlotCache
+from app.engine.cache import Chunk, SlotCache, Window
 from app.engine.checkpoint import open_checkpoint
+from app.engine.dense import join_projections
+from app.engine.passes import Piece, Step
 from app.engine.rows import filled_down, filled_up
 from app.engine.transformers_backend import TransformersBackend
 from tests.families import make_family
-from tests.tokens import GREEDY
+from tests.tokens import GREEDY, tokens
 
 LENGTH, CHUNK = 320, 64
 
@@ -68,24 +69,88 @@ def test_short_prompts_that_keep_coming_do_not_starve_a_long_one(backend: Transf
     pytest.fail("eight short prompts went before the long one")
 
 
+class Passes:
+    """Notes how many tokens each pass of the model takes."""
+
+    def __init__(self, backend: TransformersBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.sizes: list[int] = []
+        self.parts: list[tuple[int, int]] = []
+        """Answers and pieces of prompts in each."""
+        embedding, run = backend._passes._model.embed_tokens, backend._passes
+        embedding.register_forward_hook(lambda _module, _args, output: self.sizes.append(len(output)))
+
+        def noted(step: Step | None, pieces: Sequence[Piece]) -> torch.Tensor:
+            self.parts.append((len(step.slots) if step else 0, len(pieces)))
+            return run(step, pieces)
+
+        noted.together = True  # type: ignore[attr-defined]
+        monkeypatch.setattr(backend, "_passes", noted)
+
+
 def test_products_have_few_sizes_up_to_the_end_of_the_context(
     backend: TransformersBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each size costs compiled code that stays; prompts that end at the context's end could have any."""
-    sizes: set[int] = set()
-    forward = backend._forward
-
-    def noted(ids: Sequence[Sequence[int]], *others: Any, **named: Any) -> torch.Tensor:
-        sizes.add(len(ids[0]))
-        return forward(ids, *others, **named)
-
-    monkeypatch.setattr(backend, "_forward", noted)
+    passes = Passes(backend, monkeypatch)
     for kept in range(100, 319, 13):
         for ids in (prompt(kept), prompt(kept) + prompt(319 - kept, 1)):
             slot = backend.start(TokenRequest(ids, GREEDY))
             assert first_token(backend) == slot
             backend.stop(slot)
-    assert sizes and all(filled_up(size) == size for size in sizes), sorted(sizes)
+    assert passes.sizes and all(filled_up(size) == size for size in passes.sizes), sorted(passes.sizes)
+
+
+def test_answers_go_on_in_every_pass_that_computes_prompts(
+    backend: TransformersBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes = Passes(backend, monkeypatch)
+    running = backend.start(TokenRequest(prompt(5), GREEDY))
+    assert first_token(backend) == running
+    late = [backend.start(TokenRequest(prompt(90, seed), GREEDY)) for seed in (1, 2)]
+    waiting = set(late)
+    while waiting:
+        new = {one.slot for one in backend.step()}
+        assert running in new
+        waiting -= new
+    assert {answers for answers, _ in passes.parts[1:]} <= {1, 2}
+    assert any(pieces == 2 for _, pieces in passes.parts), "the end of one prompt and the beginning of the next"
+    assert all(size <= CHUNK for size in passes.sizes), "answers and prompts together are bounded"
+
+
+def test_an_error_of_one_part_of_a_pass_is_not_the_others(
+    backend: TransformersBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = backend.start(TokenRequest(prompt(5), GREEDY))
+    assert first_token(backend) == running
+    fine, broken = (backend.start(TokenRequest(prompt(9, seed), GREEDY)) for seed in (1, 2))
+    layer = backend._cache.slot_layers[1]
+    write = layer.write
+
+    def refuse(window: Window, keys: torch.Tensor, values: torch.Tensor) -> None:
+        if isinstance(window, Chunk) and window.slot == broken:
+            raise ZeroDivisionError
+        write(window, keys, values)
+
+    monkeypatch.setattr(layer, "write", refuse)
+    new = {one.slot: one.token for one in backend.step()}
+    assert isinstance(new.pop(broken), ZeroDivisionError)
+    assert new.keys() == {running, fine} and all(isinstance(token, int) for token in new.values())
+
+
+def test_joined_projections_are_the_three_apart(folder: Path) -> None:
+    def answer(join: bool) -> list[int]:
+        checkpoint = open_checkpoint(folder)
+        config = EngineConfig("fp32", "float32", "cpu", {"": "cpu"}, LENGTH, 1, CHUNK, 0)
+        model = load.load_model(checkpoint, config, lambda _count: None)
+        if join:
+            before = load.weights_bytes(model)
+            join_projections(model)
+            assert load.weights_bytes(model) == before
+            assert not hasattr(model.model.layers[0].self_attn, "q_proj")
+        cache = SlotCache(checkpoint.shape, 1, LENGTH, torch.float32, torch.device("cpu"))
+        return tokens(TransformersBackend(model, cache, CHUNK, checkpoint.shape.vocab), prompt(50), count=20)
+
+    assert answer(join=True) == answer(join=False)
 
 
 def test_filled_down_is_the_largest_size_that_is_full() -> None:
