@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from app.contract.plan import Device, Precision, Term
 from app.layouts import LOAD_PIECE_ELEMENTS, Layout, Parameter, Shape, cache_bytes_per_token, skeleton
-from entrypoint.activations import DTYPE_BYTES, MIB, activation_bytes
+from entrypoint.activations import DTYPE_BYTES, MIB, activation_bytes, graph_bytes
 from entrypoint.activations import Load as Load
 
 NF4_BLOCK = 64
@@ -160,6 +160,8 @@ def estimate(
     runtime = runtime_bytes(device, load.precision)
     if device is None:
         runtime += tokenizer_bytes(layout, shape) + code_bytes(layout, shape, load.precision)
+    elif span is None or span.layers == shape.layers:
+        runtime += graph_bytes(layout, shape, load)
     margin = max(64 * MIB, (weights + cache + activations + peak) * 3 // 100)
     return (
         Term("weights", weights),

@@ -44,7 +44,7 @@ class PretendDevices(TorchFunctionMode):
             return func(*args, device=wanted, **named)
         tensors = [tensor for tensor in _tensors((args, named)) if tensor.dim() and not tensor.is_meta]
         places = {self.place(tensor) for tensor in tensors}
-        if len(places) > 1:
+        if len(places) > 1 and func is not torch.Tensor.copy_:
             raise Mixed(f"{getattr(func, '__name__', func)} over {sorted(map(str, places))}")
         if func is torch.histc:  # CUDA counts integers, the CPU only floats
             args = (args[0].float(), *args[1:])

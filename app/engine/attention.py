@@ -9,7 +9,7 @@ import torch
 from torch.nn.functional import pad, scaled_dot_product_attention
 from transformers import AttentionInterface
 
-from app.engine.cache import Batch, Chunk, Group, Window, Windows
+from app.engine.cache import Batch, Chunk, Group, Rows, Window, Windows
 
 NAME = "berth"
 """Of `attend`, among transformers' own. For a name that it does not know, transformers makes no mask."""
@@ -43,6 +43,9 @@ def attend_window(
     """Query [rows, heads, new, dim] to the same, with the keys and values that the window sees."""
     if isinstance(window, Chunk):
         return _chunk(query, key, value, scaling, window)
+    if isinstance(window, Rows):
+        packed = _packed(query, key.shape[1])
+        return scaled_dot_product_attention(packed, key, value, attn_mask=window.bias, scale=scaling).view(query.shape)
     return _batch(query, key, value, scaling, window)
 
 
@@ -72,10 +75,9 @@ def _needs_repeat(query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | N
 
 
 def _batch(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float, window: Batch) -> torch.Tensor:
-    rows, heads, _, dim = query.shape
+    rows, heads, _, _ = query.shape
     filling = rows - len(window.slots)
-    # The query heads of one key head are to it like several queries: no head has to be repeated.
-    packed = query.view(rows, key.shape[1], heads // key.shape[1], dim)
+    packed = _packed(query, key.shape[1])
     parts = [
         scaled_dot_product_attention(
             packed[group.rows],
@@ -90,6 +92,13 @@ def _batch(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling:
         parts.append(parts[0].new_zeros(filling, *parts[0].shape[1:]))
     out = parts[0] if len(parts) == 1 else torch.cat(parts)
     return out.reshape(rows, heads, 1, value.shape[-1])
+
+
+def _packed(query: torch.Tensor, kv_heads: int) -> torch.Tensor:
+    """[rows, heads, 1, dim] to [rows, kv_heads, group, dim]: the query heads of one key head are to it like several
+    queries, and no head has to be repeated."""
+    rows, heads, _, dim = query.shape
+    return query.reshape(rows, kv_heads, heads // kv_heads, dim)
 
 
 def chunk_window(slot: int, start: int, end: int, device: torch.device, rows: int | None = None) -> Chunk:

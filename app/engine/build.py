@@ -11,7 +11,8 @@ from app.engine import process
 from app.engine.backend import Backend
 from app.engine.cache import SlotCache
 from app.engine.checkpoint import Checkpoint
-from app.engine.dense import DensePasses, join_projections
+from app.engine.dense import DensePasses
+from app.engine.dense_layer import join_projections
 from app.engine.events import LoadProgress
 from app.engine.formats import ChatFormat
 from app.engine.formats.open import open_format

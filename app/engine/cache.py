@@ -71,7 +71,33 @@ class Batch:
         return self.width
 
 
-Window = Chunk | Batch
+@dataclass(frozen=True)
+class Rows:
+    """A forward pass appends a token to each of several slots, said by tensors alone, so that it can be recorded."""
+
+    slots: torch.Tensor
+    """[rows]; where nothing is `copied`, 0 and up."""
+    positions: torch.Tensor
+    """[rows]"""
+    width: int
+    """Tokens that are looked at; a row that is beyond them is idle."""
+    bias: torch.Tensor
+    """[rows, 1, 1, width], added to the scores."""
+    copied: bool
+    """Keys and values are copied from the slots; else seen where they lie."""
+
+    @property
+    def tokens(self) -> int:
+        """New ones."""
+        return len(self.slots)
+
+    @property
+    def end(self) -> int:
+        """Behind the last token that is looked at."""
+        return self.width
+
+
+Window = Chunk | Batch | Rows
 Windows = Mapping[torch.device, Window]
 """The same window for each device that layers lie on."""
 
@@ -110,11 +136,18 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
             self.values[window.slots, :, window.positions] = value_states[:new, :, 0]
 
     def seen(self, window: Window) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keys and values that the window's tokens attend to: views, nothing is copied.
+        """Keys and values that the window's tokens attend to, as views.
 
         Of a chunk the slot's filled part, [1, heads, end, elements]; of a batch its slots' span up to the longest row.
+        Only of rows that are `copied` they are no views.
         """
-        slots = slice(window.slot, window.slot + 1) if isinstance(window, Chunk) else window.span
+        slots: slice | torch.Tensor
+        if isinstance(window, Chunk):
+            slots = slice(window.slot, window.slot + 1)
+        elif isinstance(window, Batch):
+            slots = window.span
+        else:
+            slots = window.slots if window.copied else slice(0, window.tokens)
         return self.keys[slots, :, : window.end], self.values[slots, :, : window.end]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:

@@ -33,11 +33,17 @@ class Piece:
 
 @dataclass(frozen=True)
 class Step:
-    """A token of each of several sequences: the ids go to `positions` of `slots`, which ascend."""
+    """A token of each of several sequences: the ids go behind what `slots` hold, which ascend."""
 
     slots: tuple[int, ...]
     ids: tuple[int, ...]
-    positions: tuple[int, ...]
+    lengths: tuple[int, ...]
+    """Tokens that each slot of the cache holds."""
+
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """Where the ids go."""
+        return tuple(self.lengths[slot] for slot in self.slots)
 
 
 class Passes(Protocol):

@@ -54,6 +54,10 @@ class Slots:
         """Tokens that the slot holds."""
         return len(self._ids[slot])
 
+    def lengths(self) -> tuple[int, ...]:
+        """Tokens that each slot holds."""
+        return tuple(len(ids) for ids in self._ids)
+
     def leave(self, slot: int) -> None:
         """The sequence is over; what it computed stays until the slot is needed."""
         self._free.append(slot)

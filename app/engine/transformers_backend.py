@@ -91,8 +91,9 @@ class TransformersBackend:
         self._passes(None, [Piece(0, last - chunk, ids)])
         self._pace.note(time.monotonic() - began, 0, chunk)
         sampling = Sampling(0.7, 0.9, 0, 0, repetition_penalty=1.1, presence_penalty=0.1)
-        slots = [self.start(TokenRequest((0,), sampling, logprobs=MOST_LOGPROBS)) for _ in range(self.slots)]
-        picked = self._pick(self._passes(Step(tuple(slots), (0,) * self.slots, (last,) * self.slots), []), slots)
+        slots = sorted(self.start(TokenRequest((0,), sampling, logprobs=MOST_LOGPROBS)) for _ in range(self.slots))
+        step = Step(tuple(slots), (0,) * self.slots, (last,) * self.slots)
+        picked = self._pick(self._passes(step, []), slots)
         for slot in slots:
             self.stop(slot)
             self._held.forget(slot)
@@ -125,8 +126,7 @@ class TransformersBackend:
     def _compute(self, answers: Sequence[int], pieces: Sequence[Piece]) -> Sequence[NewToken]:
         """One pass. Where it fails and had several parts, each is tried by itself: one's error is not the others'."""
         last = {slot: found for slot in answers if (found := self._sequences[slot].last) is not None}
-        positions = tuple(self._held.length(slot) for slot in answers)
-        step = Step(tuple(answers), tuple(last.values()), positions) if answers else None
+        step = Step(tuple(answers), tuple(last.values()), self._held.lengths()) if answers else None
         began = time.monotonic()
         try:
             hidden = self._passes(step, pieces)

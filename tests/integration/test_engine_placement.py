@@ -6,7 +6,7 @@ No GPU is needed: `PretendDevices` computes on the CPU and refuses to mix tensor
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from app.contract.config import EngineConfig
 from app.contract.plan import Dtype, Precision, Rung
 from app.contract.status import Ready
 from app.contract.wire import Delta
-from app.engine import attention, load
+from app.engine import attention, dense, load
 from app.engine.attention import chunk_window
 from app.engine.cache import SlotCache
 from app.engine.checkpoint import Checkpoint, open_checkpoint
@@ -122,6 +122,30 @@ def test_back_to_the_first_device(checkpoints: dict[str, Checkpoint]) -> None:
     with PretendDevices():
         backend = backend_for(checkpoints["glm4"], config_for(spread("cpu", "cuda:0", "cpu", first="cpu", last="cpu")))
         assert generate(backend) == alone
+
+
+@pytest.mark.parametrize("name", ["glm4", "chatglm3"])
+def test_all_on_one_gpu(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the dense layers' own pass and recorded steps; what is recorded is merely run again here."""
+    checkpoint = open_checkpoint(make_family(tmp_path / "checkpoint", name))
+    alone = generate(backend_for(checkpoint, config_for({"": "cpu"})))
+    repeated: list[int] = []
+
+    def capture(run: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
+        def again() -> torch.Tensor:
+            repeated.append(1)
+            return run()
+
+        return again
+
+    monkeypatch.setattr(dense, "CudaCapture", lambda: capture)
+    with PretendDevices() as pretend:
+        backend = backend_for(checkpoint, config_for({"": "cuda:0"}))
+        pretend.moves.clear()
+        assert generate(backend) == alone
+        assert len(repeated) == len(alone) - 1, "all but the prompt's"
+        backend.prove()
+    assert not pretend.moves
 
 
 def test_without_moves_it_would_be_refused(checkpoints: dict[str, Checkpoint], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from app.engine import load
 from app.engine.backend import TokenRequest
 from app.engine.cache import Chunk, SlotCache, Window
 from app.engine.checkpoint import open_checkpoint
-from app.engine.dense import join_projections
+from app.engine.dense_layer import join_projections
 from app.engine.passes import Piece, Step
 from app.engine.rows import filled_down, filled_up
 from app.engine.transformers_backend import TransformersBackend

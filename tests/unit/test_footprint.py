@@ -6,11 +6,14 @@ import pytest
 
 from app.contract.plan import Precision
 from app.layouts import LAYOUTS, Experts, Latent, Parameter, Shape, skeleton
-from entrypoint.activations import Load, activation_bytes, context_bytes
+from entrypoint.activations import GRAPH_LAYER_BYTES, Load, activation_bytes, context_bytes, graph_bytes
 from entrypoint.footprint import (
+    Span,
     code_bytes,
+    estimate,
     kv_cache_bytes,
     parameter_bytes,
+    runtime_bytes,
     saved_bytes,
     tokenizer_bytes,
     weights_bytes,
@@ -18,7 +21,7 @@ from entrypoint.footprint import (
 from entrypoint.plan import make_plan
 from entrypoint.settings import Settings
 from entrypoint.stored import Stored
-from tests.unit.planning import GIB, GLM4_9B, HOST, question
+from tests.unit.planning import GIB, GLM4_9B, HOST, gpu, question
 
 LINEAR = Parameter("w", (256, 192), linear=True)
 FLASH = Shape(
@@ -216,3 +219,20 @@ def test_flash_expands_27_5_kib_of_a_cached_token() -> None:
     assert context_bytes(FLASH, given, 512, on_gpu=True) == 131072 * 27.5 * 1024
     uneven = replace(FLASH, latent=Latent(768, 512, 192, 64, 128))
     assert context_bytes(uneven, given, 512, on_gpu=False) > 12 * 20 * 512 * 131072
+
+
+def test_recorded_steps_count_where_the_engine_records_them() -> None:
+    """On a GPU, for dense layers, for what is not int8; of int4 one row only."""
+    dense, shape = LAYOUTS["glm4"], GLM4_9B
+    wanted = Load("bf16", "bfloat16", 8192, 16)
+    whole = graph_bytes(dense, shape, wanted)
+    assert whole > 9 * shape.layers * GRAPH_LAYER_BYTES, "3 sizes of rows, 3 of widths"
+    four = graph_bytes(dense, shape, replace(wanted, precision="int4"))
+    assert 3 * shape.layers * GRAPH_LAYER_BYTES < four < whole
+    assert graph_bytes(dense, shape, replace(wanted, precision="int8")) == 0
+    assert graph_bytes(LAYOUTS["glm4_moe"], shape, wanted) == 0
+    device = gpu(24)
+    runtime = {term.name: term.bytes for term in estimate(dense, shape, wanted, device)}["runtime"]
+    assert runtime == runtime_bytes(device, "bf16") + whole
+    part = {term.name: term.bytes for term in estimate(dense, shape, wanted, device, Span(0, 1))}["runtime"]
+    assert part == runtime_bytes(device, "bf16"), "a model that is spread is not recorded"

@@ -1,0 +1,99 @@
+"""CUDA graphs of the decode step on a real GPU: recorded where they can be, the tokens of the CPU, no memory later.
+
+python -m pytest tests/gpu/test_step_graphs_gpu.py
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from app.contract.config import EngineConfig
+from app.contract.plan import Dtype, Precision
+from app.engine import load
+from app.engine.backend import TokenRequest
+from app.engine.cache import SlotCache
+from app.engine.checkpoint import open_checkpoint
+from app.engine.dense import DensePasses
+from app.engine.passes import Piece, Step
+from app.engine.transformers_backend import TransformersBackend
+from tests.families import make_family
+from tests.tokens import GREEDY, tokens
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is seen by torch"),
+]
+LENGTH, SLOTS, CHUNK, ANSWER = 1200, 5, 64, 40
+PROMPTS = [tuple((7 * place + 31 * seed) % 900 for place in range(1, 20 + 150 * seed)) for seed in range(SLOTS)]
+
+
+@pytest.fixture(scope="module", params=["glm4", "chatglm3"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_family(tmp_path_factory.mktemp("family") / "checkpoint", request.param)
+
+
+def backend_for(folder: Path, precision: Precision, dtype: Dtype, device: str = "cuda:0") -> TransformersBackend:
+    config = EngineConfig(precision, dtype, "unused", {"": device}, LENGTH, SLOTS, CHUNK, 0)
+    checkpoint = open_checkpoint(folder)
+    model = load.load_model(checkpoint, config, lambda _count: None)
+    cache = SlotCache(checkpoint.shape, SLOTS, LENGTH, getattr(torch, dtype), torch.device(device))
+    return TransformersBackend(model, cache, CHUNK, checkpoint.shape.vocab)
+
+
+def together(backend: TransformersBackend) -> dict[int, list[Any]]:
+    """The answers to all prompts, each started while the others run; by prompt."""
+    running: dict[int, int] = {}
+    found: dict[int, list[Any]] = {}
+    waiting = list(range(len(PROMPTS)))
+    while waiting or running:
+        if waiting:
+            index = waiting.pop()
+            running[backend.start(TokenRequest(PROMPTS[index], GREEDY))] = index
+            found[index] = []
+        for new in backend.step():
+            index = running[new.slot]
+            found[index].append(new.token)
+            if len(found[index]) == ANSWER:
+                backend.stop(new.slot)
+                del running[new.slot]
+    return found
+
+
+def test_fp32_gives_the_cpus_tokens_alone_and_together(folder: Path) -> None:
+    backend, on_cpu = (backend_for(folder, "fp32", "float32", device) for device in ("cuda:0", "cpu"))
+    passes = backend._passes
+    assert isinstance(passes, DensePasses) and passes._recorded is not None
+    alone = {index: tokens(on_cpu, prompt, count=ANSWER) for index, prompt in enumerate(PROMPTS)}
+    assert together(backend) == alone
+    assert {index: tokens(backend, prompt, count=ANSWER) for index, prompt in enumerate(PROMPTS)} == alone
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype", "recorded"),
+    [("bf16", "bfloat16", True), ("fp16", "float16", True), ("int4", "bfloat16", True), ("int8", "float16", False)],
+)
+def test_every_other_rung_is_recorded_and_computes_the_same(
+    folder: Path, precision: Precision, dtype: Dtype, recorded: bool
+) -> None:
+    passes = backend_for(folder, precision, dtype)._passes
+    assert isinstance(passes, DensePasses) and (passes._recorded is not None) == recorded
+    passes(None, [Piece(3, 0, PROMPTS[0])])
+    step = Step((3,), (17,), tuple(len(PROMPTS[0]) if slot == 3 else 0 for slot in range(SLOTS)))
+    one = passes(step, []).float().cpu()
+    passes._recorded = None
+    other = passes(step, []).float().cpu()
+    assert torch.nn.functional.cosine_similarity(one, other).item() > 0.99
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("bf16", "bfloat16"), ("int4", "bfloat16"), ("int8", "float16")])
+def test_nothing_grows_after_the_proof(folder: Path, precision: Precision, dtype: Dtype) -> None:
+    backend = backend_for(folder, precision, dtype)
+    backend.prove()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.max_memory_reserved()
+    assert all(isinstance(token, int) for found in together(backend).values() for token in found)
+    assert torch.cuda.max_memory_reserved() <= before
