@@ -18,6 +18,9 @@ NF4_PACKED_ROWS = 32
 SERVICE_BYTES = 96 * MIB
 """Anonymous memory of the supervisor and the web service, which share the container with an engine on the CPU: 77 MiB
 under mixed load (tests/bench/soak), and room for a web worker whose threads are all busy."""
+HEAP_GAP_BYTES = 20 * MIB
+"""Of the engine's heap on the CPU, where freed activations stay for the next step, each of another size: 19 MiB in fp32
+with 16 slots (tests/bench/plan_accuracy)."""
 CODE_SIZES = 15
 """Numbers of rows that the engine's products meet in service, beyond those of the proof (`app.engine.rows`)."""
 CODE_BYTES = 600 * 1024
@@ -109,11 +112,12 @@ def runtime_bytes(device: Device | None, precision: Precision) -> int:
     """What runs whatever the model: interpreter and libraries, on a GPU the CUDA context and workspaces.
 
     CPU: `SERVICE_BYTES`, and the engine's own: anonymous memory with the demo model 278 MiB, with bitsandbytes 315,
-    some 20 of them the model's (tests/bench/startup prints them). GPU: context 0.5 GiB, 0.7 GiB from compute capability
-    9.0 on; cuBLAS workspace 8 or 32 MiB (pytorch PR 86509, unsloth-zoo 1053, pytorch PR 120925; unmeasured).
+    some 20 of them the model's (tests/bench/startup prints them), and the heap's gaps. GPU: context 0.5 GiB, 0.7 GiB
+    from compute capability 9.0 on; cuBLAS workspace 8 or 32 MiB (pytorch PR 86509, unsloth-zoo 1053, pytorch PR 120925;
+    unmeasured).
     """
     if device is None:
-        return SERVICE_BYTES + (304 if precision in ("int8", "int4") else 272) * MIB
+        return SERVICE_BYTES + HEAP_GAP_BYTES + (304 if precision in ("int8", "int4") else 272) * MIB
     hopper = (device.compute_capability or (0, 0)) >= (9, 0)
     return (720 + 64) * MIB if hopper else (512 + 16) * MIB
 
