@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from app.contract.config import EngineConfig
 from app.engine.checkpoint import Checkpoint, StoredTensor, open_file
@@ -77,13 +78,19 @@ def load_model(checkpoint: Checkpoint, config: EngineConfig, loaded: Callable[[i
     return model
 
 
-def build_skeleton(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
-    """The native class without memory for its weights. Raises BadCheckpoint where transformers refuses the config."""
-    native = checkpoint.layout.native
+def native_classes(native: str) -> tuple[Any, Any]:
+    """transformers' config and model of a native `model_type`; `build_skeleton` imports nothing that it needs more."""
     config_name, model_name = NATIVE_CLASSES[native]
     config_module = importlib.import_module(f"transformers.models.{native}.configuration_{native}")
     model_module = importlib.import_module(f"transformers.models.{native}.modeling_{native}")
-    config_class = getattr(config_module, config_name)
+    return getattr(config_module, config_name), getattr(model_module, model_name)
+
+
+def build_skeleton(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
+    """The native class without memory for its weights. Raises BadCheckpoint where transformers refuses the config."""
+    from transformers.initialization import no_init_weights
+
+    config_class, model_class = native_classes(checkpoint.layout.native)
     try:
         if checkpoint.native_config is None:
             config = config_class.from_pretrained(str(checkpoint.folder), local_files_only=True)
@@ -91,10 +98,23 @@ def build_skeleton(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
             config = config_class(**checkpoint.native_config)
         config._attn_implementation = "sdpa"
         config.dtype = dtype
-        with torch.device("meta"):
-            return getattr(model_module, model_name)(config)
+        # Drawing random weights without memory would change nothing, and import torch's compiler.
+        with no_init_weights(), _OnMeta():
+            return model_class(config)
     except Exception as error:  # transformers raises what it likes here
         raise BadCheckpoint(f"transformers refuses config.json: {error}") from error
+
+
+class _OnMeta(TorchFunctionMode):
+    """Gives weights no memory. What is computed with numbers stays on the CPU, unlike under `torch.device("meta")`."""
+
+    makers = frozenset({torch.empty, torch.ones, torch.zeros})
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        named = dict(kwargs or {})
+        if func in self.makers and named.get("device") is None:
+            named["device"] = "meta"
+        return func(*args, **named)
 
 
 def set_parameter(model: Any, name: str, value: torch.Tensor) -> None:

@@ -89,8 +89,12 @@ class Service:
         folder = checkpoint_folder(config.MODEL_PATH)
         checkpoint = open_checkpoint(folder)
         progress = LoadProgress(self.events, checkpoint.total_bytes)
-        from app.engine import build, proof
+        from app.engine.libraries import quick_imports
 
+        with quick_imports():
+            from app.engine import build, load, proof
+
+            load.native_classes(checkpoint.layout.native)
         if gpus_of(engine.device):
             gpu.check_cuda(engine.device)
         loaded = build.load(checkpoint, engine, progress)
