@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from app.engine.errors import BadCheckpoint
 from app.layouts import Layout, LayoutError, Parameter, Part, Shape, layout_of, native_config, shape_of, stored_tensors
@@ -125,8 +125,11 @@ def _indexed(index: Path) -> set[str]:
         raise BadCheckpoint(f"{index} cannot be read: {error}") from error
 
 
-def open_file(path: Path) -> Any:
-    """A weight file as a context manager; its tensors are views of the file's mapping. Raises BadCheckpoint."""
+def open_file(path: Path, framework: Literal["pt", "np"] = "pt") -> Any:
+    """A weight file as a context manager; its tensors are views of the file's mapping. Raises BadCheckpoint.
+
+    Who only wants a safetensors file's header says "np", and torch is not imported for it.
+    """
     if path.suffix == ".bin":
         from app.engine.torch_files import TorchFile
 
@@ -134,7 +137,7 @@ def open_file(path: Path) -> Any:
     from safetensors import SafetensorError, safe_open
 
     try:
-        return safe_open(str(path), framework="pt", device="cpu")
+        return safe_open(str(path), framework=framework, device="cpu")
     except (OSError, SafetensorError) as error:
         raise BadCheckpoint(f"{path} is damaged or cut short: {error}") from error
 
@@ -157,7 +160,7 @@ def _beside(layout: Layout, wanted: Iterable[Expected], quantised: Quantised) ->
 def _tensors(
     file: Path, layout: Layout, shape: Shape, wanted: dict[str, Expected], beside: Mapping[str, Beside]
 ) -> Iterator[StoredTensor]:
-    with open_file(file) as opened:
+    with open_file(file, "np") as opened:
         for name in opened.offset_keys():
             if layout.ignores(name, shape):
                 continue

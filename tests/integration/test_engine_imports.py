@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from app.contract.status import Ready
+from app.contract.status import EngineDown, Ready
 from app.contract.wire import Finished
 from tests.families import make_family
-from tests.integration.engine_process import EngineProcess, last_of
+from tests.integration.engine_process import EngineProcess, last_of, make_tiny
 
 IMPORTED = re.compile(r"^import time:[\d |]+(\S+)$", re.MULTILINE)
 UNUSED = {"sympy", "torch._dynamo.convert_frame", "torch._inductor", "torch.distributed.tensor", "bitsandbytes"}
@@ -26,3 +26,15 @@ def test_an_engine_answers_without_the_compiler(family: str, tmp_path: Path, mon
         modules = set(IMPORTED.findall(engine.log()))
     assert {"torch", "transformers.core_model_loading"} <= modules
     assert not modules & UNUSED
+
+
+def test_a_wrong_checkpoint_is_told_before_torch_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = make_tiny(tmp_path / "checkpoint") / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
+    with EngineProcess(tmp_path, tmp_path / "checkpoint") as engine:
+        assert engine.until(EngineDown).cause == "bad_checkpoint"
+        engine.process.wait()
+        modules = set(IMPORTED.findall(engine.log()))
+    assert "safetensors" in modules
+    assert "torch" not in modules
