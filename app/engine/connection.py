@@ -8,7 +8,7 @@ import socket
 import time
 
 from app.contract.codec import dump_line
-from app.contract.wire import LINE_LIMIT_BYTES, Failed, Finished, Reply
+from app.contract.wire import LINE_LIMIT_BYTES, Failed, Reply
 from app.engine.errors import RequestError
 from app.engine.outbox import Outbox
 
@@ -55,7 +55,7 @@ def read_line(connection: socket.socket) -> bytes:
 
 
 def pump(connection: socket.socket, outbox: Outbox) -> None:
-    """Sends replies until the last one. Raises ClientGone as soon as the client closes."""
+    """Sends what waits until the last reply has gone out. Raises ClientGone as soon as the client closes."""
     poll = select.poll()
     poll.register(connection, select.POLLIN | select.POLLRDHUP)
     poll.register(outbox, select.POLLIN)
@@ -63,11 +63,19 @@ def pump(connection: socket.socket, outbox: Outbox) -> None:
         for descriptor, _ in poll.poll():
             if descriptor == connection.fileno():
                 _expect_silence(connection)
-            else:
-                for reply in outbox.take():
-                    send(connection, reply)
-                    if isinstance(reply, (Finished, Failed)):
-                        return
+            elif _send_waiting(connection, outbox):
+                return
+
+
+def _send_waiting(connection: socket.socket, outbox: Outbox) -> bool:
+    """Sends until nothing waits; whether the last reply was among it."""
+    over = False
+    while not over:
+        data, over = outbox.take()
+        if not data:
+            return False
+        _send_bytes(connection, data)
+    return True
 
 
 def _expect_silence(connection: socket.socket) -> None:
@@ -80,8 +88,12 @@ def _expect_silence(connection: socket.socket) -> None:
 
 def send(connection: socket.socket, reply: Reply) -> None:
     """Writes one line. Raises ClientGone when the client is gone or does not read."""
+    _send_bytes(connection, dump_line(reply))
+
+
+def _send_bytes(connection: socket.socket, data: bytes) -> None:
     try:
-        connection.sendall(dump_line(reply))
+        connection.sendall(data)
     except OSError as error:
         raise ClientGone from error
 

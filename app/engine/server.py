@@ -115,7 +115,7 @@ class Server:
             self._leave()
 
     def _talk(self, connection: socket.socket) -> None:
-        outbox = Outbox()
+        outbox = Outbox(connection)
         try:
             asked = read_request(read_line(connection))
             if not isinstance(asked, ChatRequest):
