@@ -9,10 +9,13 @@ import os
 import tempfile
 import types
 import typing
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+Decoder = Callable[[Any], Any]
+"""Takes parsed JSON; raises `_Unfit`."""
 
 
 class ContractError(ValueError):
@@ -21,13 +24,23 @@ class ContractError(ValueError):
 
 def to_json(value: Any) -> Any:
     """Turns dataclasses, tuples and dicts of them into what `json.dumps` takes."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    kind: Any = type(value)  # mypy takes classes for unhashable
+    names = _field_names(kind)
+    if names is not None:
+        return {name: to_json(getattr(value, name)) for name in names}
     if isinstance(value, dict):
         return {key: to_json(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [to_json(item) for item in value]
     return value
+
+
+@functools.cache
+def _field_names(kind: Any) -> tuple[str, ...] | None:
+    """None where it is no dataclass."""
+    return tuple(field.name for field in dataclasses.fields(kind)) if dataclasses.is_dataclass(kind) else None
 
 
 def from_json(kind: type[T], value: Any, where: str = "value") -> T:
@@ -36,86 +49,144 @@ def from_json(kind: type[T], value: Any, where: str = "value") -> T:
     Raises:
         ContractError: a key is missing or a value has another type than the dataclass says.
     """
-    return typing.cast(T, _decode(kind, value, where))
-
-
-def _decode(kind: Any, value: Any, where: str) -> Any:
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if dataclasses.is_dataclass(kind):
-        return _decode_dataclass(kind, value, where)
-    if origin in (typing.Union, types.UnionType):
-        return _decode_union(args, value, where)
-    if origin is typing.Literal:
-        return _expect(value in args, value, where, f"one of {args}")
-    if origin is tuple:
-        _expect(isinstance(value, list), value, where, "a list")
-        return tuple(_decode(args[0], item, f"{where}[{n}]") for n, item in enumerate(value))
-    if origin is dict:
-        _expect(isinstance(value, dict), value, where, "an object")
-        return {key: _decode(args[1], item, f"{where}.{key}") for key, item in value.items()}
-    if kind is Any:
-        return value
-    if kind is float:
-        _expect(isinstance(value, (int, float)) and not isinstance(value, bool), value, where, "a number")
-        return _float(value, where)
-    _expect(isinstance(value, kind) and not (kind is int and isinstance(value, bool)), value, where, kind.__name__)
-    return value
-
-
-def _float(value: int | float, where: str) -> float:
+    cached: Any = kind  # as in `to_json`
     try:
-        return float(value)
-    except OverflowError:
-        raise ContractError(f"{where} is a number too large to be read") from None
+        return typing.cast(T, _decoder(cached)(value))
+    except _Unfit as unfit:
+        raise ContractError(f"{where}{unfit.place} {unfit.text}") from None
+
+
+class _Unfit(Exception):
+    """What `ContractError` tells; each level that it passes adds where it is, so that good values name no places."""
+
+    def __init__(self, text: str, place: str = "") -> None:
+        self.text = text
+        self.place = place
+
+    def under(self, place: str) -> _Unfit:
+        return _Unfit(self.text, place + self.place)
 
 
 @functools.cache
-def _hints(kind: Any) -> dict[str, Any]:
-    # Evaluating the annotations takes most of a decode, and one happens for every token.
-    return typing.get_type_hints(kind)
+def _decoder(kind: Any) -> Decoder:
+    """Made once for each kind: to look at annotations takes most of a decode, and one happens for every token."""
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind):
+        return _dataclass_decoder(kind)
+    if origin in (typing.Union, types.UnionType):
+        return _union_decoder(args)
+    if origin is typing.Literal:
+        return _checked(lambda value: value in args, f"one of {args}")
+    if origin is tuple:
+        return _tuple_decoder(_decoder(args[0]))
+    if origin is dict:
+        return _dict_decoder(_decoder(args[1]))
+    if kind is Any:
+        return lambda value: value
+    if kind is float:
+        return _float
+    if kind is int:
+        return _checked(lambda value: isinstance(value, int) and not isinstance(value, bool), "int")
+    return _checked(lambda value: isinstance(value, kind), kind.__name__)
 
 
-def _decode_dataclass(kind: Any, value: Any, where: str) -> Any:
-    _expect(isinstance(value, dict), value, where, "an object")
-    hints = _hints(kind)
-    given = {}
-    for field in dataclasses.fields(kind):
-        if field.name in value:
-            given[field.name] = _decode(hints[field.name], value[field.name], f"{where}.{field.name}")
-        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            raise ContractError(f"{where}.{field.name} is missing")
-    return kind(**given)
+def _checked(fits: Callable[[Any], bool], expected: str) -> Decoder:
+    def decode(value: Any) -> Any:
+        if not fits(value):
+            raise _unfit(value, expected)
+        return value
+
+    return decode
 
 
-def _decode_union(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
-    if value is None and type(None) in kinds:
-        return None
-    tagged: list[Any] = [kind for kind in kinds if dataclasses.is_dataclass(kind)]
-    if len(tagged) > 1:
+def _unfit(value: Any, expected: str) -> _Unfit:
+    return _Unfit(f"should be {expected}, is {str(value)[:80]!r}")
+
+
+def _float(value: Any) -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise _unfit(value, "a number")
+    try:
+        return float(value)
+    except OverflowError:
+        raise _Unfit("is a number too large to be read") from None
+
+
+def _tuple_decoder(item_decoder: Decoder) -> Decoder:
+    def decode(value: Any) -> tuple[Any, ...]:
+        if not isinstance(value, list):
+            raise _unfit(value, "a list")
+        return tuple(_inside(item_decoder, item, "[{}]", place) for place, item in enumerate(value))
+
+    return decode
+
+
+def _dict_decoder(item_decoder: Decoder) -> Decoder:
+    def decode(value: Any) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise _unfit(value, "an object")
+        return {key: _inside(item_decoder, item, ".{}", key) for key, item in value.items()}
+
+    return decode
+
+
+def _inside(decoder: Decoder, value: Any, place: str, name: object) -> Any:
+    try:
+        return decoder(value)
+    except _Unfit as unfit:
+        raise unfit.under(place.format(name)) from None
+
+
+def _dataclass_decoder(kind: Any) -> Decoder:
+    hints = typing.get_type_hints(kind)
+    fields = [(field.name, _decoder(hints[field.name]), _is_needed(field)) for field in dataclasses.fields(kind)]
+
+    def decode(value: Any) -> Any:
+        if not isinstance(value, dict):
+            raise _unfit(value, "an object")
+        given = {}
+        for name, decoder, needed in fields:
+            if name in value:
+                given[name] = _inside(decoder, value[name], ".{}", name)
+            elif needed:
+                raise _Unfit("is missing", f".{name}")
+        return kind(**given)
+
+    return decode
+
+
+def _is_needed(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _union_decoder(kinds: tuple[Any, ...]) -> Decoder:
+    """Of dataclasses told apart by their `type`, or of one other kind; with or without None."""
+    some = [kind for kind in kinds if kind is not type(None)]
+    decoder = _decoder(some[0]) if len(some) == 1 else _tagged_decoder(some)
+    if len(some) == len(kinds):
+        return decoder
+    return lambda value: None if value is None else decoder(value)
+
+
+def _tagged_decoder(kinds: list[Any]) -> Decoder:
+    decoders = {typing.get_args(typing.get_type_hints(kind)["type"])[0]: _decoder(kind) for kind in kinds}
+    expected = f"an object with a type of {sorted(decoders)}"
+
+    def decode(value: Any) -> Any:
         name = value.get("type") if isinstance(value, dict) else None
-        by_name = {typing.get_args(_hints(kind)["type"])[0]: kind for kind in tagged}
-        _expect(isinstance(name, str) and name in by_name, value, where, f"an object with a type of {sorted(by_name)}")
-        return _decode(by_name[name], value, where)
-    reasons = []
-    for kind in kinds:
-        if kind is type(None):
-            continue
-        try:
-            return _decode(kind, value, where)
-        except ContractError as error:
-            reasons.append(str(error))
-    raise ContractError("; ".join(reasons))
+        if not isinstance(name, str) or name not in decoders:
+            raise _unfit(value, expected)
+        return decoders[name](value)
+
+    return decode
 
 
-def _expect(fine: bool, value: Any, where: str, expected: str) -> Any:
-    if not fine:
-        raise ContractError(f"{where} should be {expected}, is {str(value)[:80]!r}")
-    return value
+_encode_line = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), allow_nan=False).encode
 
 
 def dump_line(value: Any) -> bytes:
     """One JSON object and a newline, the framing of every pipe and socket here."""
-    return json.dumps(to_json(value), ensure_ascii=True, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+    return _encode_line(to_json(value)).encode() + b"\n"
 
 
 def write_atomically(path: Path, value: Any) -> None:
