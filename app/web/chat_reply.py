@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from app.contract.wire import Delta, Finished, TokenChance, ToolCallDelta
@@ -12,12 +13,16 @@ from app.web.errors import ApiError
 
 KEEP_ALIVE = b": keep-alive\n\n"
 DONE = b"data: [DONE]\n\n"
+_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def event(value: Any) -> bytes:
     """One server-sent event. A lone surrogate becomes its JSON escape, so that nothing the model says can break it."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    return b"data: " + text.encode("utf-8", "backslashreplace") + b"\n\n"
+    return _event(_json(value))
+
+
+def _event(text: str) -> bytes:
+    return f"data: {text}\n\n".encode("utf-8", "backslashreplace")
 
 
 def error_event(error: ApiError) -> bytes:
@@ -52,25 +57,36 @@ class Answer:
         As at OpenAI, content is an empty string where text follows, and null where something else does.
         """
         silent = delta is not None and not delta.text and bool(delta.reasoning or delta.tool_calls)
-        return self._chunk({"role": "assistant", "content": None if silent else "", "refusal": None}, None)
+        return event(self._chunk({"role": "assistant", "content": None if silent else "", "refusal": None}, None))
 
     def delta(self, delta: Delta) -> bytes:
         """New text, new thoughts, new calls."""
-        return self._chunk(_said(delta), None, _logprobs([delta]))
+        if delta.logprobs:
+            return event(self._chunk(_said(delta), None, _logprobs([delta])))
+        before, after = self._around
+        return _event(before + _json(_said(delta)) + after)
 
     def last(self, finished: Finished) -> bytes:
         """The end: why it ended, the usage where it was asked for, and OpenAI's end mark."""
-        end = self._chunk({}, finished.finish_reason)
+        end = event(self._chunk({}, finished.finish_reason))
         if self.include_usage:
             end += event({**self._head("chat.completion.chunk"), "choices": [], "usage": _usage(finished)})
         return end + DONE
 
-    def _chunk(self, delta: dict[str, Any], finish_reason: str | None, logprobs: dict[str, Any] | None = None) -> bytes:
+    @cached_property
+    def _around(self) -> tuple[str, str]:
+        """The JSON of a chunk before what it says and behind it, in which the chunks of one answer don't differ."""
+        before, _, after = _json(self._chunk({}, None)).rpartition("{}")
+        return before, after
+
+    def _chunk(
+        self, delta: dict[str, Any], finish_reason: str | None, logprobs: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
         body = {**self._head("chat.completion.chunk"), "choices": [choice]}
         if self.include_usage:
             body["usage"] = None
-        return event(body)
+        return body
 
     def _head(self, kind: str) -> dict[str, Any]:
         return {
