@@ -204,11 +204,11 @@ class SlotCache(Cache):
         last = self.slot_layers[-1]
         return all(bool(torch.isfinite(part[slot, :, start:end]).all()) for part in (last.keys, last.values))
 
-    def clear(self, slot: int) -> None:
-        """Zeros: what a mask hides is multiplied by 0, and NaN would come through."""
+    def clear(self, slot: int, start: int = 0) -> None:
+        """Zeros from a token on: what a mask hides is multiplied by 0, and NaN would come through."""
         for layer in self.slot_layers:
-            layer.keys[slot] = 0
-            layer.values[slot] = 0
+            layer.keys[slot, :, start:] = 0
+            layer.values[slot, :, start:] = 0
 
     def copy(self, source: int, target: int, length: int) -> None:
         """Copies the first `length` tokens of one slot into another."""

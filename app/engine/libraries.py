@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib.util
+import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -15,10 +16,11 @@ DECORATORS = ("allow_in_graph", "assume_constant_result", "disable")
 """Of the compiler's, those that transformers puts on its functions: hints on how to compile them."""
 MODELS = "transformers.models"
 
+log = logging.getLogger(__name__)
 
-@contextlib.contextmanager
-def quick_imports() -> Iterator[None]:
-    """Around the first import of rooms that need torch and transformers; without it they are merely slower.
+
+def import_quickly(rooms: Callable[[], None]) -> None:
+    """Runs what imports torch and transformers first; where a version of theirs needs more than Berth's, as usual.
 
     Objects that an import makes stay: looking for garbage among them, again and again, took a fifth of the time.
     """
@@ -28,7 +30,11 @@ def quick_imports() -> Iterator[None]:
         # Its `__init__` reads all files of all models to learn their classes' names.
         sys.modules.setdefault(MODELS, _bare(MODELS))
         with _without_compiler():
-            yield
+            rooms()
+    except (ImportError, AttributeError) as error:
+        log.warning("importing all of torch and transformers: %s", error)
+        del sys.modules[MODELS]
+        rooms()
     finally:
         gc.freeze()
         gc.enable()

@@ -89,12 +89,11 @@ class Service:
         folder = checkpoint_folder(config.MODEL_PATH)
         checkpoint = open_checkpoint(folder)
         progress = LoadProgress(self.events, checkpoint.total_bytes)
-        from app.engine.libraries import quick_imports
+        from app.engine.libraries import import_quickly
 
-        with quick_imports():
-            from app.engine import build, load, proof
+        import_quickly(lambda: _import_rooms(checkpoint.layout.native))
+        from app.engine import build, proof
 
-            load.native_classes(checkpoint.layout.native)
         if gpus_of(engine.device):
             gpu.check_cuda(engine.device)
         loaded = build.load(checkpoint, engine, progress)
@@ -133,3 +132,9 @@ class Service:
             scheduler.run()
         finally:
             server.stop(LAST_WORDS_SECONDS)
+
+
+def _import_rooms(native: str) -> None:
+    from app.engine import build, load, proof  # noqa: F401
+
+    load.native_classes(native)

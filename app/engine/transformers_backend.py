@@ -97,7 +97,7 @@ class TransformersBackend:
         for slot in slots:
             self.stop(slot)
             self._held.forget(slot)
-            self._cache.clear(slot)
+            self._cache.clear(slot, last - chunk)
         for new in picked:
             if isinstance(new.token, Exception):
                 raise new.token

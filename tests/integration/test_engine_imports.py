@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from app.contract.status import EngineDown, Ready
 from app.contract.wire import Finished
 from tests.families import make_family
 from tests.integration.engine_process import EngineProcess, last_of, make_tiny
+from tests.integration.service import TOP
 
 IMPORTED = re.compile(r"^import time:[\d |]+(\S+)$", re.MULTILINE)
 UNUSED = {"sympy", "torch._dynamo.convert_frame", "torch._inductor", "torch.distributed.tensor", "bitsandbytes"}
@@ -38,3 +41,20 @@ def test_a_wrong_checkpoint_is_told_before_torch_is_imported(tmp_path: Path, mon
         modules = set(IMPORTED.findall(engine.log()))
     assert "safetensors" in modules
     assert "torch" not in modules
+
+
+WITHOUT_DECORATORS = """
+import importlib, sys
+from app.engine import libraries
+libraries.DECORATORS = ()
+libraries.import_quickly(lambda: importlib.import_module("app.engine.build"))
+assert "torch._dynamo.convert_frame" in sys.modules
+import transformers.models.glm4.modeling_glm4
+"""
+
+
+def test_libraries_that_need_more_than_that_get_it() -> None:
+    """As those of another version may: an engine that starts slowly is better than none."""
+    done = subprocess.run([sys.executable, "-c", WITHOUT_DECORATORS], cwd=TOP, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "importing all of torch and transformers" in done.stderr
