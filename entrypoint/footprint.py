@@ -111,13 +111,13 @@ def load_transient_bytes(layout: Layout, shape: Shape) -> int:
 def runtime_bytes(device: Device | None, precision: Precision) -> int:
     """What runs whatever the model: interpreter and libraries, on a GPU the CUDA context and workspaces.
 
-    CPU: `SERVICE_BYTES`, and the engine's own: anonymous memory with the demo model 278 MiB, with bitsandbytes 315,
-    some 20 of them the model's (tests/bench/startup prints them), and the heap's gaps. GPU: context 0.5 GiB, 0.7 GiB
+    CPU: `SERVICE_BYTES`, and the engine's own: anonymous memory with the demo model 267 MiB, with bitsandbytes 374,
+    some 60 of them the model's (tests/bench/startup prints them), and the heap's gaps. GPU: context 0.5 GiB, 0.7 GiB
     from compute capability 9.0 on; cuBLAS workspace 8 or 32 MiB (pytorch PR 86509, unsloth-zoo 1053, pytorch PR 120925;
     unmeasured).
     """
     if device is None:
-        return SERVICE_BYTES + HEAP_GAP_BYTES + (304 if precision in ("int8", "int4") else 272) * MIB
+        return SERVICE_BYTES + HEAP_GAP_BYTES + (284 if precision in ("int8", "int4") else 216) * MIB
     hopper = (device.compute_capability or (0, 0)) >= (9, 0)
     return (720 + 64) * MIB if hopper else (512 + 16) * MIB
 

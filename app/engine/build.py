@@ -61,6 +61,7 @@ def load(checkpoint: Checkpoint, config: EngineConfig, progress: LoadProgress) -
         pack_linear(model, room)
         process.return_freed_memory()
     cache = SlotCache(checkpoint.shape, config.max_num_seqs, config.max_model_len, dtype, place.layers)
-    process.keep_freed_memory()
+    if config.precision != "int8":  # its products take and free so much of so many sizes that the heap would be gaps
+        process.keep_freed_memory()
     backend = TransformersBackend(model, cache, config.prefill_chunk, checkpoint.shape.vocab)
     return Loaded(backend, chat, defaults, held)
