@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-GAP_SECONDS = 0.15
+GAP_SECONDS = 0.2
 GAP_STEPS = 3.0
 """An answer's next token takes at most `GAP_SECONDS`, or as long as so many steps without a prompt, where that is more:
 where a step alone takes long, little can be saved by small parts, and much is lost."""
