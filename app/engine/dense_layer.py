@@ -10,6 +10,7 @@ import torch
 
 from app.engine.attention import attend_window
 from app.engine.cache import Chunk, SlotLayer, Window
+from app.engine.rows import filled_up_batch
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj")
 CPU = torch.device("cpu")
@@ -55,10 +56,12 @@ class DenseLayer:
         """The same of the kept tokens alone, [kept, hidden]: of the others but keys and values are needed."""
         query = self._query(x, turn, windows)
         rows = [start + row for start, window in kept for row in range(window.tokens)]
-        if not rows:
+        if not (count := len(rows)):
             return x[:0]
+        if x.device == CPU:
+            rows += [0] * (filled_up_batch(count) - count)
         own = _starts([window for _, window in kept])
-        return self._behind(x[rows], self._attend(query[rows], own))
+        return self._behind(x[rows], self._attend(query[rows], own))[:count]
 
     def _query(self, x: torch.Tensor, turn: torch.Tensor, windows: Sequence[Window]) -> torch.Tensor:
         """Writes keys and values; returns the queries, [tokens, heads, elements]."""

@@ -100,6 +100,17 @@ def test_products_have_few_sizes_up_to_the_end_of_the_context(
     assert passes.sizes and all(filled_up(size) == size for size in passes.sizes), sorted(passes.sizes)
 
 
+def test_what_is_kept_of_the_last_layer_has_few_sizes_too(backend: TransformersBackend) -> None:
+    """Of answers and prompts that end any number may be kept."""
+    sizes: set[int] = set()
+    product = backend._passes._model.layers[-1].mlp.down_proj
+    product.register_forward_hook(lambda _module, _args, output: sizes.add(len(output)))
+    running = [backend.start(TokenRequest(prompt(9, seed), GREEDY)) for seed in range(3)]
+    while {one.slot for one in backend.step()} != set(running):
+        pass
+    assert sizes == {1, 2, 4} or sizes == {4}
+
+
 def test_answers_go_on_in_every_pass_that_computes_prompts(
     backend: TransformersBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
