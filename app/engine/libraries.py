@@ -33,7 +33,7 @@ def import_quickly(rooms: Callable[[], None]) -> None:
             rooms()
     except (ImportError, AttributeError) as error:
         log.warning("importing all of torch and transformers: %s", error)
-        del sys.modules[MODELS]
+        sys.modules.pop(MODELS, None)
         rooms()
     finally:
         gc.freeze()
