@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from tests.integration.fake_engine import FakeEngine
 from tests.unit.web_client import CHAT, web_client
 
-WORK_SECONDS = 1.0
+WORK_SECONDS = 5.0
+"""A slow machine takes a second for the widest; what grows with the square of a body takes minutes."""
 PATHS = (CHAT, "/tokenize", "/detokenize")
 HELLO = [{"role": "user", "content": "hello"}]
 SECRET = "sesam-öffne-dich"
