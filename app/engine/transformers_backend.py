@@ -103,8 +103,13 @@ class TransformersBackend:
                 raise new.token
 
     def _pieces(self, prompts: list[int], room: int, answers: int) -> list[Piece]:
-        """What of the prompts comes next: `room` tokens at most, and with the answers `prefill_chunk`, unfilled."""
-        left = max(1, filled_down(min(room + answers, self._chunk)) - answers)
+        """What of the prompts comes next: `room` tokens at most, and with the answers `prefill_chunk`.
+
+        Fewer where the product then needs no filling, unless that is less than half of them.
+        """
+        most = min(room + answers, self._chunk)
+        unfilled, left = filled_down(most) - answers, max(1, most - answers)
+        left = unfilled if 2 * unfilled >= left else left
         pieces: list[Piece] = []
         for slot in self._by_turns(prompts):
             prompt = self._sequences[slot].prompt

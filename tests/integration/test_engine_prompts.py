@@ -32,11 +32,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def backend(folder: Path) -> TransformersBackend:
-    config = EngineConfig("fp32", "float32", "cpu", {"": "cpu"}, LENGTH, 1, CHUNK, 0)
+    return make_backend(folder, CHUNK)
+
+
+def make_backend(folder: Path, chunk: int) -> TransformersBackend:
+    config = EngineConfig("fp32", "float32", "cpu", {"": "cpu"}, LENGTH, 1, chunk, 0)
     checkpoint = open_checkpoint(folder)
     model = load.load_model(checkpoint, config, lambda _count: None)
     cache = SlotCache(checkpoint.shape, 3, LENGTH, torch.float32, torch.device("cpu"))
-    return TransformersBackend(model, cache, CHUNK, checkpoint.shape.vocab)
+    return TransformersBackend(model, cache, chunk, checkpoint.shape.vocab)
 
 
 def first_token(backend: TransformersBackend) -> int:
@@ -126,6 +130,16 @@ def test_answers_go_on_in_every_pass_that_computes_prompts(
     assert {answers for answers, _ in passes.parts[1:]} <= {1, 2}
     assert any(pieces == 2 for _, pieces in passes.parts), "the end of one prompt and the beginning of the next"
     assert all(size <= CHUNK for size in passes.sizes), "answers and prompts together are bounded"
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 8, 15, 17, 31, 64])
+def test_a_pass_takes_at_least_half_of_what_it_may(folder: Path, chunk: int) -> None:
+    """Also where that is less than the least size of a product that is worth filling."""
+    backend = make_backend(folder, chunk)
+    slots, done = [backend.start(TokenRequest(prompt(60, seed), GREEDY)) for seed in range(3)], set[int]()
+    for _ in range(180 // -(-chunk // 2)):
+        done |= {one.slot for one in backend.step()}
+    assert done == set(slots)
 
 
 def test_an_error_of_one_part_of_a_pass_is_not_the_others(
