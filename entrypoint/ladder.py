@@ -63,7 +63,7 @@ def stages(question: Question) -> tuple[tuple[Step, ...], ...]:
     if single:
         several = tuple(tuple(joined[:count]) for count in range(2, len(joined) + 1))
         found.append(_ladder(question, ((tuple(single[:1]),), several)))
-        found += [_with_cpu(question, single, several)] if question.cpu else []
+        found += [_with_cpu(question, single, joined)] if question.cpu else []
     if question.cpu and not question.settings.require_gpu:
         found.append(_ladder(question, (((None,),),)))
     return tuple(stage for stage in found if stage)
@@ -82,14 +82,17 @@ def _gpus(question: Question) -> tuple[list[Device], list[Device]]:
     return by_room, joined if usable else []
 
 
-def _with_cpu(question: Question, single: Sequence[Device], several: tuple[Devices, ...]) -> tuple[Step, ...]:
+def _with_cpu(question: Question, single: Sequence[Device], joined: Sequence[Device]) -> tuple[Step, ...]:
     """The lowest rung, or the one that was set, with as many layers on GPUs as they hold.
 
     The lowest because the CPU sets the pace here: few layers on it, and small ones, are worth more than precision.
-    It comes first in a forward pass: there the embedding costs it nothing, and the head is computed on a GPU.
+    It comes first in a forward pass: there the embedding costs it nothing, and the head is computed on a GPU. Cards
+    that compute bf16 are also tried by themselves: beside the CPU an older one makes all of it fp32.
     """
-    alone = [d for d in single if not shares_host(d) and not why_unusable(d, question.torch)][:1]
-    places: tuple[Devices, ...] = (*((None, device) for device in alone), *((None, *joined) for joined in several))
+    alone = [d for d in single if not shares_host(d) and not why_unusable(d, question.torch)]
+    newer = [device for device in joined if _native_bf16(device, question.host)]
+    several = dict.fromkeys(tuple(kind[:count]) for kind in (joined, newer) for count in range(2, len(kind) + 1))
+    places: tuple[Devices, ...] = (*((None, device) for device in alone), *((None, *devices) for devices in several))
     precision = question.stored.precision if question.stored else question.settings.precision
     if precision is None:
         int4 = int4_fits_kernels(question.layout, question.shape, question.host.cpu_packs_int4)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from app.contract.plan import Plan, Precision, Rung
 from app.layouts import LAYOUTS, Experts, Latent, Shape
+from entrypoint.placing import cpu_layers
 from entrypoint.plan import TARGET_CONTEXT, make_plan
 from entrypoint.settings import Settings
 from tests.unit.planning import GIB, GLM4_9B, HOST, SMALL, gpu, question
@@ -107,10 +108,13 @@ def stage(rung: Rung) -> int:
     more=st.floats(0, 30, allow_nan=False),
     where=st.integers(0, 4),
 )
+# An older card that becomes the largest; one that takes layers from the CPU.
+@example(MODELS[0], [(1.92, (9, 0)), (0.06, (7, 5)), (3.69, (9, 0)), (3.39, (7, 5))], 7.37, 0.6, 3)
+@example(MODELS[3], [(0.55, (8, 6)), (0.73, (7, 5)), (4.74, (12, 0)), (0.79, (8, 6))], 55.5, 3.0, 0)
 def test_more_memory_anywhere_never_gives_less(
     model: tuple[str, Shape], devices: list[tuple[float, tuple[int, int]]], ram: float, more: float, where: int
 ) -> None:
-    """In the design's order: GPUs before the CPU, then the rung, then fewer GPUs, then slots and context."""
+    """GPUs before the CPU, then the rung, then fewer layers on the CPU, fewer GPUs, slots, context (design)."""
     grown, more_ram = list(devices), ram
     if where < len(devices):
         grown[where] = (devices[where][0] + more, devices[where][1])
@@ -131,4 +135,4 @@ def test_more_memory_anywhere_never_gives_less(
         assert large.max_num_seqs >= small.max_num_seqs
         assert large.max_model_len >= small.max_model_len
     elif small.max_model_len >= TARGET_CONTEXT:
-        assert len(large.device) < len(small.device), "no more devices than before"
+        assert len(large.device) < len(small.device) or cpu_layers(large) < cpu_layers(small), "no more than before"
