@@ -8,7 +8,15 @@ import math
 from dataclasses import dataclass, replace
 
 from app.contract.plan import Device, Precision, Term
-from app.layouts import LOAD_PIECE_ELEMENTS, Layout, Parameter, Shape, cache_bytes_per_token, skeleton
+from app.layouts import (
+    HEAP_GAP_BYTES,
+    LOAD_PIECE_ELEMENTS,
+    Layout,
+    Parameter,
+    Shape,
+    cache_bytes_per_token,
+    skeleton,
+)
 from entrypoint.activations import DTYPE_BYTES, MIB, activation_bytes, graph_bytes
 from entrypoint.activations import Load as Load
 
@@ -18,12 +26,10 @@ NF4_PACKED_ROWS = 32
 SERVICE_BYTES = 96 * MIB
 """Anonymous memory of the supervisor and the web service, which share the container with an engine on the CPU: 77 MiB
 under mixed load (tests/bench/soak), and room for a web worker whose threads are all busy."""
-HEAP_GAP_BYTES = 20 * MIB
-"""Of the engine's heap on the CPU, where freed activations stay for the next step, each of another size: 19 MiB in fp32
-with 16 slots (tests/bench/plan_accuracy)."""
-CODE_SIZES = 15
+CODE_SIZES = 17
 """Numbers of rows that the engine's products meet in service, beyond those of the proof (`app.engine.rows`)."""
-CODE_BYTES = 600 * 1024
+CODE_BYTES, CODE_BYTES_A_COLUMN = 680 * 1024, 80
+ATTENTION_CODE_BYTES = 8 * MIB
 
 
 @dataclass(frozen=True)
@@ -132,14 +138,17 @@ def tokenizer_bytes(layout: Layout, shape: Shape) -> int:
 
 @functools.lru_cache(maxsize=64)
 def code_bytes(layout: Layout, shape: Shape, precision: Precision) -> int:
-    """What oneDNN keeps of code compiled in service, for each shape of weight and each number of rows that it meets.
+    """What oneDNN keeps of code compiled in service, for each shape of a 16-bit weight and number of rows that come.
 
-    Measured with the demo model, bf16 and int8: 2.8 MiB a number of rows for five shapes; fp32 and int4 keep none.
+    Measured on a processor with AMX, all rows of a shape: 11 MiB with 256 columns, 14 to 15 with 1024, 17 to 21 with
+    4096, 25 with 13696; attention 5. Of a quantised model only fused experts are such weights. fp32 keeps none.
     """
-    if precision in ("fp32", "int4"):
+    if precision == "fp32":
         return 0
-    kinds = {parameter.shape[-2:] for parameter in skeleton(layout, shape) if len(parameter.shape) > 1}
-    return len(kinds) * CODE_SIZES * CODE_BYTES
+    fewest = 3 if precision in ("int8", "int4") else 2
+    kinds = {parameter.shape[-2:] for parameter in skeleton(layout, shape) if len(parameter.shape) >= fewest}
+    each = (CODE_BYTES + CODE_BYTES_A_COLUMN * columns for _, columns in kinds)
+    return ATTENTION_CODE_BYTES + CODE_SIZES * sum(each)
 
 
 def host_bytes(precision: Precision) -> int:

@@ -10,6 +10,7 @@ from torch.nn.functional import pad, scaled_dot_product_attention
 from transformers import AttentionInterface
 
 from app.engine.cache import Batch, Chunk, Group, Rows, Window, Windows
+from app.engine.rows import filled_up
 
 NAME = "berth"
 """Of `attend`, among transformers' own. For a name that it does not know, transformers makes no mask."""
@@ -101,13 +102,19 @@ def _packed(query: torch.Tensor, kv_heads: int) -> torch.Tensor:
     return query.reshape(rows, kv_heads, heads // kv_heads, dim)
 
 
-def chunk_window(slot: int, start: int, end: int, device: torch.device, rows: int | None = None) -> Chunk:
-    """The window for tokens `start` to `end` of one slot's sequence, its attention filled up to so many rows."""
-    rows = rows or end - start
+def chunk_window(slot: int, start: int, end: int, device: torch.device, filled_to: int | None = None) -> Chunk:
+    """The window for tokens `start` to `end` of one slot's sequence.
+
+    For the CPU its rows and keys are filled up to few sizes, `filled_to` being the tokens of a slot: for each number of
+    keys the bf16 kernel keeps compiled code, too.
+    """
+    rows, width = end - start, end
+    if filled_to is not None and rows > 1:
+        rows, width = filled_up(rows), min(filled_up(end), filled_to)
     mask = None
-    if start > 0 and end - start > 1:
-        mask = torch.arange(end, device=device) <= torch.arange(start, start + rows, device=device)[:, None]
-    return Chunk(slot, start, end, rows, mask)
+    if start > 0 and rows > 1:
+        mask = torch.arange(width, device=device) <= torch.arange(start, start + rows, device=device)[:, None]
+    return Chunk(slot, start, end, rows, width, mask)
 
 
 def batch_window(slots: Sequence[int], positions: Sequence[int], device: torch.device) -> Batch:

@@ -20,8 +20,10 @@ class Chunk:
     end: int
     rows: int
     """Of its attention: the tokens, and behind them what fills up (see `rows`) and leaves no trace."""
+    width: int
+    """Keys that are looked at: those up to `end`, and behind them what fills up."""
     mask: torch.Tensor | None = None
-    """[rows, end], true where a row sees a key; None where that is plainly causal."""
+    """[rows, width], true where a row sees a key; None where that is plainly causal."""
 
     @property
     def tokens(self) -> int:
@@ -31,7 +33,7 @@ class Chunk:
     @property
     def last(self) -> Chunk:
         """Its last token alone."""
-        return Chunk(self.slot, self.end - 1, self.end, 1)
+        return Chunk(self.slot, self.end - 1, self.end, 1, self.end)
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.keys: torch.Tensor = keys
         self.values: torch.Tensor = values
-        self.window: Window = Chunk(0, 0, 0, 0)
+        self.window: Window = Chunk(0, 0, 0, 0, 0)
         self.is_initialized = True
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
@@ -138,7 +140,7 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
     def seen(self, window: Window) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values that the window's tokens attend to, as views.
 
-        Of a chunk the slot's filled part, [1, heads, end, elements]; of a batch its slots' span up to the longest row.
+        Of a chunk its slot's, [1, heads, width, elements]; of a batch its slots' span up to the longest row.
         Only of rows that are `copied` they are no views.
         """
         slots: slice | torch.Tensor
@@ -148,7 +150,7 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
             slots = window.span
         else:
             slots = window.slots if window.copied else slice(0, window.tokens)
-        return self.keys[slots, :, : window.end], self.values[slots, :, : window.end]
+        return self.keys[slots, :, : window.width], self.values[slots, :, : window.width]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Length and offset of the keys; unused, the mask is the window's."""

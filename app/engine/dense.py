@@ -61,8 +61,8 @@ class DensePasses:
             recorded = self._recorded(step)
             if recorded is not None:
                 return recorded
-        on_cpu = self._device == CPU
-        ids, positions, windows, kept = _arranged(step, pieces, self._device, filled=on_cpu)
+        filled_to = self._cache.max_len if self._device == CPU else None
+        ids, positions, windows, kept = _arranged(step, pieces, self._device, filled_to)
         for window in windows:
             self._cache.check(window)
         tokens, places = (torch.tensor(each, device=self._device) for each in (ids, positions))
@@ -105,10 +105,11 @@ class DensePasses:
 
 
 def _arranged(
-    step: Step | None, pieces: Sequence[Piece], device: torch.device, filled: bool
+    step: Step | None, pieces: Sequence[Piece], device: torch.device, filled_to: int | None
 ) -> tuple[list[int], list[int], list[Window], list[tuple[int, Window]]]:
-    """Ids and positions of all tokens, `filled` up; the windows, whose tokens follow each other; and what is kept of
-    the last layer: windows again, of a piece its last token's or none, and at which token each begins."""
+    """Ids and positions of all tokens, filled up where `filled_to` is given; the windows, whose tokens follow each
+    other; and what is kept of the last layer: windows again, of a piece its last token's or none, and at which token
+    each begins."""
     ids: list[int] = []
     positions: list[int] = []
     windows: list[Window] = []
@@ -119,13 +120,14 @@ def _arranged(
         windows.append(batch)
         kept.append((0, batch))
     for piece in pieces:
-        rows = filled_up(len(piece.ids)) if filled else len(piece.ids)
-        window = chunk_window(piece.slot, piece.start, piece.end, device, rows)
+        window = chunk_window(piece.slot, piece.start, piece.end, device, filled_to)
         ids += piece.ids
         positions += range(piece.start, piece.end)
         windows.append(window)
         if piece.ends:
             kept.append((len(ids) - 1, window.last))
-    wanted = (filled_up(len(ids)) if pieces else filled_up_batch(len(ids))) if filled else len(ids)
+    wanted = len(ids)
+    if filled_to is not None:
+        wanted = filled_up(wanted) if pieces else filled_up_batch(wanted)
     filling = [0] * (wanted - len(ids))
     return ids + filling, positions + filling, windows, kept

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
+from app.engine import process
+from app.layouts import HEAP_GAP_BYTES
+
 STATUS = Path("/proc/self/status")
 SAMPLE_SECONDS = 0.01
+BOUND_SECONDS = 0.1
 
 
 class Meter(Protocol):
@@ -74,3 +79,26 @@ class HostMeter:
     def peak_bytes(self) -> int:
         self._peak = max(self._peak, anonymous_bytes())
         return self._peak
+
+
+class HeapBound:
+    """Keeps what lies free in the heap within the plan.
+
+    Freed activations stay there for the next step (`process.keep_freed_memory`); between them gaps grow for hours.
+    """
+
+    def __init__(self, step_bytes: int) -> None:
+        """At a moment when the heap holds nothing that is free; `step_bytes` is what a step takes meanwhile."""
+        self._free_bytes = step_bytes + HEAP_GAP_BYTES
+        self._used_bytes = anonymous_bytes()
+        self._asked_at = time.monotonic()
+
+    def keep(self) -> None:
+        """Call it often, between two steps."""
+        now = time.monotonic()
+        if now - self._asked_at < BOUND_SECONDS:
+            return
+        self._asked_at = now
+        if anonymous_bytes() > self._used_bytes + self._free_bytes:
+            process.return_freed_memory()
+            self._used_bytes = anonymous_bytes()

@@ -10,7 +10,7 @@ import torch
 
 from app.engine.attention import batch_window, chunk_window, use_slots
 from app.engine.cache import SlotCache, Windows
-from app.engine.rows import filled_up, filled_up_batch
+from app.engine.rows import filled_up_batch
 
 CPU = torch.device("cpu")
 
@@ -79,10 +79,12 @@ class NativePasses:
         return self._piece(piece)
 
     def _piece(self, piece: Piece) -> torch.Tensor:
-        rows = filled_up(len(piece.ids)) if self._first == CPU else len(piece.ids)
+        filled_to = self._cache.max_len if self._first == CPU else None
         windows = {
-            device: chunk_window(piece.slot, piece.start, piece.end, device, rows) for device in self._cache.devices
+            device: chunk_window(piece.slot, piece.start, piece.end, device, filled_to)
+            for device in self._cache.devices
         }
+        rows = next(iter(windows.values())).rows
         ids = [*piece.ids, *[piece.ids[-1]] * (rows - len(piece.ids))]
         hidden = self._forward([ids], [range(piece.start, piece.start + rows)], windows)[0]
         return hidden[len(piece.ids) - 1 : len(piece.ids)] if piece.ends else hidden[:0]

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import torch
 
+from app.engine import int8
 from app.engine.checkpoint import Checkpoint, StoredTensor
 from app.engine.errors import BadCheckpoint
 from app.engine.load import Piece, set_parameter
@@ -80,6 +81,8 @@ class Int8:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
+        if device.type == "cpu":
+            int8.register()
 
     def module(self, _name: str, linear: torch.nn.Linear) -> Any:
         """An empty module in place of `linear`."""

@@ -17,7 +17,7 @@ from app.contract.status import Proof, Proving, Ready
 from app.engine import gpu, process
 from app.engine.errors import EngineError
 from app.engine.events import EventPipe, Heart, LoadProgress
-from app.engine.memory import HostMeter, Meter, Meters
+from app.engine.memory import HeapBound, HostMeter, Meter, Meters
 from app.engine.scheduler import Limits, Scheduler
 
 if TYPE_CHECKING:
@@ -115,13 +115,21 @@ class Service:
         meters.stop()
         log.info("proved in %.1f s: %d bytes at most", result.proof_seconds, result.measured_bytes)
         held = meters.now()
-        self._answer(config, engine, loaded, Ready(result, sum(held.values()), held))
+        # Where no layers lie on the CPU, steps take next to nothing of the host.
+        bound = HeapBound(peaks[CPU] - held[CPU] if CPU in peaks else 0)
+        self._answer(config, engine, loaded, Ready(result, sum(held.values()), held), bound)
 
-    def _answer(self, config: AppConfig, engine: EngineConfig, loaded: Loaded, ready: Ready) -> None:
+    def _answer(self, config: AppConfig, engine: EngineConfig, loaded: Loaded, ready: Ready, bound: HeapBound) -> None:
         from app.engine.server import Server
 
+        heart = Heart(self.events)
+
+        def between_steps() -> None:
+            heart.beat()
+            bound.keep()
+
         limits = Limits(config.QUEUE_LIMIT, config.REQUEST_SECONDS)
-        scheduler = Scheduler(loaded.backend, loaded.chat, limits, Heart(self.events).beat)
+        scheduler = Scheduler(loaded.backend, loaded.chat, limits, between_steps)
         socket_path = Path(config.ENGINE_SOCKET)
         server = Server(socket_path, scheduler, loaded.chat, loaded.defaults, engine.max_model_len, self._held)
         with self._lock:

@@ -17,7 +17,7 @@ from app.engine.pace import Pace
 from app.engine.passes import NativePasses, Passes, Piece, Step
 from app.engine.picking import Picked, Sampler, pick
 from app.engine.prefixes import Slots
-from app.engine.rows import filled_down
+from app.engine.rows import filled_down, filled_up_batch
 from app.engine.sampling import Sampling
 
 
@@ -178,7 +178,8 @@ class TransformersBackend:
         if not slots:
             return []
         try:
-            logits = self._head(hidden).float()
+            filling = filled_up_batch(len(slots)) - len(slots) if hidden.device.type == "cpu" else 0
+            logits = self._head(torch.nn.functional.pad(hidden, (0, 0, 0, filling)))[: len(slots)].float()
             picked = pick(logits, [self._sequences[slot].sampler for slot in slots])
         except Exception as error:
             return [self._fail(slot, error) for slot in slots]

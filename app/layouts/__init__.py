@@ -18,6 +18,7 @@ from app.layouts.shape import Experts, Latent, Parameter, Part, Shape, StoredTen
 from app.layouts.skeleton import cache_bytes_per_token, skeleton, stored_tensors
 
 __all__ = [
+    "HEAP_GAP_BYTES",
     "LAYOUTS",
     "LOAD_PIECE_ELEMENTS",
     "Experts",
@@ -38,6 +39,10 @@ __all__ = [
 
 LOAD_PIECE_ELEMENTS = 1 << 21
 """Elements that the loader converts at a time; what a piece takes meanwhile is the load's only transient."""
+
+HEAP_GAP_BYTES = 20 << 20
+"""Free memory that the engine's heap may keep beyond what one step takes: freed activations leave gaps of other sizes.
+19 MiB in fp32 with 16 slots (tests/bench/plan_accuracy); what is more is given back (`app.engine.memory.HeapBound`)."""
 
 _PRE_NORMS = ("input_layernorm", "post_attention_layernorm")
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from app.contract.config import EngineConfig
-from app.engine import load
+from app.engine import attention, load
 from app.engine.backend import TokenRequest
 from app.engine.cache import Chunk, SlotCache, Window
 from app.engine.checkpoint import open_checkpoint
@@ -104,11 +105,29 @@ def test_products_have_few_sizes_up_to_the_end_of_the_context(
     assert passes.sizes and all(filled_up(size) == size for size in passes.sizes), sorted(passes.sizes)
 
 
+def test_prompts_attend_to_few_numbers_of_keys(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For each, and each number of queries from 64 on, the bf16 kernel keeps compiled code."""
+    backend, seen = make_backend(folder, CHUNK), set[int]()
+    attended = attention.scaled_dot_product_attention
+
+    def noted(query: torch.Tensor, key: torch.Tensor, *args: Any, **options: Any) -> torch.Tensor:
+        if query.shape[2] > 8:
+            seen.add(key.shape[2])
+        return attended(query, key, *args, **options)
+
+    monkeypatch.setattr(attention, "scaled_dot_product_attention", noted)
+    for count in range(9, 319, 7):
+        slot = backend.start(TokenRequest(prompt(count, count), GREEDY))
+        assert first_token(backend) == slot
+        backend.stop(slot)
+    assert seen <= {*range(16, 129, 16), *range(192, LENGTH + 1, 64)}, sorted(seen)
+
+
 def test_what_is_kept_of_the_last_layer_has_few_sizes_too(backend: TransformersBackend) -> None:
     """Of answers and prompts that end any number may be kept."""
     sizes: set[int] = set()
-    product = backend._passes._model.layers[-1].mlp.down_proj
-    product.register_forward_hook(lambda _module, _args, output: sizes.add(len(output)))
+    for product in (backend._passes._model.layers[-1].mlp.down_proj, backend._head):
+        product.register_forward_hook(lambda _module, _args, output: sizes.add(len(output)))
     running = [backend.start(TokenRequest(prompt(9, seed), GREEDY)) for seed in range(3)]
     while {one.slot for one in backend.step()} != set(running):
         pass
