@@ -18,6 +18,8 @@ from tools.make_checkpoint import make_checkpoint
 
 TOP = Path(__file__).resolve().parents[2]
 WIDE = Shape(hidden=1024, layers=2, heads=16, kv_heads=2, head_dim=64, intermediate=4096, vocab=2048, context=2048)
+UNNOTICED_BYTES = 4 << 20
+"""New gaps of the steps between two looks at the heap, for which the plan has its margin."""
 PROBE = """
 import json, random, sys
 from pathlib import Path
@@ -81,5 +83,5 @@ def test_what_is_kept_of_any_prompts_is_planned(tmp_path: Path, precision: Preci
     checkpoint = read_checkpoint(folder)
     context = min(2048, checkpoint.shape.context)
     peak, most = memory(folder, precision, context, 400)
-    planned = code_bytes(checkpoint.layout, checkpoint.shape, precision) + HEAP_GAP_BYTES
+    planned = code_bytes(checkpoint.layout, checkpoint.shape, precision) + HEAP_GAP_BYTES + UNNOTICED_BYTES
     assert most <= peak + planned, (peak / 2**20, most / 2**20, planned / 2**20)

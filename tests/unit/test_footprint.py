@@ -211,7 +211,7 @@ def test_a_tokenizer_json_is_counted_by_its_ids() -> None:
 def test_code_compiled_in_service_is_planned(precision: Precision, mib: int) -> None:
     """What the engine's memory grew by after the proof, until every number of rows had been met."""
     demo = Shape(4, 256, 4, 2, 64, 512, 2048, 2048, attention_bias=True, tied=False)
-    assert mib * 2**20 <= code_bytes(LAYOUTS["glm4"], demo, precision) <= 1.6 * mib * 2**20
+    assert mib * 2**20 <= code_bytes(LAYOUTS["glm4"], demo, precision) <= 1.7 * mib * 2**20
 
 
 def test_flash_expands_27_5_kib_of_a_cached_token() -> None:
