@@ -27,7 +27,7 @@ SERVICE_BYTES = 96 * MIB
 """Anonymous memory of the supervisor and the web service, which share the container with an engine on the CPU: 77 MiB
 under mixed load (tests/bench/soak), and room for a web worker whose threads are all busy."""
 CODE_SIZES = 18
-"""Numbers of rows that the engine's products meet in service, beyond those of the proof (`app.engine.rows`)."""
+"""Numbers of rows that the engine's products have (`app.engine.rows`); dense layers meet them in the proof."""
 CODE_BYTES, CODE_BYTES_A_COLUMN = 680 * 1024, 80
 ATTENTION_CODE_BYTES = 8 * MIB
 
@@ -138,7 +138,7 @@ def tokenizer_bytes(layout: Layout, shape: Shape) -> int:
 
 @functools.lru_cache(maxsize=64)
 def code_bytes(layout: Layout, shape: Shape, precision: Precision) -> int:
-    """What oneDNN keeps of code compiled in service, for each shape of a 16-bit weight and number of rows that come.
+    """What oneDNN keeps of compiled code, for each shape of a 16-bit weight and number of rows that come.
 
     Measured on a processor with AMX, all rows of a shape: 11 MiB with 256 columns, 14 to 15 with 1024, 17 to 21 with
     4096, 25 with 13696; attention 5. Of a quantised model only fused experts are such weights. fp32 keeps none.

@@ -73,6 +73,13 @@ class DensePasses:
         return self._norm(self._layers[-1].last(x, turn, windows, kept))
 
     @torch.inference_mode()
+    def meet(self, sizes: Sequence[int]) -> None:
+        """See `Passes`. One layer is all: they are alike, and what is compiled goes by shape."""
+        if self._device == CPU:
+            for rows in sizes:
+                self._layers[0].multiply(rows)
+
+    @torch.inference_mode()
     def _record(self, model: Any, capture: Capture) -> StepGraphs | None:
         """None for int8, whose product looks at its inputs to decide what to compute, and where it can't be done."""
         kinds = {type(module).__name__ for module in model.modules()}

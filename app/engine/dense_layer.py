@@ -10,6 +10,7 @@ import torch
 
 from app.engine.attention import attend_window
 from app.engine.cache import Chunk, SlotLayer, Window
+from app.engine.packed import PackedLinear
 from app.engine.rows import filled_up_batch
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj")
@@ -62,6 +63,15 @@ class DenseLayer:
             rows += [0] * (filled_up_batch(count) - count)
         own = _starts([window for _, window in kept])
         return self._behind(x[rows], self._attend(query[rows], own))[:count]
+
+    def multiply(self, rows: int) -> None:
+        """All its products of so many rows, for nothing, where they are of plain or packed 16-bit weights."""
+        product = self._attention.o_proj
+        weight = self._before.weight
+        if type(product) in (torch.nn.Linear, PackedLinear) and weight.dtype == torch.bfloat16:
+            x = weight.new_zeros(rows, *weight.shape)
+            self._project(x)
+            self._behind(x, weight.new_zeros(rows, product.in_features))
 
     def _query(self, x: torch.Tensor, turn: torch.Tensor, windows: Sequence[Window]) -> torch.Tensor:
         """Writes keys and values; returns the queries, [tokens, heads, elements]."""

@@ -58,6 +58,9 @@ class Passes(Protocol):
         Raises IndexError where a slot has no room; nothing was written.
         """
 
+    def meet(self, sizes: Sequence[int]) -> None:
+        """Computes products of so many rows before requests do, so that what oneDNN keeps of each is there at once."""
+
 
 class NativePasses:
     """transformers' own class, whatever its layers are and wherever they lie."""
@@ -77,6 +80,9 @@ class NativePasses:
             return self._step(step)
         (piece,) = pieces
         return self._piece(piece)
+
+    def meet(self, sizes: Sequence[int]) -> None:
+        """See `Passes`. Nothing: its kinds of layers are not told apart here, and the plan counts what they compile."""
 
     def _piece(self, piece: Piece) -> torch.Tensor:
         filled_to = self._cache.max_len if self._first == CPU else None

@@ -38,6 +38,12 @@ def filled_up_batch(rows: int) -> int:
     return 1 << (rows - 1).bit_length()
 
 
+def pass_sizes(chunk: int, slots: int) -> list[int]:
+    """All numbers of rows that products may have, ascending."""
+    prompts = {filled_up(rows) for rows in range(1, chunk + 1)}
+    return sorted(prompts | {filled_up_batch(rows) for rows in range(1, slots + 1)})
+
+
 def slice_latents(model: Any, everywhere: bool) -> None:
     """Lets latent attention, which multiplies the whole context at each step, do so in slices of `SLICE` rows.
 

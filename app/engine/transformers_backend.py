@@ -17,7 +17,7 @@ from app.engine.pace import Pace
 from app.engine.passes import NativePasses, Passes, Piece, Step
 from app.engine.picking import Picked, Sampler, pick
 from app.engine.prefixes import Slots
-from app.engine.rows import filled_down, filled_up_batch
+from app.engine.rows import filled_down, filled_up_batch, pass_sizes
 from app.engine.sampling import Sampling
 
 
@@ -87,6 +87,7 @@ class TransformersBackend:
         last, chunk = self.max_model_len - 1, min(self._chunk, self.max_model_len - 1)
         # Ids all over the vocabulary: where outliers of activations cost memory (int8), some should be met.
         ids = tuple(index * self._vocab // chunk for index in range(chunk))
+        self._passes.meet(pass_sizes(chunk, self.slots))
         began = time.monotonic()
         self._passes(None, [Piece(0, last - chunk, ids)])
         self._pace.note(time.monotonic() - began, 0, chunk)

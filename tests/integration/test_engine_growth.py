@@ -12,7 +12,7 @@ import pytest
 from app.contract.plan import Precision
 from app.layouts import HEAP_GAP_BYTES
 from entrypoint.checkpoint import read_checkpoint
-from entrypoint.footprint import code_bytes
+from entrypoint.footprint import ATTENTION_CODE_BYTES
 from tools.checkpoint_shape import Shape
 from tools.make_checkpoint import make_checkpoint
 
@@ -80,8 +80,7 @@ def test_what_is_kept_of_any_prompts_is_planned(tmp_path: Path, precision: Preci
     folder = TOP / "app" / "demo_model"
     if precision != "int8":
         make_checkpoint(folder := tmp_path / "wide", WIDE)
-    checkpoint = read_checkpoint(folder)
-    context = min(2048, checkpoint.shape.context)
+    context = min(2048, read_checkpoint(folder).shape.context)
     peak, most = memory(folder, precision, context, 400)
-    planned = code_bytes(checkpoint.layout, checkpoint.shape, precision) + HEAP_GAP_BYTES + UNNOTICED_BYTES
+    planned = ATTENTION_CODE_BYTES + HEAP_GAP_BYTES + UNNOTICED_BYTES
     assert most <= peak + planned, (peak / 2**20, most / 2**20, planned / 2**20)

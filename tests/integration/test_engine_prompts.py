@@ -105,6 +105,28 @@ def test_products_have_few_sizes_up_to_the_end_of_the_context(
     assert passes.sizes and all(filled_up(size) == size for size in passes.sizes), sorted(passes.sizes)
 
 
+def test_the_proof_meets_every_size_that_requests_have(folder: Path) -> None:
+    """What is compiled for each is there before the first request, where bf16 is computed so."""
+    config = EngineConfig("bf16", "bfloat16", "cpu", {"": "cpu"}, LENGTH, 3, CHUNK, 0)
+    checkpoint = open_checkpoint(folder)
+    model = load.load_model(checkpoint, config, lambda _count: None)
+    cache = SlotCache(checkpoint.shape, 3, LENGTH, torch.bfloat16, torch.device("cpu"))
+    backend, sizes = TransformersBackend(model, cache, CHUNK, checkpoint.shape.vocab), set[int]()
+    for layer in (model.model.layers[0], model.model.layers[-1]):
+        layer.mlp.down_proj.register_forward_hook(lambda _module, _args, output: sizes.add(len(output)))
+    backend.prove()
+    met = frozenset(sizes)
+    assert met >= {1, 2, 4, 16, 32, 48, 64}
+    for count in range(1, 280, 9):
+        slots = [backend.start(TokenRequest(prompt(count, count + seed), GREEDY)) for seed in range(3)]
+        waiting = set(slots)
+        while waiting:
+            waiting -= {one.slot for one in backend.step()}
+        for slot in slots:
+            backend.stop(slot)
+    assert sizes == met
+
+
 def test_prompts_attend_to_few_numbers_of_keys(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """For each, and each number of queries from 64 on, the bf16 kernel keeps compiled code."""
     backend, seen = make_backend(folder, CHUNK), set[int]()
