@@ -175,9 +175,8 @@ def rows(model: Model, rungs: Sequence[Precision], slots: Sequence[int], device:
                 pass
         assert plan.chosen is not None
         terms, need = {term.name: term.bytes for term in plan.chosen.terms}, plan.chosen.need_bytes
-        # Of dense layers the proof has met every size.
-        later = code_bytes(checkpoint.layout, checkpoint.shape, precision) if checkpoint.layout.moe else 0
-        later = 0 if device == "gpu" else later
+        comes_later = device == "cpu" and checkpoint.layout.moe  # of dense layers the proof has met every size
+        later = code_bytes(checkpoint.layout, checkpoint.shape, precision) if comes_later else 0
         weights, margin, on_gpu = terms["weights"], terms["margin"], device == "gpu"
         yield Row(model.name, precision, context, count, weights, need, margin, proof, on_gpu, later)
 
