@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from app.contract.plan import Dtype, Precision
 from app.layouts import Layout, Shape, cache_bytes_per_token
+from app.layouts.nf4 import SLICE_ELEMENTS
 from app.layouts.steps import step_sizes
 
 MIB = 1024 * 1024
@@ -81,16 +82,20 @@ def context_bytes(shape: Shape, load: Load, tokens: int, on_gpu: bool) -> int:
 
     Latent attention expands them at each step to heads·(2·nope + rope + value) elements a token, 27.5 KiB for
     GLM-4.7-Flash (transformers 5.23, `expand_kv`), and those of all slots when each gets a token. Where its keys and
-    values differ in size, the CPU's fused kernel takes neither: 12·heads·T·S for the scores (measured). Grouped heads
-    are repeated on a GPU, where a mask makes SDPA do so: 2·heads·head_dim a token (read, unmeasured).
+    values differ in size, the CPU's fused kernel takes neither: 12·heads·T·S for the scores (measured). Else, on a CPU
+    with AMX, it reorders all keys and values of 16 bits for a prompt (measured). Grouped heads are repeated on a GPU,
+    where a mask makes SDPA do so: 2·heads·head_dim a token (read, unmeasured).
     """
     context, size, latent = load.max_model_len, DTYPE_BYTES[load.dtype], shape.latent
+    reorders = not on_gpu and size == 2
     if not latent:
-        return 2 * shape.heads * shape.head_dim * context * size if on_gpu else 0
+        heads = shape.heads if on_gpu else shape.kv_heads if reorders else 0
+        return 2 * heads * shape.head_dim * context * size
     expanded = shape.heads * (2 * latent.nope_dim + latent.rope_dim + latent.value_dim) * context * size
-    uneven = not on_gpu and latent.value_dim != shape.head_dim
-    slots = load.max_num_seqs
-    prefill, decode = (12 * shape.heads * rows * context if uneven else 0 for rows in (tokens, slots))
+    prefill = shape.heads * (shape.head_dim + latent.value_dim) * context * size if reorders else 0
+    slots, decode = load.max_num_seqs, 0
+    if not on_gpu and latent.value_dim != shape.head_dim:
+        prefill, decode = (12 * shape.heads * rows * context for rows in (tokens, slots))
     return max(expanded + prefill, slots * expanded + decode)
 
 
@@ -121,16 +126,16 @@ def quantised_bytes(shape: Shape, load: Load, tokens: int, on_gpu: bool) -> int:
     AVX-512 the weight in fp32 beside it. Columns that meet an activation beyond 6 are multiplied in 16 bits, for which
     bitsandbytes widens them at 9 bytes an element (int8, and two of fp32): with random weights that is most of the
     down projection's I·hidden (measured); a trained model's are few, but nothing bounds them.
-    int4: the whole weight in the compute dtype while many tokens are multiplied, nothing where the CPU's kernel packs
-    (measured).
+    int4: the whole weight in the compute dtype while many tokens are multiplied; where the CPU's kernel packs, slices
+    of it (`app.engine.int4`) at 12 bytes an element, half of them gaps in the heap (measured).
     """
     width = _widest(shape)
     if load.precision == "int8":
         widened = 0 if load.avx512 else 4 * width * shape.hidden
         product = tokens * (8 * width + shape.hidden) if on_gpu else 16 * tokens * width + widened
         return max(product, 9 * shape.intermediate * shape.hidden)
-    if load.precision == "int4" and not load.packed:
-        return width * shape.hidden * DTYPE_BYTES[load.dtype]
+    if load.precision == "int4":
+        return 12 * SLICE_ELEMENTS if load.packed else width * shape.hidden * DTYPE_BYTES[load.dtype]
     return 0
 
 

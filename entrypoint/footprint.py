@@ -17,12 +17,10 @@ from app.layouts import (
     cache_bytes_per_token,
     skeleton,
 )
-from entrypoint.activations import DTYPE_BYTES, MIB, activation_bytes, graph_bytes
+from app.layouts.nf4 import ABSMAX_BLOCK, NF4_BLOCK, PACKED_ROWS, WIDE_ROWS, wide_slices
+from entrypoint.activations import DTYPE_BYTES, MIB, PREFILL_CHUNK, activation_bytes, graph_bytes
 from entrypoint.activations import Load as Load
 
-NF4_BLOCK = 64
-NF4_NESTED_BLOCK = 256
-NF4_PACKED_ROWS = 32
 SERVICE_BYTES = 96 * MIB
 """Anonymous memory of the supervisor and the web service, which share the container with an engine on the CPU: 77 MiB
 under mixed load (tests/bench/soak), and room for a web worker whose threads are all busy."""
@@ -60,13 +58,13 @@ def parameter_bytes(parameter: Parameter, load: Load) -> int:
     if not load.double_quant:
         return math.ceil(parameter.elements / 2) + 4 * blocks + 16 * 4
     codebooks = 16 * 4 + 256 * 4 + 4
-    return math.ceil(parameter.elements / 2) + blocks + 4 * math.ceil(blocks / NF4_NESTED_BLOCK) + codebooks
+    return math.ceil(parameter.elements / 2) + blocks + 4 * math.ceil(blocks / ABSMAX_BLOCK) + codebooks
 
 
 def int4_fits_kernels(layout: Layout, shape: Shape, packed: bool) -> bool:
     """Whether bitsandbytes can quantise every linear weight: whole blocks a row, packed 32 rows at a time."""
     linear = (parameter.shape for parameter in skeleton(layout, shape) if parameter.linear)
-    return all(columns % NF4_BLOCK == 0 and not (packed and rows % NF4_PACKED_ROWS) for rows, columns in linear)
+    return all(columns % NF4_BLOCK == 0 and not (packed and rows % PACKED_ROWS) for rows, columns in linear)
 
 
 def weights_bytes(layout: Layout, shape: Shape, load: Load, span: Span | None = None) -> int:
@@ -137,18 +135,31 @@ def tokenizer_bytes(layout: Layout, shape: Shape) -> int:
 
 
 @functools.lru_cache(maxsize=64)
-def code_bytes(layout: Layout, shape: Shape, precision: Precision) -> int:
+def code_bytes(layout: Layout, shape: Shape, precision: Precision, packed: bool = False) -> int:
     """What oneDNN keeps of compiled code, for each shape of a 16-bit weight and number of rows that come.
 
     Measured on a processor with AMX, all rows of a shape: 11 MiB with 256 columns, 14 to 15 with 1024, 17 to 21 with
-    4096, 25 with 13696; attention 5. Of a quantised model only fused experts are such weights. fp32 keeps none.
+    4096, 25 with 13696; attention 5. Of a quantised model fused experts are such weights, and where int4 is packed
+    the slices that many rows are multiplied with. fp32 keeps none.
     """
     if precision == "fp32":
         return 0
     fewest = 3 if precision in ("int8", "int4") else 2
-    kinds = {parameter.shape[-2:] for parameter in skeleton(layout, shape) if len(parameter.shape) >= fewest}
-    each = (CODE_BYTES + CODE_BYTES_A_COLUMN * columns for _, columns in kinds)
-    return ATTENTION_CODE_BYTES + CODE_SIZES * sum(each)
+    parameters = skeleton(layout, shape)
+    kinds = {parameter.shape[-2:] for parameter in parameters if len(parameter.shape) >= fewest}
+    slices = {
+        (end - start, parameter.shape[1])
+        for parameter in parameters
+        if precision == "int4" and packed and parameter.linear
+        for start, end in wide_slices(*parameter.shape)
+    }
+    wide = PREFILL_CHUNK // WIDE_ROWS * sum(map(_code_bytes, slices))
+    return ATTENTION_CODE_BYTES + CODE_SIZES * sum(map(_code_bytes, kinds)) + wide
+
+
+def _code_bytes(weight: tuple[int, ...]) -> int:
+    """For one number of rows."""
+    return CODE_BYTES + CODE_BYTES_A_COLUMN * weight[1]
 
 
 def host_bytes(precision: Precision) -> int:
@@ -172,7 +183,7 @@ def estimate(
     peak = max(0, load_transient_bytes(layout, shape) - cache - activations)
     runtime = runtime_bytes(device, load.precision)
     if device is None:
-        runtime += tokenizer_bytes(layout, shape) + code_bytes(layout, shape, load.precision)
+        runtime += tokenizer_bytes(layout, shape) + code_bytes(layout, shape, load.precision, load.packed)
     elif span is None or span.layers == shape.layers:
         runtime += graph_bytes(layout, shape, load)
     margin = max(64 * MIB, (weights + cache + activations + peak) * 3 // 100)

@@ -20,7 +20,7 @@ from app.engine.cache import Rows, SlotCache, Window
 from app.engine.dense_layer import DenseLayer, norm_of
 from app.engine.errors import is_memory_error
 from app.engine.passes import Piece, Step
-from app.engine.rows import filled_up, filled_up_batch
+from app.engine.rows import filled_up, filled_up_batch, meet_slices
 from app.engine.step_graphs import Capture, CudaCapture, StepGraphs
 from app.layouts.steps import step_sizes
 
@@ -76,6 +76,7 @@ class DensePasses:
     def meet(self, sizes: Sequence[int]) -> None:
         """See `Passes`. One layer is all: they are alike, and what is compiled goes by shape."""
         if self._device == CPU:
+            meet_slices(self._model, sizes[-1])
             for rows in sizes:
                 self._layers[0].multiply(rows)
 

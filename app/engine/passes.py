@@ -10,7 +10,7 @@ import torch
 
 from app.engine.attention import batch_window, chunk_window, use_slots
 from app.engine.cache import SlotCache, Windows
-from app.engine.rows import filled_up_batch
+from app.engine.rows import filled_up_batch, meet_slices
 
 CPU = torch.device("cpu")
 
@@ -81,8 +81,10 @@ class NativePasses:
         (piece,) = pieces
         return self._piece(piece)
 
+    @torch.inference_mode()
     def meet(self, sizes: Sequence[int]) -> None:
-        """See `Passes`. Nothing: its kinds of layers are not told apart here, and the plan counts what they compile."""
+        """See `Passes`. Slices alone: kinds of layers are not told apart, and the plan counts what they compile."""
+        meet_slices(self._model, sizes[-1])
 
     def _piece(self, piece: Piece) -> torch.Tensor:
         filled_to = self._cache.max_len if self._first == CPU else None

@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-import importlib
-import logging
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 import torch
 
-from app.engine import int8
+from app.engine import int4, int8
+from app.engine.bnb import bnb_functional, bnb_nn
 from app.engine.checkpoint import Checkpoint, StoredTensor
 from app.engine.errors import BadCheckpoint
 from app.engine.load import Piece, set_parameter
 from app.engine.placement import Placement
 from app.layouts import Parameter
-
-# At import it regrets a kernel from a hub that is never asked; at each int8 product it tells that inputs become fp16.
-for _chatter in ("bitsandbytes.backends.cpu.ops", "bitsandbytes.autograd._functions"):
-    logging.getLogger(_chatter).setLevel(logging.ERROR)
-
-# Its annotations are too partial to check against.
-bnb_nn: Any = importlib.import_module("bitsandbytes.nn")
-bnb_functional: Any = importlib.import_module("bitsandbytes.functional")
+from app.layouts.nf4 import ABSMAX_BLOCK, NF4_BLOCK, PACKED_ROWS
 
 INT8_THRESHOLD = 6.0
 """Activations beyond it are computed in 16 bits (LLM.int8(), arXiv 2208.07339)."""
-NF4_BLOCK = 64
-ABSMAX_BLOCK = 256
-PACKED_ROWS = 32
-"""Rows that bitsandbytes' CPU kernel interleaves."""
 
 
 class Quantiser(Protocol):
@@ -128,7 +116,8 @@ class Nf4:
         if self.packed and linear.out_features % PACKED_ROWS:
             text = f"{name} has {linear.out_features} rows; int4 on this CPU needs a multiple of {PACKED_ROWS}"
             raise BadCheckpoint(f"{text}: choose another precision")
-        return bnb_nn.Linear4bit(
+        kind = int4.PackedNf4Linear if self.packed else bnb_nn.Linear4bit
+        return kind(
             linear.in_features,
             linear.out_features,
             linear.bias is not None,

@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 
+from app.layouts.nf4 import WIDE_ROWS
+
 STEP = 64
 SMALL = (1, 16, 32, 48, 64, 80, 96, 112, 128)
 """Finer where most prompts of a chat are: 80 tokens would pay for 128."""
@@ -42,6 +44,18 @@ def pass_sizes(chunk: int, slots: int) -> list[int]:
     """All numbers of rows that products may have, ascending."""
     prompts = {filled_up(rows) for rows in range(1, chunk + 1)}
     return sorted(prompts | {filled_up_batch(rows) for rows in range(1, slots + 1)})
+
+
+def meet_slices(model: Any, most: int) -> None:
+    """Multiplies up to `most` rows with a weight of each shape that packed int4 has in slices (`app.engine.int4`).
+
+    What oneDNN keeps of each lies below a pass's activations then; between them it would leave gaps.
+    """
+    shapes = {shape for module in model.modules() for shape in getattr(module, "slices", ())}
+    for rows in range(WIDE_ROWS, most + WIDE_ROWS, WIDE_ROWS):
+        for shape in sorted(shapes):
+            x, weight = torch.zeros(rows, shape[1], dtype=torch.bfloat16), torch.zeros(shape, dtype=torch.bfloat16)
+            torch.nn.functional.linear(x, weight)
 
 
 def slice_latents(model: Any, everywhere: bool) -> None:

@@ -7,11 +7,13 @@ from typing import Any
 
 import torch
 
+from app.engine.bnb import bnb_functional
 from app.engine.checkpoint import Checkpoint, StoredTensor, open_file
 from app.engine.errors import BadCheckpoint
 from app.engine.placement import Placement
-from app.engine.quantise import ABSMAX_BLOCK, NF4_BLOCK, Int8, Nf4, bnb_functional, swap_linear
+from app.engine.quantise import Int8, Nf4, swap_linear
 from app.layouts import LOAD_PIECE_ELEMENTS
+from app.layouts.nf4 import ABSMAX_BLOCK, NF4_BLOCK
 
 PRECISIONS = {"int8": "int8", "nf4": "int4"}
 

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from app.layouts.fields import LayoutError
+from app.layouts.nf4 import ABSMAX_BLOCK, NF4_BLOCK
 from app.layouts.shape import Parameter
 
-NF4_BLOCK = 64
-ABSMAX_BLOCK = 256
 STATE = "quant_state.bitsandbytes__nf4"
 SCALE_SUFFIXES = ("_scale_inv", "_scale", ".input_scale", ".input_scale_inv")
 """FP8: scales beside a weight; transformers writes `weight_scale_inv`, compressed-tensors `weight_scale`."""

@@ -73,17 +73,18 @@ WIDE = Shape(6, 2048, 16, 2, 128, 6848, 32768, 8192, attention_bias=True, tied=F
         (MID, "bf16", 4096, 31),
         (MID, "bf16", 8192, 34),
         (MID, "int8", 4096, 94),
-        (MID, "int4", 4096, 30),
+        (MID, "int4", 4096, 39),
         (WIDE, "bf16", 4096, 48),
         (WIDE, "bf16", 8192, 51),
         (WIDE, "int8", 8192, 142),
-        (WIDE, "int4", 8192, 49),
+        (WIDE, "int4", 8192, 65),
     ],
 )
 def test_activations_bound_what_the_proof_measured(
     shape: Shape, precision: str, context: int, measured_mb: int
 ) -> None:
-    """Anonymous memory of the engine's proof beyond weights and cache, 2 AMD EPYC cores with AVX-512."""
+    """Anonymous memory of the engine's proof beyond weights and cache, 2 AMD EPYC cores with AVX-512; of int4 and
+    FLASH_LIKE 2 Intel cores with AMX, without compiled code."""
     given = replace(load(precision, packed=True), max_model_len=context, avx512=True)
     planned = activation_bytes(shape, given, on_gpu=False)
     assert measured_mb * 1e6 <= planned <= 2 * measured_mb * 1e6
@@ -109,7 +110,7 @@ def test_activations_bound_what_full_batches_took(
     """As above, with a token of every slot at full length, sampled and with log probabilities."""
     given = replace(load(precision, packed=True), max_model_len=context, max_num_seqs=slots, avx512=True)
     planned = activation_bytes(shape, given, on_gpu=False)
-    assert measured_mb * 1e6 <= planned <= 2 * measured_mb * 1e6 + 40e6
+    assert measured_mb * 1e6 <= planned <= 2 * measured_mb * 1e6 + 45e6
 
 
 FEW_EXPERTS = Shape(
@@ -137,8 +138,8 @@ LATENT = replace(FEW_EXPERTS, heads=8, kv_heads=8, head_dim=128, latent=Latent(2
         (LATENT, "bf16", 8192, 81),
         (LATENT, "int8", 8192, 78),
         (LATENT, "int4", 8192, 76),
-        (FLASH_LIKE, "bf16", 8192, 282),
-        (FLASH_LIKE, "int4", 4096, 157),
+        (FLASH_LIKE, "bf16", 8192, 437),
+        (FLASH_LIKE, "int4", 4096, 241),
         (UNEVEN, "bf16", 4096, 261),
     ],
 )
@@ -148,7 +149,7 @@ def test_activations_of_experts_and_latents_bound_what_the_proof_measured(
     """As above; these shapes are so small that the constant parts of the formula weigh much."""
     given = replace(load(precision, packed=True), max_model_len=context, avx512=True)
     planned = activation_bytes(shape, given, on_gpu=False)
-    assert measured_mb * 1e6 <= planned <= 2 * measured_mb * 1e6 + 40e6
+    assert measured_mb * 1e6 <= planned <= 2 * measured_mb * 1e6 + 45e6
 
 
 def test_a_shape_that_the_4_bit_kernels_cannot_take_is_no_rung() -> None:
@@ -194,7 +195,7 @@ def test_what_quantising_saves_is_counted_from_the_compute_dtype() -> None:
         ) - weights_bytes(LAYOUTS["glm4_moe_lite"], FLASH, given)
 
 
-@pytest.mark.parametrize(("slots", "measured_mb"), [(1, 36), (4, 99), (16, 375)])
+@pytest.mark.parametrize(("slots", "measured_mb"), [(1, 47), (4, 99), (16, 375)])
 def test_latents_of_every_slot_are_expanded(slots: int, measured_mb: int) -> None:
     shape = replace(LATENT, layers=3)
     given = replace(load("bf16"), max_model_len=4096, max_num_seqs=slots)
@@ -212,6 +213,15 @@ def test_code_compiled_in_service_is_planned(precision: Precision, mib: int) -> 
     """What the engine's memory grew by after the proof, until every number of rows had been met."""
     demo = Shape(4, 256, 4, 2, 64, 512, 2048, 2048, attention_bias=True, tied=False)
     assert mib * 2**20 <= code_bytes(LAYOUTS["glm4"], demo, precision) <= 1.7 * mib * 2**20
+
+
+def test_code_of_packed_int4_is_planned() -> None:
+    """What stayed of the proof of 256 M parameters (tests/bench/serving's) above the kernel's own, 17 MiB."""
+    shape = Shape(16, 1024, 16, 2, 64, 4096, 8192, 8192, attention_bias=True, tied=False)
+    plain, packed = (code_bytes(LAYOUTS["glm4"], shape, "int4", packed) for packed in (False, True))
+    assert 16 * 2**20 <= packed <= 1.7 * 16 * 2**20
+    assert plain < packed
+    assert code_bytes(LAYOUTS["glm4"], shape, "int8", packed=True) == plain
 
 
 def test_flash_expands_27_5_kib_of_a_cached_token() -> None:

@@ -1,0 +1,22 @@
+"""nf4 weights as bitsandbytes' CPU kernel packs them, and the products of many rows: the plan counts what they take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+NF4_BLOCK = 64
+"""Elements that share a scale."""
+ABSMAX_BLOCK = 256
+"""Scales that share a scale where they are quantised too."""
+PACKED_ROWS = 32
+"""Rows that are packed together."""
+WIDE_ROWS = 128
+"""Many rows are filled up to a multiple."""
+SLICE_ELEMENTS = 1 << 21
+"""Of a weight, unpacked at once."""
+
+
+def wide_slices(rows: int, columns: int) -> Iterator[tuple[int, int]]:
+    """First row and row behind the last of each slice of a weight that many rows are multiplied with."""
+    step = max(PACKED_ROWS, SLICE_ELEMENTS // columns // PACKED_ROWS * PACKED_ROWS)
+    yield from ((start, min(start + step, rows)) for start in range(0, rows, step))
