@@ -48,8 +48,11 @@ def activation_bytes(shape: Shape, load: Load, on_gpu: bool) -> int:
     size = DTYPE_BYTES[load.dtype]
     tokens, context = min(PREFILL_CHUNK, load.max_model_len), load.max_model_len
     hidden = tokens * (6 * shape.hidden + 2 * shape.heads * shape.head_dim) * size
-    beside = mlp_bytes(shape, load, tokens, on_gpu) + context_bytes(shape, load, tokens, on_gpu)
-    forward = hidden + 2 * tokens * context + beside + quantised_bytes(shape, load, tokens, on_gpu)
+    attention = context_bytes(shape, load, tokens, on_gpu)
+    products = mlp_bytes(shape, load, tokens, on_gpu) + quantised_bytes(shape, load, tokens, on_gpu)
+    # They follow each other, but of expanded latents the heap keeps gaps, and on a GPU nothing is measured.
+    beside = attention + products if shape.latent or on_gpu else max(attention, products)
+    forward = hidden + 2 * tokens * context + beside
     return max(forward, picking_bytes(shape, load)) + 16 * MIB
 
 
@@ -83,8 +86,8 @@ def context_bytes(shape: Shape, load: Load, tokens: int, on_gpu: bool) -> int:
     Latent attention expands them at each step to heads·(2·nope + rope + value) elements a token, 27.5 KiB for
     GLM-4.7-Flash (transformers 5.23, `expand_kv`), and those of all slots when each gets a token. Where its keys and
     values differ in size, the CPU's fused kernel takes neither: 12·heads·T·S for the scores (measured). Else, on a CPU
-    with AMX, it reorders all keys and values of 16 bits for a prompt (measured). Grouped heads are repeated on a GPU,
-    where a mask makes SDPA do so: 2·heads·head_dim a token (read, unmeasured).
+    with AMX, it reorders all keys and values of 16 bits for a prompt (measured; counted on every CPU). Grouped heads
+    are repeated on a GPU, where a mask makes SDPA do so: 2·heads·head_dim a token (read, unmeasured).
     """
     context, size, latent = load.max_model_len, DTYPE_BYTES[load.dtype], shape.latent
     reorders = not on_gpu and size == 2

@@ -17,7 +17,7 @@ from app.layouts import (
     cache_bytes_per_token,
     skeleton,
 )
-from app.layouts.nf4 import ABSMAX_BLOCK, NF4_BLOCK, PACKED_ROWS, WIDE_ROWS, wide_slices
+from app.layouts.nf4 import ABSMAX_BLOCK, NF4_BLOCK, PACKED_ROWS, WIDE_ROWS, row_slices
 from entrypoint.activations import DTYPE_BYTES, MIB, PREFILL_CHUNK, activation_bytes, graph_bytes
 from entrypoint.activations import Load as Load
 
@@ -151,7 +151,7 @@ def code_bytes(layout: Layout, shape: Shape, precision: Precision, packed: bool 
         (end - start, parameter.shape[1])
         for parameter in parameters
         if precision == "int4" and packed and parameter.linear
-        for start, end in wide_slices(*parameter.shape)
+        for start, end in row_slices(*parameter.shape)
     }
     wide = PREFILL_CHUNK // WIDE_ROWS * sum(map(_code_bytes, slices))
     return ATTENTION_CODE_BYTES + CODE_SIZES * sum(map(_code_bytes, kinds)) + wide

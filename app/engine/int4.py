@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from app.engine.bnb import bnb_nn
-from app.layouts.nf4 import NF4_BLOCK, PACKED_ROWS, SLICE_ELEMENTS, WIDE_ROWS, wide_slices
+from app.layouts.nf4 import NF4_BLOCK, PACKED_ROWS, SLICE_ELEMENTS, WIDE_ROWS, row_slices
 
 LEAST_ROWS = 64
 """From here on unpacking is no slower. Measured on two cores with AMX, 8192 x 1024: 64 rows 6.1 ms against 7.3,
@@ -25,7 +25,7 @@ class PackedNf4Linear(bnb_nn.Linear4bit):  # type: ignore[misc]
     @property
     def slices(self) -> set[tuple[int, int]]:
         """Shapes of the parts, [out, in], that oneDNN multiplies many rows with."""
-        return {(end - start, self.in_features) for start, end in wide_slices(self.out_features, self.in_features)}
+        return {(end - start, self.in_features) for start, end in row_slices(self.out_features, self.in_features)}
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The product, in the dtype of `x`."""
@@ -36,7 +36,7 @@ class PackedNf4Linear(bnb_nn.Linear4bit):  # type: ignore[misc]
         filling = -rows % WIDE_ROWS
         wide = torch.nn.functional.pad(x.reshape(rows, -1).to(torch.bfloat16), (0, 0, 0, filling))
         result = x.new_empty(rows, self.out_features)
-        for start, end in wide_slices(self.out_features, self.in_features):
+        for start, end in row_slices(self.out_features, self.in_features):
             weight = unpacked(self.weight.data[start:end], self.weight.quant_state.absmax[:, start:end])
             result[:, start:end] = torch.nn.functional.linear(wide, weight)[:rows]
         if self.bias is not None:

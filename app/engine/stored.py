@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from app.engine.errors import BadCheckpoint
 from app.engine.placement import Placement
 from app.engine.quantise import Int8, Nf4, swap_linear
 from app.layouts import LOAD_PIECE_ELEMENTS
-from app.layouts.nf4 import ABSMAX_BLOCK, NF4_BLOCK
+from app.layouts.nf4 import ABSMAX_BLOCK, NF4_BLOCK, row_slices
 
 PRECISIONS = {"int8": "int8", "nf4": "int4"}
 
@@ -50,7 +49,8 @@ class Restorer:
             raise BadCheckpoint(f"{stored.name} is not stored row by row; save the checkpoint again")
         weight = torch.empty(stored.parameter.shape, dtype=torch.int8, device=self._device(stored))
         source = opened.get_slice(stored.name)
-        for start, end in _steps(*stored.parameter.shape):
+        rows, columns = stored.parameter.shape
+        for start, end in row_slices(rows, columns, LOAD_PIECE_ELEMENTS):
             weight[start:end] = source[start:end]
         form.place(model, stored.parameter.name, weight, self._beside(stored, opened, f"{prefix}SCB"))
 
@@ -60,7 +60,7 @@ class Restorer:
         data = torch.empty((rows * row_bytes, 1), dtype=torch.uint8, device=self._device(stored))
         scales = _scales(state) if form.packed else None
         source = opened.get_slice(stored.name)
-        for start, end in _steps(rows, columns):
+        for start, end in row_slices(rows, columns, LOAD_PIECE_ELEMENTS):
             codes = source[start * row_bytes : end * row_bytes].to(self._device(stored))
             if scales is not None:
                 part = scales[start * row_blocks : end * row_blocks]
@@ -104,9 +104,3 @@ def _scales(state: Any) -> torch.Tensor:
         return absmax
     scales: torch.Tensor = bnb_functional.dequantize_blockwise(state.absmax, state.state2) + state.offset
     return scales.float()
-
-
-def _steps(rows: int, columns: int) -> Iterator[tuple[int, int]]:
-    """First row and row behind the last of each piece; multiples of 32, which the CPU's kernel packs together."""
-    step = max(32, LOAD_PIECE_ELEMENTS // columns // 32 * 32)
-    yield from ((start, min(start + step, rows)) for start in range(0, rows, step))

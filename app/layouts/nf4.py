@@ -16,7 +16,7 @@ SLICE_ELEMENTS = 1 << 21
 """Of a weight, unpacked at once."""
 
 
-def wide_slices(rows: int, columns: int) -> Iterator[tuple[int, int]]:
-    """First row and row behind the last of each slice of a weight that many rows are multiplied with."""
-    step = max(PACKED_ROWS, SLICE_ELEMENTS // columns // PACKED_ROWS * PACKED_ROWS)
+def row_slices(rows: int, columns: int, most: int = SLICE_ELEMENTS) -> Iterator[tuple[int, int]]:
+    """First row and row behind the last of each slice of a weight, of `most` elements where 32 rows are no more."""
+    step = max(PACKED_ROWS, most // columns // PACKED_ROWS * PACKED_ROWS)
     yield from ((start, min(start + step, rows)) for start in range(0, rows, step))

@@ -146,18 +146,14 @@ def test_every_tensor_is_that_of_transformers_own_loader(folders: dict[str, Path
 )
 @pytest.mark.filterwarnings("ignore:.*:FutureWarning")  # transformers' own loader, not ours
 def test_logits_are_those_of_transformers_own_loader(folders: dict[str, Path], name: str, precision: Precision) -> None:
+    """Of few tokens: packed int4 multiplies many in another order, see tests/unit/test_int4."""
     dtype: Dtype = "float32" if precision == "fp32" else "bfloat16"
-    ids = torch.randint(0, 900, (1, 60), generator=torch.Generator().manual_seed(1))
+    ids = torch.randint(0, 900, (1, 40), generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         ours = load_ours(folders[name], precision, dtype)
         ours.config._experts_implementation = "grouped_mm"  # the engine's own adds up in another order
         found = ours(ids).logits
-        expected = theirs(folders[name], precision, getattr(torch, dtype))(ids).logits
-    if precision == "int4" and "lite" in name:  # the latents are filled up to 64 rows, which oneDNN may multiply
-        similar = torch.nn.functional.cosine_similarity(found.float(), expected.float(), dim=-1)
-        assert similar.min() > 0.99
-    else:
-        assert torch.equal(found, expected)
+        assert torch.equal(found, theirs(folders[name], precision, getattr(torch, dtype))(ids).logits)
 
 
 @pytest.mark.parametrize("count", [1, 5, 40, 200])

@@ -110,7 +110,7 @@ def test_activations_bound_what_full_batches_took(
     """As above, with a token of every slot at full length, sampled and with log probabilities."""
     given = replace(load(precision, packed=True), max_model_len=context, max_num_seqs=slots, avx512=True)
     planned = activation_bytes(shape, given, on_gpu=False)
-    assert measured_mb * 1e6 <= planned <= 2 * measured_mb * 1e6 + 45e6
+    assert measured_mb * 1e6 <= planned <= 2 * measured_mb * 1e6 + 40e6
 
 
 FEW_EXPERTS = Shape(
@@ -149,7 +149,7 @@ def test_activations_of_experts_and_latents_bound_what_the_proof_measured(
     """As above; these shapes are so small that the constant parts of the formula weigh much."""
     given = replace(load(precision, packed=True), max_model_len=context, avx512=True)
     planned = activation_bytes(shape, given, on_gpu=False)
-    assert measured_mb * 1e6 <= planned <= 2 * measured_mb * 1e6 + 45e6
+    assert measured_mb * 1e6 <= planned <= 2 * measured_mb * 1e6 + 40e6
 
 
 def test_a_shape_that_the_4_bit_kernels_cannot_take_is_no_rung() -> None:

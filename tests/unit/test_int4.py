@@ -10,7 +10,7 @@ import torch
 from app.engine import int4
 from app.engine.bnb import bnb_functional, bnb_nn
 from app.engine.quantise import Nf4
-from app.layouts.nf4 import PACKED_ROWS, SLICE_ELEMENTS, wide_slices
+from app.layouts.nf4 import PACKED_ROWS, SLICE_ELEMENTS, row_slices
 
 pytestmark = pytest.mark.skipif(
     not bnb_functional.has_avx512bf16(), reason="this CPU's kernel packs no 4-bit weights: it has no bf16"
@@ -83,7 +83,7 @@ def test_many_rows_go_to_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("rows", "columns"), [*SHAPES, (27392, 4096), (32, 64)])
 def test_slices_are_the_whole_and_whole_packs(rows: int, columns: int) -> None:
-    slices = list(wide_slices(rows, columns))
+    slices = list(row_slices(rows, columns))
     assert [place for start, end in slices for place in range(start, end)] == list(range(rows))
     for start, end in slices:
         assert start % PACKED_ROWS == 0
