@@ -26,10 +26,6 @@ MOE = [name for name in FAMILIES if "moe" in name]
 COMPUTED = ("inv_freq", "original_inv_freq")
 """Buffers that are no weights: tables of some hundred bytes."""
 
-NEEDS_PACKING = pytest.mark.skipif(
-    not quantise.bnb_functional.has_avx512bf16(), reason="this CPU's kernel packs no 4-bit weights"
-)
-
 
 @pytest.fixture(scope="module", autouse=True)
 def as_the_engine_runs() -> Iterator[None]:
@@ -85,7 +81,7 @@ def held_bytes(model: Any) -> int:
         ("int8", "bfloat16", False),
         ("int8", "float32", False),
         ("int4", "bfloat16", False),
-        pytest.param("int4", "bfloat16", True, marks=NEEDS_PACKING),
+        ("int4", "bfloat16", True),
     ],
 )
 @pytest.mark.parametrize("name", FAMILIES)
