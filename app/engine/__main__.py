@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from app.contract import exits
+from app.contract import exits, lifeline
 from app.contract.config import read_config
 from app.contract.status import EngineDown
 from app.engine import process
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # SIGTERM is blocked before any thread starts; until there is a service, it ends the process.
     service = Service(EventPipe(options.events_fd))
     process.on_terminate(service.terminate)
-    process.hold_lifeline(options.lifeline_fd)
+    lifeline.watch(options.lifeline_fd)
     process.tune_allocator()
     process.share_cores()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s engine %(levelname)s %(message)s")

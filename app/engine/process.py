@@ -1,4 +1,4 @@
-"""What the engine asks of its own process: allocator, signals, lifeline, threads."""
+"""What the engine asks of its own process: allocator, signals, threads."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
-
-from app.contract import exits
 
 # From glibc's malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
@@ -65,17 +63,6 @@ def return_freed_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
-
-
-def hold_lifeline(descriptor: int) -> None:
-    """Exits at once when the other end of the pipe closes: the supervisor is gone, however it went."""
-
-    def wait() -> None:
-        while os.read(descriptor, 1):
-            pass
-        os._exit(exits.LIFELINE_CUT)
-
-    threading.Thread(target=wait, name="lifeline", daemon=True).start()
 
 
 def on_terminate(action: Callable[[], None]) -> None:
