@@ -13,7 +13,7 @@ MIB = 1024 * 1024
 PREFILL_CHUNK = 512
 """Prompt tokens computed at once; bounds the activations."""
 PICKED_AT_ONCE = 1 << 20
-"""Elements of the probabilities that the engine has in work at the same time, as `app.engine.picking` says."""
+"""Elements of the probabilities that the engine has in work at the same time, as `app.engine.backend.sampler` says."""
 GRAPH_LAYER_BYTES = 256 * 1024
 DTYPE_BYTES: dict[Dtype, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
 
@@ -74,7 +74,7 @@ def graph_bytes(layout: Layout, shape: Shape, load: Load) -> int:
 
 def picking_bytes(shape: Shape, load: Load) -> int:
     """What picking a token for every slot takes: logits and log probabilities in fp32, and 52 bytes an element of those
-    whose probabilities are in work, a million or one slot's (`app.engine.picking`; measured with 1 to 64 slots).
+    whose probabilities are in work, a million or one slot's (app.engine.backend.sampler; measured with 1 to 64).
     """
     logits = load.max_num_seqs * shape.vocab
     return 8 * logits + 52 * min(logits, max(PICKED_AT_ONCE, shape.vocab))

@@ -15,7 +15,7 @@ from app.contract.status import EngineDown
 from app.engine import process
 from app.engine.errors import EngineError, OutOfMemory, is_memory_error
 from app.engine.events import EventPipe
-from app.engine.service import Service
+from app.engine.lifecycle import Service
 
 log = logging.getLogger("app.engine")
 

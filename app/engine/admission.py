@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from app.contract.codec import ContractError, from_json
 from app.contract.wire import ChatRequest, DetokenizeRequest, EngineRequest, Failed, SamplingParams, TokenizeRequest
-from app.engine.backend import MOST_LOGPROBS
+from app.engine.backend.interface import MOST_LOGPROBS
 from app.engine.errors import RequestError
 
 SAMPLING_LIMITS: Mapping[str, tuple[float, float, bool]] = {

@@ -8,7 +8,8 @@ import torch
 
 from app.contract.config import EngineConfig
 from app.engine import process
-from app.engine.backend import Backend
+from app.engine.backend.interface import Backend
+from app.engine.backend.transformers_backend import TransformersBackend
 from app.engine.cache import SlotCache
 from app.engine.checkpoint import Checkpoint
 from app.engine.dense import DensePasses
@@ -20,7 +21,6 @@ from app.engine.load import load_model, weights_bytes
 from app.engine.packed import pack_linear
 from app.engine.placement import placement_of
 from app.engine.sampling import SamplingDefaults, read_defaults
-from app.engine.transformers_backend import TransformersBackend
 from app.layouts import cache_bytes_per_token
 
 CPU = torch.device("cpu")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from app.contract.wire import Finished, Message
 from app.engine.admission import new_token_limit
 from app.engine.answer import AnswerRequest, answer
-from app.engine.backend import Backend, Counters
+from app.engine.backend.interface import Backend, Counters
 from app.engine.errors import NonFiniteLogits, RequestError, SelfTestFailed
 from app.engine.formats import ChatFormat, Conversation
 from app.engine.sampling import Sampling

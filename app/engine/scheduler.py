@@ -12,7 +12,7 @@ from typing import Protocol
 from app.contract.status import BEAT_SECONDS
 from app.contract.wire import Failed, Finished, Reply, Stats
 from app.engine.answer import AnswerRequest, AnswerWriter
-from app.engine.backend import Backend, NewToken
+from app.engine.backend.interface import Backend, NewToken
 from app.engine.errors import NonFiniteLogits, RequestError, is_memory_error
 from app.engine.formats import ChatFormat
 from app.engine.queue import FairQueue

@@ -17,11 +17,11 @@ from app.contract.plan import Dtype, Precision
 from app.contract.status import Ready
 from app.contract.wire import Finished
 from app.engine import load
+from app.engine.backend.transformers_backend import TransformersBackend
 from app.engine.cache import SlotCache
 from app.engine.checkpoint import open_checkpoint
 from app.engine.passes import Piece
 from app.engine.placement import placement_of
-from app.engine.transformers_backend import TransformersBackend
 from tests.families import LAYERS, make_family
 from tests.integration.engine_process import EngineProcess, last_of
 from tests.tokens import tokens

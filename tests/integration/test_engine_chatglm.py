@@ -19,10 +19,10 @@ from app.contract.status import EngineDown, Ready
 from app.contract.wire import Delta, Finished
 from app.engine import load
 from app.engine.attention import chunk_window, use_slots
+from app.engine.backend.transformers_backend import TransformersBackend
 from app.engine.cache import SlotCache
 from app.engine.checkpoint import open_checkpoint
 from app.engine.errors import BadCheckpoint
-from app.engine.transformers_backend import TransformersBackend
 from tests.integration.engine_process import EngineProcess, last_of
 from tests.tokens import tokens
 

@@ -13,9 +13,9 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 from app.contract.config import EngineConfig
 from app.contract.plan import Dtype, Precision
 from app.engine import load, quantise, rows
+from app.engine.backend.transformers_backend import TransformersBackend
 from app.engine.cache import SlotCache
 from app.engine.checkpoint import open_checkpoint
-from app.engine.transformers_backend import TransformersBackend
 from entrypoint import footprint
 from tests.families import FAMILIES, make_family
 from tests.tokens import tokens

@@ -19,13 +19,13 @@ from app.contract.plan import Dtype, Precision
 from app.contract.wire import Message, SamplingParams
 from app.engine import load
 from app.engine.attention import batch_window, chunk_window
+from app.engine.backend.transformers_backend import TransformersBackend
 from app.engine.cache import SlotCache
 from app.engine.checkpoint import Checkpoint, open_checkpoint
 from app.engine.errors import BadCheckpoint
 from app.engine.formats import Called, ChatFormat, Conversation
 from app.engine.formats.open import load_format
 from app.engine.sampling import Sampling, SamplingDefaults, read_defaults
-from app.engine.transformers_backend import TransformersBackend
 from tests.integration.engine_process import TINY
 from tests.tokens import tokens
 from tools.checkpoint_shape import Shape

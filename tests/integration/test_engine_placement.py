@@ -19,13 +19,13 @@ from app.contract.status import Ready
 from app.contract.wire import Delta
 from app.engine import attention, dense, load
 from app.engine.attention import chunk_window
+from app.engine.backend.transformers_backend import TransformersBackend
 from app.engine.cache import SlotCache
 from app.engine.checkpoint import Checkpoint, open_checkpoint
 from app.engine.errors import EngineError
 from app.engine.passes import Piece
 from app.engine.placement import placement_of
 from app.engine.quantise import bnb_functional
-from app.engine.transformers_backend import TransformersBackend
 from app.layouts import Layout, Shape
 from entrypoint.config import device_map
 from entrypoint.footprint import Load, Span, kv_cache_bytes, weights_bytes

@@ -11,13 +11,13 @@ import torch
 
 from app.contract.config import EngineConfig
 from app.engine import attention, load
-from app.engine.backend import TokenRequest
+from app.engine.backend.interface import TokenRequest
+from app.engine.backend.transformers_backend import TransformersBackend
 from app.engine.cache import Chunk, SlotCache, Window
 from app.engine.checkpoint import open_checkpoint
 from app.engine.dense_layer import join_projections
 from app.engine.passes import Piece, Step
 from app.engine.rows import filled_down, filled_up
-from app.engine.transformers_backend import TransformersBackend
 from tests.families import make_family
 from tests.tokens import GREEDY, tokens
 

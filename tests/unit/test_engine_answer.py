@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from app.contract.wire import Delta, Finished, TokenChance, TokenLogprob, ToolCallDelta
 from app.engine.answer import AnswerRequest, AnswerWriter
-from app.engine.backend import Logprobs
+from app.engine.backend.interface import Logprobs
+from app.engine.backend.sequence import Openings
 from app.engine.formats import Conversation, Prompt
 from app.engine.formats.detokenise import IncrementalDetokeniser
 from app.engine.formats.parse import TokenParser
-from app.engine.sampling import Openings, Sampling, SamplingDefaults
+from app.engine.sampling import Sampling, SamplingDefaults
 from tests.unit.answers import PARSERS
 
 GREEDY = Sampling(0.0, 1.0, 0, 0)

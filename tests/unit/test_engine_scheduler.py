@@ -11,7 +11,7 @@ import pytest
 
 from app.contract.wire import Delta, Failed, Finished, Reply
 from app.engine.answer import AnswerRequest
-from app.engine.backend import Counters, NewToken, TokenRequest
+from app.engine.backend.interface import Counters, NewToken, TokenRequest
 from app.engine.errors import NonFiniteLogits, RequestError, is_broken_device, is_memory_error
 from app.engine.formats import Conversation, Prompt
 from app.engine.formats.detokenise import IncrementalDetokeniser

@@ -9,14 +9,15 @@ from typing import Any
 
 import torch
 
-from app.engine.backend import MOST_LOGPROBS, Counters, NewToken, TokenRequest
+from app.engine.backend.interface import MOST_LOGPROBS, Counters, NewToken, TokenRequest
+from app.engine.backend.prefill_budget import Pace
+from app.engine.backend.prefix_slots import Slots
+from app.engine.backend.sampler import Picked, pick
+from app.engine.backend.sequence import Sampler
 from app.engine.cache import SlotCache
 from app.engine.dense import DensePasses
 from app.engine.errors import NonFiniteLogits, is_broken_device, is_memory_error
-from app.engine.pace import Pace
 from app.engine.passes import NativePasses, Passes, Piece, Step
-from app.engine.picking import Picked, Sampler, pick
-from app.engine.prefixes import Slots
 from app.engine.rows import filled_down, filled_up_batch, pass_sizes
 from app.engine.sampling import Sampling
 
