@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 
 from app.contract.config import EngineConfig
 from app.engine.checkpoint import open_checkpoint
-from app.engine.formats import ChatFormat, Conversation
+from app.engine.formats.base import ChatFormat, Conversation
 from app.engine.formats.calls import python_call
 from app.engine.formats.chatglm3 import CONTROL_TOKENS
 from app.engine.formats.open import load_format

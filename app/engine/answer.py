@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from app.contract.wire import Delta, Finished, FinishReason, TokenChance, TokenLogprob, ToolCallDelta
 from app.engine.backend.interface import Backend, Logprobs, TokenRequest
-from app.engine.formats import ChatFormat, Conversation, Piece, Said, Thought
+from app.engine.formats.base import ChatFormat, Conversation, Piece, Said, Thought
 from app.engine.sampling import Sampling
 from app.engine.stops import StopMatcher
 

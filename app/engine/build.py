@@ -15,7 +15,7 @@ from app.engine.checkpoint import Checkpoint
 from app.engine.dense import DensePasses
 from app.engine.dense_layer import join_projections
 from app.engine.events import LoadProgress
-from app.engine.formats import ChatFormat
+from app.engine.formats.base import ChatFormat
 from app.engine.formats.open import open_format
 from app.engine.load import load_model, weights_bytes
 from app.engine.packed import pack_linear

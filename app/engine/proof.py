@@ -7,7 +7,7 @@ from app.engine.admission import new_token_limit
 from app.engine.answer import AnswerRequest, answer
 from app.engine.backend.interface import Backend, Counters
 from app.engine.errors import NonFiniteLogits, RequestError, SelfTestFailed
-from app.engine.formats import ChatFormat, Conversation
+from app.engine.formats.base import ChatFormat, Conversation
 from app.engine.sampling import Sampling
 
 SELF_TEST_TOKENS = 8

@@ -14,7 +14,7 @@ from app.contract.wire import Failed, Finished, Reply, Stats
 from app.engine.answer import AnswerRequest, AnswerWriter
 from app.engine.backend.interface import Backend, NewToken
 from app.engine.errors import NonFiniteLogits, RequestError, is_memory_error
-from app.engine.formats import ChatFormat
+from app.engine.formats.base import ChatFormat
 from app.engine.queue import FairQueue
 
 SHORTEST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 1, 60

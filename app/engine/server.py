@@ -27,7 +27,7 @@ from app.engine.admission import check_ids, new_token_limit, read_request
 from app.engine.answer import AnswerRequest
 from app.engine.connection import SEND_SECONDS, ClientGone, discard, pump, read_line, send
 from app.engine.errors import RequestError
-from app.engine.formats import ChatFormat, Conversation
+from app.engine.formats.base import ChatFormat, Conversation
 from app.engine.outbox import Outbox
 from app.engine.sampling import SamplingDefaults
 from app.engine.scheduler import Scheduler

@@ -24,7 +24,7 @@ from app.engine.backend.transformers_backend import TransformersBackend
 from app.engine.cache import SlotCache
 from app.engine.checkpoint import open_checkpoint
 from app.engine.errors import RequestError
-from app.engine.formats import ChatFormat, Conversation
+from app.engine.formats.base import ChatFormat, Conversation
 from app.engine.formats.open import open_format
 from app.engine.load import load_model
 from tests.tokens import GREEDY, tokens

@@ -30,7 +30,7 @@ from app.contract.wire import (
 )
 from app.engine.answer import AnswerRequest, AnswerWriter
 from app.engine.checkpoint import open_checkpoint
-from app.engine.formats import ChatFormat
+from app.engine.formats.base import ChatFormat
 from app.engine.formats.open import load_format
 from app.engine.load import load_model
 from app.engine.sampling import Sampling

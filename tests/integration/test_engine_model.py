@@ -23,7 +23,7 @@ from app.engine.backend.transformers_backend import TransformersBackend
 from app.engine.cache import SlotCache
 from app.engine.checkpoint import Checkpoint, open_checkpoint
 from app.engine.errors import BadCheckpoint
-from app.engine.formats import Called, ChatFormat, Conversation
+from app.engine.formats.base import Called, ChatFormat, Conversation
 from app.engine.formats.open import load_format
 from app.engine.sampling import Sampling, SamplingDefaults, read_defaults
 from tests.integration.engine_process import TINY

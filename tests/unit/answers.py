@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from itertools import pairwise
 from typing import Any
 
-from app.engine.formats import Called, Piece, Said, Thought
+from app.engine.formats.base import Called, Piece, Said, Thought
 from app.engine.formats.calls import json_arguments, python_arguments
 from app.engine.formats.parse import TextParser, ThinkingParser
 from app.engine.formats.segments import SegmentParser

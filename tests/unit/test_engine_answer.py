@@ -12,7 +12,7 @@ from app.contract.wire import Delta, Finished, TokenChance, TokenLogprob, ToolCa
 from app.engine.answer import AnswerRequest, AnswerWriter
 from app.engine.backend.interface import Logprobs
 from app.engine.backend.sequence import Openings
-from app.engine.formats import Conversation, Prompt
+from app.engine.formats.base import Conversation, Prompt
 from app.engine.formats.detokenise import IncrementalDetokeniser
 from app.engine.formats.parse import TokenParser
 from app.engine.sampling import Sampling, SamplingDefaults

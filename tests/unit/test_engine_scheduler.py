@@ -13,7 +13,7 @@ from app.contract.wire import Delta, Failed, Finished, Reply
 from app.engine.answer import AnswerRequest
 from app.engine.backend.interface import Counters, NewToken, TokenRequest
 from app.engine.errors import NonFiniteLogits, RequestError, is_broken_device, is_memory_error
-from app.engine.formats import Conversation, Prompt
+from app.engine.formats.base import Conversation, Prompt
 from app.engine.formats.detokenise import IncrementalDetokeniser
 from app.engine.formats.parse import PlainParser, TokenParser
 from app.engine.sampling import Sampling, SamplingDefaults

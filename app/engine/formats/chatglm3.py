@@ -14,7 +14,7 @@ from typing import Any
 
 from app.contract.wire import Message
 from app.engine.errors import BadCheckpoint
-from app.engine.formats import Conversation, Parser, Prompt
+from app.engine.formats.base import Conversation, Parser, Prompt
 from app.engine.formats.calls import python_arguments, python_call
 from app.engine.formats.detokenise import IncrementalDetokeniser
 from app.engine.formats.parse import parser_of

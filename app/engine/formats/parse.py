@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from app.contract.wire import Message
-from app.engine.formats import Piece, Said, Thought
+from app.engine.formats.base import Piece, Said, Thought
 from app.engine.formats.detokenise import IncrementalDetokeniser
 from app.engine.text import Stripper, overlap
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.engine.formats import Called, Piece
+from app.engine.formats.base import Called, Piece
 from app.engine.formats.calls import ReadArguments
 from app.engine.formats.parse import said
 from app.engine.text import Replacer

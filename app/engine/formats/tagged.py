@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from app.engine.formats import Called, Piece
+from app.engine.formats.base import Called, Piece
 from app.engine.formats.calls import tagged_arguments
 from app.engine.formats.parse import said
 from app.engine.text import Stripper, overlap

@@ -10,7 +10,7 @@ from typing import Any
 
 from app.contract.wire import Failed, Message, Tool, ToolCall
 from app.engine.errors import RequestError
-from app.engine.formats import Conversation
+from app.engine.formats.base import Conversation
 from app.engine.formats.calls import read_json
 from app.engine.text import replace_surrogates
 
