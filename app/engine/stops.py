@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from app.engine.text import overlap
+from app.engine.formats.parsing.text import overlap
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from app.engine.answer import AnswerRequest, AnswerWriter
 from app.engine.backend.interface import Logprobs
 from app.engine.backend.sequence import Openings
 from app.engine.formats.base import Conversation, Prompt
-from app.engine.formats.detokenise import IncrementalDetokeniser
-from app.engine.formats.parse import TokenParser
+from app.engine.formats.parsing.answer_parser import TokenParser
+from app.engine.formats.parsing.detokenise import IncrementalDetokeniser
 from app.engine.sampling import Sampling, SamplingDefaults
 from tests.unit.answers import PARSERS
 

@@ -14,8 +14,8 @@ from app.engine.answer import AnswerRequest
 from app.engine.backend.interface import Counters, NewToken, TokenRequest
 from app.engine.errors import NonFiniteLogits, RequestError, is_broken_device, is_memory_error
 from app.engine.formats.base import Conversation, Prompt
-from app.engine.formats.detokenise import IncrementalDetokeniser
-from app.engine.formats.parse import PlainParser, TokenParser
+from app.engine.formats.parsing.answer_parser import PlainParser, TokenParser
+from app.engine.formats.parsing.detokenise import IncrementalDetokeniser
 from app.engine.sampling import Sampling, SamplingDefaults
 from app.engine.scheduler import Limits, Scheduler
 

@@ -11,8 +11,8 @@ from app.engine.formats.base import ChatFormat
 from app.engine.formats.chatglm3 import TOKENIZER_FILE, load_chatglm3
 from app.engine.formats.glm4 import Glm4Format
 from app.engine.formats.glm45 import Glm45Format
+from app.engine.formats.parsing.tagged import CALL, KEY
 from app.engine.formats.rank_tokenizer import read_rank_tokenizer
-from app.engine.formats.tagged import CALL, KEY
 from app.engine.formats.template import TemplateFormat, configured_stops, read_tokenizer
 from app.layouts.chatglm import is_sentencepiece
 

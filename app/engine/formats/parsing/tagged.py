@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from app.engine.formats.base import Called, Piece
-from app.engine.formats.calls import tagged_arguments
-from app.engine.formats.parse import said
-from app.engine.text import Stripper, overlap
+from app.engine.formats.parsing.answer_parser import said
+from app.engine.formats.parsing.calls import tagged_arguments
+from app.engine.formats.parsing.text import Stripper, overlap
 
 CALL, CALL_END = "<tool_call>", "</tool_call>"
 KEY, KEY_END, VALUE, VALUE_END = "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>"

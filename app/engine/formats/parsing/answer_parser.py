@@ -7,8 +7,8 @@ from typing import Protocol
 
 from app.contract.wire import Message
 from app.engine.formats.base import Piece, Said, Thought
-from app.engine.formats.detokenise import IncrementalDetokeniser
-from app.engine.text import Stripper, overlap
+from app.engine.formats.parsing.detokenise import IncrementalDetokeniser
+from app.engine.formats.parsing.text import Stripper, overlap
 
 THINK, THOUGHT = "<think>", "</think>"
 CONTEXT = 16

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from app.engine.formats.base import Called, Piece
-from app.engine.formats.calls import ReadArguments
-from app.engine.formats.parse import said
-from app.engine.text import Replacer
+from app.engine.formats.parsing.answer_parser import said
+from app.engine.formats.parsing.calls import ReadArguments
+from app.engine.formats.parsing.text import Replacer
 
 
 class SegmentParser:

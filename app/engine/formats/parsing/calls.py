@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from app.engine.text import replace_surrogates
+from app.engine.formats.parsing.text import replace_surrogates
 
 ReadArguments = Callable[[str, str], str | None]
 """From a tool's name and a call's body to the arguments as JSON text; None where the body is no call."""
