@@ -130,7 +130,7 @@ def quantised_bytes(shape: Shape, load: Load, tokens: int, on_gpu: bool) -> int:
     bitsandbytes widens them at 9 bytes an element (int8, and two of fp32): with random weights that is most of the
     down projection's I·hidden (measured); a trained model's are few, but nothing bounds them.
     int4: the whole weight in the compute dtype while many tokens are multiplied; where the CPU's kernel packs, slices
-    of it (`app.engine.int4`) at 12 bytes an element, half of them gaps in the heap (measured).
+    of it (`app.engine.kernels.nf4_linear`) at 12 bytes an element, half of them gaps in the heap (measured).
     """
     width = _widest(shape)
     if load.precision == "int8":

@@ -10,7 +10,7 @@ from torch.nn.functional import pad, scaled_dot_product_attention
 from transformers import AttentionInterface
 
 from app.engine.cache import Batch, Chunk, Group, Rows, Window, Windows
-from app.engine.rows import filled_up
+from app.engine.kernels.row_padding import filled_up
 
 NAME = "berth"
 """Of `attend`, among transformers' own. For a name that it does not know, transformers makes no mask."""

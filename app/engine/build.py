@@ -17,8 +17,8 @@ from app.engine.dense_layer import join_projections
 from app.engine.events import LoadProgress
 from app.engine.formats.base import ChatFormat
 from app.engine.formats.open import open_format
+from app.engine.kernels.packed_linear import pack_linear
 from app.engine.load import load_model, weights_bytes
-from app.engine.packed import pack_linear
 from app.engine.placement import placement_of
 from app.engine.sampling import SamplingDefaults, read_defaults
 from app.layouts import cache_bytes_per_token

@@ -19,8 +19,8 @@ from app.engine.attention import batch_window, chunk_window
 from app.engine.cache import Rows, SlotCache, Window
 from app.engine.dense_layer import DenseLayer, norm_of
 from app.engine.errors import is_memory_error
+from app.engine.kernels.row_padding import filled_up, filled_up_batch, meet_slices
 from app.engine.passes import Piece, Step
-from app.engine.rows import filled_up, filled_up_batch, meet_slices
 from app.engine.step_graphs import Capture, CudaCapture, StepGraphs
 from app.layouts.steps import step_sizes
 

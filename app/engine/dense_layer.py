@@ -10,8 +10,8 @@ import torch
 
 from app.engine.attention import attend_window
 from app.engine.cache import Chunk, SlotLayer, Window
-from app.engine.packed import PackedLinear
-from app.engine.rows import filled_up_batch
+from app.engine.kernels.packed_linear import PackedLinear
+from app.engine.kernels.row_padding import filled_up_batch
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj")
 CPU = torch.device("cpu")

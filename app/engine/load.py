@@ -19,8 +19,9 @@ from torch.overrides import TorchFunctionMode
 from app.contract.config import EngineConfig
 from app.engine.checkpoint import Checkpoint, StoredTensor, open_file
 from app.engine.errors import BadCheckpoint
+from app.engine.kernels.experts import steer_experts
+from app.engine.kernels.latent_slices import slice_latents
 from app.engine.placement import Placement, connect, placement_of
-from app.engine.rows import slice_latents, steer_experts
 from app.layouts import LAYOUTS, LOAD_PIECE_ELEMENTS
 
 NATIVE_CLASSES = {

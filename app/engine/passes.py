@@ -10,7 +10,7 @@ import torch
 
 from app.engine.attention import batch_window, chunk_window, use_slots
 from app.engine.cache import SlotCache, Windows
-from app.engine.rows import filled_up_batch, meet_slices
+from app.engine.kernels.row_padding import filled_up_batch, meet_slices
 
 CPU = torch.device("cpu")
 

@@ -7,10 +7,10 @@ from typing import Any, Protocol
 
 import torch
 
-from app.engine import int4, int8
-from app.engine.bnb import bnb_functional, bnb_nn
 from app.engine.checkpoint import Checkpoint, StoredTensor
 from app.engine.errors import BadCheckpoint
+from app.engine.kernels import int8_mixed, nf4_linear
+from app.engine.kernels.bnb import bnb_functional, bnb_nn
 from app.engine.load import Piece, set_parameter
 from app.engine.placement import Placement
 from app.layouts import Parameter
@@ -70,7 +70,7 @@ class Int8:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         if device.type == "cpu":
-            int8.register()
+            int8_mixed.register()
 
     def module(self, _name: str, linear: torch.nn.Linear) -> Any:
         """An empty module in place of `linear`."""
@@ -116,7 +116,7 @@ class Nf4:
         if self.packed and linear.out_features % PACKED_ROWS:
             text = f"{name} has {linear.out_features} rows; int4 on this CPU needs a multiple of {PACKED_ROWS}"
             raise BadCheckpoint(f"{text}: choose another precision")
-        kind = int4.PackedNf4Linear if self.packed else bnb_nn.Linear4bit
+        kind = nf4_linear.PackedNf4Linear if self.packed else bnb_nn.Linear4bit
         return kind(
             linear.in_features,
             linear.out_features,

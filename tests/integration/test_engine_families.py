@@ -12,10 +12,11 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from app.contract.config import EngineConfig
 from app.contract.plan import Dtype, Precision
-from app.engine import load, quantise, rows
+from app.engine import load, quantise
 from app.engine.backend.transformers_backend import TransformersBackend
 from app.engine.cache import SlotCache
 from app.engine.checkpoint import open_checkpoint
+from app.engine.kernels import experts, row_padding
 from entrypoint import footprint
 from tests.families import FAMILIES, make_family
 from tests.tokens import tokens
@@ -156,7 +157,7 @@ def test_logits_are_those_of_transformers_own_loader(folders: dict[str, Path], n
 def test_experts_one_after_the_other_compute_the_same(folders: dict[str, Path], count: int) -> None:
     hidden = torch.randn(1, count, 192, generator=torch.Generator().manual_seed(3))
     model = load_ours(folders["glm4_moe"])
-    assert model.config._experts_implementation == rows.NAME
+    assert model.config._experts_implementation == experts.NAME
     with torch.inference_mode():
         found = model.model.layers[2].mlp(hidden)
         model.config._experts_implementation = "grouped_mm"
@@ -180,7 +181,7 @@ def test_products_have_few_sizes(folders: dict[str, Path], monkeypatch: pytest.M
     for count in range(1, 30):
         assert len(tokens(backend, tuple(range(900 - count, 900)), count=3)) == 3
     assert seen == {1, 16, 32}
-    assert {rows.filled_up(count) for count in range(1, 513)} == {1, *range(16, 129, 16), *range(192, 513, 64)}
+    assert {row_padding.filled_up(count) for count in range(1, 513)} == {1, *range(16, 129, 16), *range(192, 513, 64)}
 
 
 def test_int8_with_latent_attention_stays_close(folders: dict[str, Path]) -> None:

@@ -16,8 +16,8 @@ from app.engine.backend.transformers_backend import TransformersBackend
 from app.engine.cache import Chunk, SlotCache, Window
 from app.engine.checkpoint import open_checkpoint
 from app.engine.dense_layer import join_projections
+from app.engine.kernels.row_padding import filled_down, filled_up
 from app.engine.passes import Piece, Step
-from app.engine.rows import filled_down, filled_up
 from tests.families import make_family
 from tests.tokens import GREEDY, tokens
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from app.engine import int4
-from app.engine.bnb import bnb_functional, bnb_nn
+from app.engine.kernels import nf4_linear
+from app.engine.kernels.bnb import bnb_functional, bnb_nn
 from app.engine.quantise import Nf4
 from app.layouts.nf4 import PACKED_ROWS, SLICE_ELEMENTS, row_slices
 
@@ -30,7 +30,7 @@ def quantised(rows: int, columns: int, bias: bool = False) -> tuple[Any, torch.T
     form = Nf4(torch.device("cpu"), torch.bfloat16)
     linear = torch.nn.Linear(columns, rows, bias, device="meta")
     module = form.module("weight", linear)
-    assert isinstance(module, int4.PackedNf4Linear)
+    assert isinstance(module, nf4_linear.PackedNf4Linear)
     codes, state = bnb_functional.quantize_4bit(
         plain.bfloat16(), blocksize=64, compress_statistics=False, quant_type="nf4"
     )
@@ -49,7 +49,7 @@ def quantised(rows: int, columns: int, bias: bool = False) -> tuple[Any, torch.T
 @pytest.mark.parametrize(("rows", "columns"), SHAPES)
 def test_the_unpacked_weight_is_bitsandbytes_own(rows: int, columns: int) -> None:
     module, weight = quantised(rows, columns)
-    found = int4.unpacked(module.weight.data, module.quant_state.absmax)
+    found = nf4_linear.unpacked(module.weight.data, module.quant_state.absmax)
     assert found.dtype == torch.bfloat16 and torch.equal(found, weight.bfloat16())
 
 
@@ -57,7 +57,7 @@ def test_the_unpacked_weight_is_bitsandbytes_own(rows: int, columns: int) -> Non
 @pytest.mark.parametrize("many", [63, 64, 100, 300])
 @pytest.mark.parametrize(("rows", "columns"), SHAPES)
 def test_any_number_of_rows_gives_the_same_product(rows: int, columns: int, many: int) -> None:
-    if many < int4.LEAST_ROWS and not PACKS:
+    if many < nf4_linear.LEAST_ROWS and not PACKS:
         pytest.skip("this CPU's kernel does not pack 4-bit weights: it has no bf16")
     module, weight = quantised(rows, columns, bias=True)
     x = torch.randn(many, columns, generator=torch.Generator().manual_seed(1)).bfloat16()

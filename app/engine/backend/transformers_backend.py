@@ -17,8 +17,8 @@ from app.engine.backend.sequence import Sampler
 from app.engine.cache import SlotCache
 from app.engine.dense import DensePasses
 from app.engine.errors import NonFiniteLogits, is_broken_device, is_memory_error
+from app.engine.kernels.row_padding import filled_down, filled_up_batch, pass_sizes
 from app.engine.passes import NativePasses, Passes, Piece, Step
-from app.engine.rows import filled_down, filled_up_batch, pass_sizes
 from app.engine.sampling import Sampling
 
 

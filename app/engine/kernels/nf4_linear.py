@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from app.engine.bnb import bnb_nn
+from app.engine.kernels.bnb import bnb_nn
 from app.layouts.nf4 import NF4_BLOCK, PACKED_ROWS, SLICE_ELEMENTS, WIDE_ROWS, row_slices
 
 LEAST_ROWS = 64
