@@ -12,10 +12,10 @@ from pathlib import Path
 from app.contract import exits, lifeline
 from app.contract.config import read_config
 from app.contract.status import EngineDown
-from app.engine import process
 from app.engine.errors import EngineError, OutOfMemory, is_memory_error
-from app.engine.events import EventPipe
 from app.engine.lifecycle import Service
+from app.engine.runtime import process
+from app.engine.runtime.events import EventPipe
 
 log = logging.getLogger("app.engine")
 

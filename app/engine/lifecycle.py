@@ -14,11 +14,11 @@ from app.contract import exits
 from app.contract.config import AppConfig, EngineConfig
 from app.contract.plan import gpus_of
 from app.contract.status import Proof, Proving, Ready
-from app.engine import gpu, process
 from app.engine.errors import EngineError
-from app.engine.events import EventPipe, Heart, LoadProgress
-from app.engine.memory import HeapBound, HostMeter, Meter, Meters
-from app.engine.scheduler import Limits, Scheduler
+from app.engine.runtime import gpu, process
+from app.engine.runtime.events import EventPipe, Heart, LoadProgress
+from app.engine.runtime.memory import HeapBound, HostMeter, Meter, Meters
+from app.engine.serving.scheduler import Limits, Scheduler
 
 if TYPE_CHECKING:
     from app.engine.build import Loaded
@@ -83,13 +83,13 @@ class Service:
 
     def _start(self, config: AppConfig, engine: EngineConfig, meters: Meters) -> None:
         # torch takes a second to import; a wrong checkpoint is told before, and SIGTERM obeyed meanwhile.
-        from app.engine.checkpoint import checkpoint_folder, open_checkpoint
+        from app.engine.loading.checkpoint import checkpoint_folder, open_checkpoint
 
         started = time.monotonic()
         folder = checkpoint_folder(config.MODEL_PATH)
         checkpoint = open_checkpoint(folder)
         progress = LoadProgress(self.events, checkpoint.total_bytes)
-        from app.engine.libraries import import_quickly
+        from app.engine.runtime.fast_import import import_quickly
 
         import_quickly(lambda: _import_rooms(checkpoint.layout.native))
         from app.engine import build, proof
@@ -120,7 +120,7 @@ class Service:
         self._answer(config, engine, loaded, Ready(result, sum(held.values()), held), bound)
 
     def _answer(self, config: AppConfig, engine: EngineConfig, loaded: Loaded, ready: Ready, bound: HeapBound) -> None:
-        from app.engine.server import Server
+        from app.engine.serving.server import Server
 
         heart = Heart(self.events)
 
@@ -143,6 +143,7 @@ class Service:
 
 
 def _import_rooms(native: str) -> None:
-    from app.engine import build, load, proof  # noqa: F401
+    from app.engine import build, proof  # noqa: F401
+    from app.engine.loading import load
 
     load.native_classes(native)

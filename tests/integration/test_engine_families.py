@@ -12,11 +12,11 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from app.contract.config import EngineConfig
 from app.contract.plan import Dtype, Precision
-from app.engine import load, quantise
 from app.engine.backend.transformers_backend import TransformersBackend
-from app.engine.cache import SlotCache
-from app.engine.checkpoint import open_checkpoint
 from app.engine.kernels import experts, row_padding
+from app.engine.loading import load, quantise, weights
+from app.engine.loading.checkpoint import open_checkpoint
+from app.engine.model.kv_cache import SlotCache
 from entrypoint import footprint
 from tests.families import FAMILIES, make_family
 from tests.tokens import tokens
@@ -100,7 +100,7 @@ def test_the_plan_counts_what_is_held(
     counted = footprint.weights_bytes(checkpoint.layout, checkpoint.shape, planned)
     model = load_ours(folders[name], precision, dtype)
     assert held_bytes(model) == counted
-    assert load.weights_bytes(model) == counted
+    assert weights.weights_bytes(model) == counted
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -216,4 +216,4 @@ def test_progress_counts_every_stored_byte_of_experts_too(folders: dict[str, Pat
     counts: list[int] = []
     config = EngineConfig("fp32", "float32", "cpu", {"": "cpu"}, LENGTH, 1, 64, 0)
     model = load.load_model(checkpoint, config, counts.append)
-    assert sum(counts) == checkpoint.total_bytes == load.weights_bytes(model)
+    assert sum(counts) == checkpoint.total_bytes == weights.weights_bytes(model)

@@ -16,13 +16,13 @@ import pytest
 import torch
 
 from app.contract.config import EngineConfig
-from app.engine import load
 from app.engine.backend import prefix_slots
 from app.engine.backend.interface import TokenRequest
 from app.engine.backend.transformers_backend import TransformersBackend
-from app.engine.cache import SlotCache
-from app.engine.checkpoint import Checkpoint, open_checkpoint
-from app.engine.dense import DensePasses
+from app.engine.loading import load
+from app.engine.loading.checkpoint import Checkpoint, open_checkpoint
+from app.engine.model.dense_forward import DensePasses
+from app.engine.model.kv_cache import SlotCache
 from app.engine.sampling import Sampling
 from app.layouts import steps
 from app.layouts.steps import StepSize, step_sizes

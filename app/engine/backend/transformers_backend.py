@@ -14,11 +14,11 @@ from app.engine.backend.prefill_budget import Pace
 from app.engine.backend.prefix_slots import Slots
 from app.engine.backend.sampler import Picked, pick
 from app.engine.backend.sequence import Sampler
-from app.engine.cache import SlotCache
-from app.engine.dense import DensePasses
 from app.engine.errors import NonFiniteLogits, is_broken_device, is_memory_error
 from app.engine.kernels.row_padding import filled_down, filled_up_batch, pass_sizes
-from app.engine.passes import NativePasses, Passes, Piece, Step
+from app.engine.model.dense_forward import DensePasses
+from app.engine.model.forward import NativePasses, Passes, Piece, Step
+from app.engine.model.kv_cache import SlotCache
 from app.engine.sampling import Sampling
 
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
-from app.engine.checkpoint import Checkpoint, StoredTensor, open_file
 from app.engine.errors import BadCheckpoint
 from app.engine.kernels.bnb import bnb_functional
-from app.engine.placement import Placement
-from app.engine.quantise import Int8, Nf4, swap_linear
+from app.engine.loading.checkpoint import Checkpoint, StoredTensor, open_file
+from app.engine.loading.placement import Placement
+from app.engine.loading.quantise import Int8, Nf4, swap_linear
 from app.layouts import LOAD_PIECE_ELEMENTS
 from app.layouts.nf4 import ABSMAX_BLOCK, NF4_BLOCK, row_slices
 

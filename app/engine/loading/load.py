@@ -17,12 +17,13 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from app.contract.config import EngineConfig
-from app.engine.checkpoint import Checkpoint, StoredTensor, open_file
 from app.engine.errors import BadCheckpoint
 from app.engine.kernels.experts import steer_experts
 from app.engine.kernels.latent_slices import slice_latents
-from app.engine.placement import Placement, connect, placement_of
-from app.layouts import LAYOUTS, LOAD_PIECE_ELEMENTS
+from app.engine.loading.checkpoint import Checkpoint, StoredTensor, open_file
+from app.engine.loading.placement import Placement, connect, placement_of
+from app.engine.loading.weights import Piece, _pieces, _Plain, set_parameter
+from app.layouts import LAYOUTS
 
 NATIVE_CLASSES = {
     "glm": ("GlmConfig", "GlmForCausalLM"),
@@ -33,8 +34,6 @@ NATIVE_CLASSES = {
 """By native `model_type`: the config and the model in `transformers.models.<model_type>`. Importing the one module
 takes a third of the time that the automatic classes take."""
 
-Piece = tuple[int, int, torch.Tensor]
-"""First row of the parameter, row behind the last, and the rows between, converted and on the device."""
 
 log = logging.getLogger(__name__)
 
@@ -53,11 +52,11 @@ def load_model(checkpoint: Checkpoint, config: EngineConfig, loaded: Callable[[i
     fill: Callable[[Any, StoredTensor, Iterator[Piece]], None] = _Plain(place, dtype).fill
     quantised: Callable[[Any, StoredTensor, Iterator[Piece]], None] | None = None
     if config.precision in ("int8", "int4") and not checkpoint.quantised:
-        from app.engine.quantise import quantiser_for
+        from app.engine.loading.quantise import quantiser_for
 
         quantised = quantiser_for(config.precision, model, checkpoint, place, dtype).fill
     if checkpoint.quantised:
-        from app.engine.stored import Restorer
+        from app.engine.loading.prequantised import Restorer
 
         restorer = Restorer(checkpoint, config.precision, model, place, dtype)
     for path, in_file in itertools.groupby(checkpoint.tensors, lambda stored: stored.file):
@@ -118,52 +117,6 @@ class _OnMeta(TorchFunctionMode):
         return func(*args, **named)
 
 
-def set_parameter(model: Any, name: str, value: torch.Tensor) -> None:
-    """Puts a tensor where the skeleton's empty one was."""
-    path, _, leaf = name.rpartition(".")
-    module = model.get_submodule(path)
-    if leaf in module._buffers or isinstance(value, torch.nn.Parameter):
-        setattr(module, leaf, value)
-    else:
-        setattr(module, leaf, torch.nn.Parameter(value, requires_grad=False))
-
-
-class _Plain:
-    """Weights in the compute dtype."""
-
-    def __init__(self, place: Placement, dtype: torch.dtype) -> None:
-        self._place, self._dtype = place, dtype
-
-    def fill(self, model: Any, stored: StoredTensor, pieces: Iterator[Piece]) -> None:
-        """Copies the pieces into memory of their own, made at the first of a parameter's parts."""
-        parameter = stored.parameter
-        path, _, leaf = parameter.name.rpartition(".")
-        target = getattr(model.get_submodule(path), leaf)
-        if target.is_meta:
-            dtype = torch.float32 if parameter.full_precision else self._dtype
-            target = torch.empty(parameter.shape, dtype=dtype, device=self._place.of(parameter.name))
-            set_parameter(model, parameter.name, target)
-        rows_of_all = target.data.view(parameter.rows, -1)
-        for start, end, rows in pieces:
-            rows_of_all[start:end].copy_(rows.view(end - start, -1))
-
-
-def _pieces(
-    opened: Any, stored: StoredTensor, device: torch.device, dtype: torch.dtype, loaded: Callable[[int], None]
-) -> Iterator[Piece]:
-    rows = stored.part.rows
-    per_row = stored.part.elements // rows
-    # Multiples of 32 rows: the CPU's 4-bit kernel packs so many together.
-    step = max(32, LOAD_PIECE_ELEMENTS // per_row // 32 * 32)
-    source, first = opened.get_slice(stored.name), stored.first_row
-    for start in range(0, rows, step):
-        end = min(start + step, rows)
-        # In the file's dtype until it is on the device: half the bytes to copy, and no second host buffer.
-        piece = source[first + start : first + end].to(device).to(dtype)
-        yield stored.part.first_row + start, stored.part.first_row + end, piece
-        loaded(stored.stored_bytes * (end - start) // rows)
-
-
 def _finish(model: Any, checkpoint: Checkpoint, place: Placement) -> None:
     if checkpoint.shape.tied:
         embedding = model.model.embed_tokens.weight
@@ -177,33 +130,6 @@ def _finish(model: Any, checkpoint: Checkpoint, place: Placement) -> None:
     empty = [name for name, tensor in (*model.named_parameters(), *model.named_buffers()) if tensor.is_meta]
     if empty:
         raise BadCheckpoint(f"{len(empty)} tensors were left empty, {empty[0]} among them")
-
-
-def weights_bytes(model: Any) -> int:
-    """Bytes of all parameters, stored buffers and quantisation states, each piece of memory counted once."""
-    seen: dict[tuple[torch.device, int], int] = {}
-    for weight in (*model.parameters(), *_stored_buffers(model)):
-        for tensor in (weight, *_states(weight)):
-            seen[tensor.device, tensor.data_ptr()] = tensor.nbytes
-    return sum(seen.values())
-
-
-def _stored_buffers(model: Any) -> Iterator[torch.Tensor]:
-    for module in model.modules():
-        for name, buffer in module.named_buffers(recurse=False):
-            if name not in module._non_persistent_buffers_set:
-                yield buffer
-
-
-def _states(parameter: Any) -> Iterator[torch.Tensor]:
-    state = getattr(parameter, "quant_state", None)
-    nested = getattr(state, "state2", None)
-    candidates = (
-        getattr(parameter, "SCB", None),
-        *(getattr(state, name, None) for name in ("absmax", "code", "offset")),
-        *(getattr(nested, name, None) for name in ("absmax", "code")),
-    )
-    yield from (tensor for tensor in candidates if isinstance(tensor, torch.Tensor))
 
 
 assert NATIVE_CLASSES.keys() == {layout.native for layout in LAYOUTS.values()}, "every layout needs its native class"

@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from app.engine.cache import Rows, SlotCache
-from app.engine.passes import Step
+from app.engine.model.forward import Step
+from app.engine.model.kv_cache import SlotCache
+from app.engine.model.windows import Rows
 from app.layouts.steps import StepSize
 
 Run = Callable[[], torch.Tensor]

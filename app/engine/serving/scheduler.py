@@ -11,11 +11,11 @@ from typing import Protocol
 
 from app.contract.status import BEAT_SECONDS
 from app.contract.wire import Failed, Finished, Reply, Stats
-from app.engine.answer import AnswerRequest, AnswerWriter
 from app.engine.backend.interface import Backend, NewToken
 from app.engine.errors import NonFiniteLogits, RequestError, is_memory_error
 from app.engine.formats.base import ChatFormat
-from app.engine.queue import FairQueue
+from app.engine.serving.answer import AnswerRequest, AnswerWriter
+from app.engine.serving.fair_queue import FairQueue
 
 SHORTEST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 1, 60
 SHUTTING_DOWN = Failed(503, "shutting_down", "the service is shutting down", retry_after_seconds=5)

@@ -2,106 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+from app.engine.model.windows import Batch, Chunk, Window, Windows
 from app.layouts import Shape
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """A forward pass appends tokens `start` to `end` of one slot's sequence."""
-
-    slot: int
-    start: int
-    end: int
-    rows: int
-    """Of its attention: the tokens, and behind them what fills up (see `rows`) and leaves no trace."""
-    width: int
-    """Keys that are looked at: those up to `end`, and behind them what fills up."""
-    mask: torch.Tensor | None = None
-    """[rows, width], true where a row sees a key; None where that is plainly causal."""
-
-    @property
-    def tokens(self) -> int:
-        """New ones."""
-        return self.end - self.start
-
-    @property
-    def last(self) -> Chunk:
-        """Its last token alone."""
-        return Chunk(self.slot, self.end - 1, self.end, 1, self.end)
-
-
-@dataclass(frozen=True)
-class Group:
-    """Rows of a batch that attend together: `rows` in the batch are `slots` of its span, both without gaps."""
-
-    rows: slice
-    slots: slice
-    width: int
-    """Keys that the longest of them sees."""
-    mask: torch.Tensor | None
-    """[rows, 1, 1, width], true where a row sees a key; None where all see all."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """A forward pass appends one token to each of several slots: row i to slot `slots[i]` at `positions[i]`.
-
-    Rows behind those are there to fill up (see `rows`) and leave no trace.
-    """
-
-    slots: torch.Tensor
-    positions: torch.Tensor
-    span: slice
-    """The slots from the first to the last of them: what latent attention expands."""
-    width: int
-    groups: tuple[Group, ...]
-
-    @property
-    def tokens(self) -> int:
-        """New ones."""
-        return len(self.slots)
-
-    @property
-    def end(self) -> int:
-        """Behind the last place that is written."""
-        return self.width
-
-
-@dataclass(frozen=True)
-class Rows:
-    """A forward pass appends a token to each of several slots, said by tensors alone, so that it can be recorded."""
-
-    slots: torch.Tensor
-    """[rows]; where nothing is `copied`, 0 and up."""
-    positions: torch.Tensor
-    """[rows]"""
-    width: int
-    """Tokens that are looked at; a row that is beyond them is idle."""
-    bias: torch.Tensor
-    """[rows, 1, 1, width], added to the scores."""
-    copied: bool
-    """Keys and values are copied from the slots; else seen where they lie."""
-
-    @property
-    def tokens(self) -> int:
-        """New ones."""
-        return len(self.slots)
-
-    @property
-    def end(self) -> int:
-        """Behind the last token that is looked at."""
-        return self.width
-
-
-Window = Chunk | Batch | Rows
-Windows = Mapping[torch.device, Window]
-"""The same window for each device that layers lie on."""
 
 
 class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]

@@ -131,7 +131,7 @@ def open_file(path: Path, framework: Literal["pt", "np"] = "pt") -> Any:
     Who only wants a safetensors file's header says "np", and torch is not imported for it.
     """
     if path.suffix == ".bin":
-        from app.engine.torch_files import TorchFile
+        from app.engine.loading.torch_file import TorchFile
 
         return TorchFile(path)
     from safetensors import SafetensorError, safe_open

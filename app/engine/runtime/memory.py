@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from app.engine import process
+from app.engine.runtime import process
 from app.layouts import HEAP_GAP_BYTES
 
 STATUS = Path("/proc/self/status")

@@ -8,9 +8,10 @@ from typing import Any, Protocol
 
 import torch
 
-from app.engine.attention import batch_window, chunk_window, use_slots
-from app.engine.cache import SlotCache, Windows
 from app.engine.kernels.row_padding import filled_up_batch, meet_slices
+from app.engine.model.attention import use_slots
+from app.engine.model.kv_cache import SlotCache
+from app.engine.model.windows import Windows, batch_window, chunk_window
 
 CPU = torch.device("cpu")
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 
-from app.engine.attention import attend_window
-from app.engine.cache import Chunk, SlotLayer, Window
 from app.engine.kernels.packed_linear import PackedLinear
 from app.engine.kernels.row_padding import filled_up_batch
+from app.engine.model.attention import attend_window
+from app.engine.model.kv_cache import SlotLayer
+from app.engine.model.windows import Chunk, Window
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj")
 CPU = torch.device("cpu")

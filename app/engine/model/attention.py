@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch.nn.functional import pad, scaled_dot_product_attention
 from transformers import AttentionInterface
 
-from app.engine.cache import Batch, Chunk, Group, Rows, Window, Windows
-from app.engine.kernels.row_padding import filled_up
+from app.engine.model.windows import Batch, Chunk, Rows, Window, Windows
 
 NAME = "berth"
 """Of `attend`, among transformers' own. For a name that it does not know, transformers makes no mask."""
-LENGTH_RATIO = 2
-"""Rows whose lengths differ by more do not attend together: the short ones would pay for the long ones."""
-FEW_KEYS = 256
-"""Below, lengths do not matter."""
 
 
 def attend(
@@ -100,52 +94,6 @@ def _packed(query: torch.Tensor, kv_heads: int) -> torch.Tensor:
     queries, and no head has to be repeated."""
     rows, heads, _, dim = query.shape
     return query.reshape(rows, kv_heads, heads // kv_heads, dim)
-
-
-def chunk_window(slot: int, start: int, end: int, device: torch.device, filled_to: int | None = None) -> Chunk:
-    """The window for tokens `start` to `end` of one slot's sequence.
-
-    For the CPU its rows and keys are filled up to few sizes, `filled_to` being the tokens of a slot: for each number of
-    keys the bf16 kernel keeps compiled code, too.
-    """
-    rows, width = end - start, end
-    if filled_to is not None and rows > 1:
-        rows, width = filled_up(rows), min(filled_up(end), filled_to)
-    mask = None
-    if start > 0 and rows > 1:
-        mask = torch.arange(width, device=device) <= torch.arange(start, start + rows, device=device)[:, None]
-    return Chunk(slot, start, end, rows, width, mask)
-
-
-def batch_window(slots: Sequence[int], positions: Sequence[int], device: torch.device) -> Batch:
-    """The window for one new token in each of `slots` (ascending) at `positions`."""
-    rows = torch.tensor(list(slots), device=device)
-    places = torch.tensor(list(positions), device=device)
-    groups = tuple(_group(first, last, slots, positions, device) for first, last in _runs(slots, positions))
-    return Batch(rows, places, slice(slots[0], slots[-1] + 1), max(positions) + 1, groups)
-
-
-def _runs(slots: Sequence[int], positions: Sequence[int]) -> list[tuple[int, int]]:
-    """Rows from first to behind last that lie side by side in the cache and are of like length."""
-    runs: list[tuple[int, int]] = []
-    first, low, high = 0, positions[0], positions[0]
-    for row in range(1, len(slots)):
-        here = positions[row]
-        low, high = min(low, here), max(high, here)
-        if slots[row] != slots[row - 1] + 1 or (high > FEW_KEYS and high > LENGTH_RATIO * low):
-            runs.append((first, row))
-            first, low, high = row, here, here
-    return [*runs, (first, len(slots))]
-
-
-def _group(first: int, last: int, slots: Sequence[int], positions: Sequence[int], device: torch.device) -> Group:
-    lengths = [position + 1 for position in positions[first:last]]
-    width = max(lengths)
-    mask = None
-    if min(lengths) < width:
-        seen = torch.arange(width, device=device) < torch.tensor(lengths, device=device)[:, None]
-        mask = seen[:, None, None, :]
-    return Group(slice(first, last), slice(slots[first] - slots[0], slots[last - 1] + 1 - slots[0]), width, mask)
 
 
 def use_slots(model: Any) -> None:

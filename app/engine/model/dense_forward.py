@@ -15,13 +15,13 @@ from typing import Any
 
 import torch
 
-from app.engine.attention import batch_window, chunk_window
-from app.engine.cache import Rows, SlotCache, Window
-from app.engine.dense_layer import DenseLayer, norm_of
 from app.engine.errors import is_memory_error
 from app.engine.kernels.row_padding import filled_up, filled_up_batch, meet_slices
-from app.engine.passes import Piece, Step
-from app.engine.step_graphs import Capture, CudaCapture, StepGraphs
+from app.engine.model.cuda_graphs import Capture, CudaCapture, StepGraphs
+from app.engine.model.dense_layer import DenseLayer, norm_of
+from app.engine.model.forward import Piece, Step
+from app.engine.model.kv_cache import SlotCache
+from app.engine.model.windows import Rows, Window, batch_window, chunk_window
 from app.layouts.steps import step_sizes
 
 KINDS = ("glm", "glm4")

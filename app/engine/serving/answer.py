@@ -11,7 +11,7 @@ from app.contract.wire import Delta, Finished, FinishReason, TokenChance, TokenL
 from app.engine.backend.interface import Backend, Logprobs, TokenRequest
 from app.engine.formats.base import ChatFormat, Conversation, Piece, Said, Thought
 from app.engine.sampling import Sampling
-from app.engine.stops import StopMatcher
+from app.engine.serving.stop_strings import StopMatcher
 
 
 @dataclass(frozen=True)

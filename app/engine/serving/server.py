@@ -23,14 +23,14 @@ from app.contract.wire import (
     Tokenized,
     TokenizeRequest,
 )
-from app.engine.admission import check_ids, new_token_limit, read_request
-from app.engine.answer import AnswerRequest
-from app.engine.connection import SEND_SECONDS, ClientGone, discard, pump, read_line, send
 from app.engine.errors import RequestError
 from app.engine.formats.base import ChatFormat, Conversation
-from app.engine.outbox import Outbox
 from app.engine.sampling import SamplingDefaults
-from app.engine.scheduler import Scheduler
+from app.engine.serving.admission import check_ids, new_token_limit, read_request
+from app.engine.serving.answer import AnswerRequest
+from app.engine.serving.connection import SEND_SECONDS, ClientGone, discard, pump, read_line, send
+from app.engine.serving.outbox import Outbox
+from app.engine.serving.scheduler import Scheduler
 
 CONNECTIONS = 256
 """More at once are refused; the web worker has fewer threads."""

@@ -10,7 +10,7 @@ import time
 from app.contract.codec import dump_line
 from app.contract.wire import LINE_LIMIT_BYTES, Failed, Reply
 from app.engine.errors import RequestError
-from app.engine.outbox import Outbox
+from app.engine.serving.outbox import Outbox
 
 REQUEST_SECONDS = 30.0
 """Longest time a client may take to send its line."""

@@ -7,12 +7,12 @@ from typing import Any, Protocol
 
 import torch
 
-from app.engine.checkpoint import Checkpoint, StoredTensor
 from app.engine.errors import BadCheckpoint
 from app.engine.kernels import int8_mixed, nf4_linear
 from app.engine.kernels.bnb import bnb_functional, bnb_nn
-from app.engine.load import Piece, set_parameter
-from app.engine.placement import Placement
+from app.engine.loading.checkpoint import Checkpoint, StoredTensor
+from app.engine.loading.placement import Placement
+from app.engine.loading.weights import Piece, set_parameter
 from app.layouts import Parameter
 from app.layouts.nf4 import ABSMAX_BLOCK, NF4_BLOCK, PACKED_ROWS
 
