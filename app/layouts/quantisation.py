@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from app.layouts.fields import LayoutError
+from app.layouts.config_fields import LayoutError
 from app.layouts.nf4 import ABSMAX_BLOCK, NF4_BLOCK
 from app.layouts.shape import Parameter
 
