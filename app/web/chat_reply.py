@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from app.contract.wire import Delta, Finished, TokenChance, ToolCallDelta
-from app.web.errors import ApiError
+from app.web.error_handlers import ApiError
 
 KEEP_ALIVE = b": keep-alive\n\n"
 DONE = b"data: [DONE]\n\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from app.web import fields
-from app.web.errors import bad_field
+from app.web.error_handlers import bad_field
 
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 """GLM models think or don't: `none` switches it off, every other effort leaves it to the model's format."""

@@ -31,7 +31,7 @@ from app.web.engine_client import (
     RequestTooLongError,
     TooManyCallsError,
 )
-from app.web.errors import ApiError
+from app.web.error_handlers import ApiError
 from app.web.request_log import RequestRecord
 from app.web.services import Services
 from app.web.status_file import StatusFile, describe

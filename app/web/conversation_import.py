@@ -19,7 +19,7 @@ from app.web.conversation_request import (
     read_id,
     read_settings,
 )
-from app.web.errors import bad_field
+from app.web.error_handlers import bad_field
 
 MAX_BYTES = 16 * 1024 * 1024
 """Parsed, it takes several times as much memory, which the model has planned for."""

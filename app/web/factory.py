@@ -12,8 +12,9 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from app.contract.codec import from_json
 from app.contract.config import AppConfig
-from app.web import errors, headers, request_log
-from app.web.access import make_access
+from app.web import error_handlers, request_log
+from app.web.access import security_headers
+from app.web.access.guard import make_access
 from app.web.blueprints import (
     conversations,
     health,
@@ -60,7 +61,7 @@ def create_app(config_path: Path, *, threads: int = 64) -> Flask:
     if config.TRUSTED_PROXIES:
         hops = config.TRUSTED_PROXIES
         app.wsgi_app = ProxyFix(app.wsgi_app, hops, hops, hops, x_prefix=hops)  # type: ignore[method-assign]
-    for part in (request_log, errors, headers, shared.access):
+    for part in (request_log, error_handlers, security_headers, shared.access):
         part.init_app(app)
     for blueprint in (
         session.bp,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from flask import current_app
 
 from app.contract.config import AppConfig
-from app.web.access import Access, OpenAccess
+from app.web.access.guard import Access, OpenAccess
 from app.web.engine_client import EngineClient
 from app.web.metrics import RequestMetrics
 from app.web.status_file import StatusFile

@@ -10,7 +10,7 @@ from app.web.chat_messages import read_messages
 from app.web.chat_request import check_model
 from app.web.chat_thinking import read_thinking
 from app.web.chat_tools import read_tools
-from app.web.errors import bad_field
+from app.web.error_handlers import bad_field
 
 MAX_TOKENS = 2**20
 """In one request; as many as the longest context of any GLM."""

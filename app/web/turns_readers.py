@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from app.contract.codec import to_json
 from app.contract.conversations import TurnEvent
 from app.web.chat_reply import KEEP_ALIVE, event
-from app.web.errors import ApiError
+from app.web.error_handlers import ApiError
 from app.web.turns_running import RunningTurn
 
 _HEARTBEAT_SECONDS = 10.0

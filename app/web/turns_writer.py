@@ -13,7 +13,7 @@ from app.web import drain
 from app.web.chat_reply import says_something
 from app.web.chat_turn import begin
 from app.web.engine_client import EngineClient
-from app.web.errors import ApiError
+from app.web.error_handlers import ApiError
 from app.web.request_log import RequestRecord
 from app.web.status_file import StatusFile
 from app.web.turns_running import RunningTurn

@@ -26,7 +26,7 @@ from app.web.engine_client import (
     EngineUnavailableError,
     TooManyCallsError,
 )
-from app.web.errors import ApiError
+from app.web.error_handlers import ApiError
 from app.web.request_log import RequestRecord
 
 ANSWER = Answer("chatcmpl-1", 1, "glm", None, include_usage=False)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from app.contract.codec import to_json, write_atomically
 from app.contract.wire import Accepted, Delta, Finished, ToolCallDelta
 from app.web import chat_request
-from app.web.access_rules import RULES
+from app.web.access.rules import RULES
 from app.web.factory import create_app
 from app.web.openapi.operations import OPERATIONS
 from tests.integration.fake_engine import FakeEngine

@@ -17,7 +17,7 @@ from app.web import fields
 from app.web.conversation_import import MAX_BYTES, read_import
 from app.web.conversation_markdown import Language, markdown
 from app.web.conversation_request import MAX_SEARCH, read_change, read_new_conversation
-from app.web.errors import ApiError, bad_field
+from app.web.error_handlers import ApiError, bad_field
 from app.web.json_body import read_object
 from app.web.services import Services, services
 

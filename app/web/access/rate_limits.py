@@ -13,8 +13,8 @@ from flask import Flask, Response, g, request
 from flask_limiter import Limiter, RequestLimit
 from limits import RateLimitItem, RateLimitItemPerMinute
 
-from app.web.access_rules import HOLDING, RULES
-from app.web.errors import ApiError
+from app.web.access.rules import HOLDING, RULES
+from app.web.error_handlers import ApiError
 
 REQUESTS_A_MINUTE = 6000
 AT_ONCE = 64

@@ -13,10 +13,10 @@ from wtforms import ValidationError
 
 from app.contract.access import Session
 from app.contract.config import AppConfig
-from app.web.access_rules import RULES
-from app.web.errors import ApiError
-from app.web.limits import WRONG_BEARERS, WRONG_SIGN_INS, Limits
-from app.web.sessions import Sessions
+from app.web.access.rate_limits import WRONG_BEARERS, WRONG_SIGN_INS, Limits
+from app.web.access.rules import RULES
+from app.web.access.sessions import Sessions
+from app.web.error_handlers import ApiError
 
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
@@ -156,7 +156,7 @@ def _rule() -> str | None:
         return None
     rule = RULES.get(request.endpoint)
     if rule is None:
-        raise ApiError(403, f"{request.endpoint} has no rule of access (app/web/access_rules.py).", "no_access_rule")
+        raise ApiError(403, f"{request.endpoint} has no rule of access (app/web/access/rules.py).", "no_access_rule")
     return rule
 
 
