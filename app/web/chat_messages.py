@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from app.contract.wire import Message, Role, ToolCall
-from app.web import fields
 from app.web.chat_tools import arguments_text, function_name
-from app.web.error_handlers import bad_field
+from app.web.http import fields
+from app.web.http.errors import bad_field
 
 MAX_MESSAGES = 16_384
 MAX_CALLS = 128

@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from app.contract.wire import Delta, Finished, TokenChance, ToolCallDelta
-from app.web.error_handlers import ApiError
+from app.web.http.sse import event, text_event, to_json
 
-KEEP_ALIVE = b": keep-alive\n\n"
 DONE = b"data: [DONE]\n\n"
-_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-
-
-def event(value: Any) -> bytes:
-    """One server-sent event. A lone surrogate becomes its JSON escape, so that nothing the model says can break it."""
-    return _event(_json(value))
-
-
-def _event(text: str) -> bytes:
-    return f"data: {text}\n\n".encode("utf-8", "backslashreplace")
-
-
-def error_event(error: ApiError) -> bytes:
-    """An error in mid-stream, where the status line has long been sent."""
-    return event(error.body())
 
 
 @dataclass(frozen=True)
@@ -64,7 +47,7 @@ class Answer:
         if delta.logprobs:
             return event(self._chunk(_said(delta), None, _logprobs([delta])))
         before, after = self._around
-        return _event(before + _json(_said(delta)) + after)
+        return text_event(before + to_json(_said(delta)) + after)
 
     def last(self, finished: Finished) -> bytes:
         """The end: why it ended, the usage where it was asked for, and OpenAI's end mark."""
@@ -76,7 +59,7 @@ class Answer:
     @cached_property
     def _around(self) -> tuple[str, str]:
         """The JSON of a chunk before what it says and behind it, in which the chunks of one answer don't differ."""
-        before, _, after = _json(self._chunk({}, None)).rpartition("{}")
+        before, _, after = to_json(self._chunk({}, None)).rpartition("{}")
         return before, after
 
     def _chunk(
@@ -96,11 +79,6 @@ class Answer:
             "model": self.model,
             "system_fingerprint": self.system_fingerprint,
         }
-
-
-def says_something(delta: Delta) -> bool:
-    """Whether there is more in it than a count of tokens."""
-    return bool(delta.text or delta.reasoning or delta.tool_calls or delta.logprobs)
 
 
 def _said(delta: Delta) -> dict[str, Any]:

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.contract.wire import ChatRequest, Message, SamplingParams
-from app.web import fields
 from app.web.chat_messages import read_messages
 from app.web.chat_thinking import read_thinking
 from app.web.chat_tools import read_tool_choice, read_tools
-from app.web.error_handlers import ApiError, bad_field
+from app.web.http import fields
+from app.web.http.errors import ApiError, bad_field
 
 MAX_STOP_STRINGS = 64
 """OpenAI takes 4."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from app.web import fields
-from app.web.error_handlers import bad_field
+from app.web.http import fields
+from app.web.http.errors import bad_field
 
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 """GLM models think or don't: `none` switches it off, every other effort leaves it to the model's format."""

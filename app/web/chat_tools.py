@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from typing import Any, Literal, NoReturn
 
 from app.contract.wire import Tool, ToolChoice
-from app.web import fields
-from app.web.error_handlers import bad_field
+from app.web.http import fields
+from app.web.http.errors import bad_field
 
 MAX_TOOLS = 128
 MAX_FUNCTION_CHARACTERS = 65_536

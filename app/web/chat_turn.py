@@ -19,7 +19,7 @@ from app.contract.wire import (
     Reply,
 )
 from app.web import drain
-from app.web.chat_reply import KEEP_ALIVE, Answer, error_event, says_something
+from app.web.chat_reply import Answer
 from app.web.chat_request import ChatCall
 from app.web.engine_client import (
     ClientLeftError,
@@ -31,7 +31,8 @@ from app.web.engine_client import (
     RequestTooLongError,
     TooManyCallsError,
 )
-from app.web.error_handlers import ApiError
+from app.web.http.errors import ApiError
+from app.web.http.sse import KEEP_ALIVE, error_event, says_something
 from app.web.request_log import RequestRecord
 from app.web.services import Services
 from app.web.status_file import StatusFile, describe

@@ -9,7 +9,6 @@ from typing import Any
 
 from app.contract.codec import ContractError, from_json
 from app.contract.conversations import Conversation, Export, StoredMessage
-from app.web import fields
 from app.web.chat_messages import MAX_CALLS, MAX_ID_CHARACTERS
 from app.web.conversation_request import (
     MAX_CONTENT,
@@ -19,7 +18,8 @@ from app.web.conversation_request import (
     read_id,
     read_settings,
 )
-from app.web.error_handlers import bad_field
+from app.web.http import fields
+from app.web.http.errors import bad_field
 
 MAX_BYTES = 16 * 1024 * 1024
 """Parsed, it takes several times as much memory, which the model has planned for."""

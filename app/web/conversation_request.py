@@ -7,8 +7,9 @@ from typing import Any
 
 from app.contract.codec import ContractError, from_json
 from app.contract.conversations import ChatSettings, ConversationChange, NewConversation, NewTurn
-from app.web import chat_request, fields
-from app.web.error_handlers import bad_field
+from app.web import chat_request
+from app.web.http import fields
+from app.web.http.errors import bad_field
 
 MAX_TITLE = 200
 MAX_SEARCH = 200

@@ -1,17 +1,16 @@
-"""One error shape, OpenAI's, for everything that programs ask for; plain text for what browsers do."""
+"""How errors become responses: OpenAI's JSON for programs, plain text for browsers."""
 
 from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass
-from typing import Any
 
 from flask import Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 
 from app.web import request_log
 from app.web.engine_client import ClientLeftError
+from app.web.http.errors import ApiError
 
 _JSON_PREFIXES = (
     *("/v1", "/api", "/health", "/ping", "/tokenize", "/detokenize", "/invocations"),
@@ -20,34 +19,6 @@ _JSON_PREFIXES = (
 _CLIENT_LEFT = 499
 """nginx's number for a client that closed its connection; only the log sees it."""
 _log = logging.getLogger("berth.web")
-
-
-@dataclass
-class ApiError(Exception):
-    """An answer in OpenAI's error shape; `param` names the field that is to blame."""
-
-    status: int
-    message: str
-    code: str | None = None
-    param: str | None = None
-    retry_after_seconds: float | None = None
-
-    def body(self) -> dict[str, Any]:
-        """The JSON that OpenAI's clients understand."""
-        return {
-            "error": {"message": self.message, "type": _type_of(self.status), "param": self.param, "code": self.code}
-        }
-
-
-def bad_field(param: str, message: str, code: str = "invalid_value") -> ApiError:
-    """A 400 that names the field."""
-    return ApiError(400, f"{param}: {message}", code, param)
-
-
-def _type_of(status: int) -> str:
-    if status == 429:
-        return "rate_limit_error"
-    return "server_error" if status >= 500 else "invalid_request_error"
 
 
 def init_app(app: Flask) -> None:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.web.error_handlers import ApiError
+from app.web.http.errors import ApiError
 from app.web.store.errors import storage_unavailable
 
 if TYPE_CHECKING:

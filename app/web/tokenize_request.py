@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from app.contract.wire import DetokenizeRequest, TokenizeRequest
-from app.web import fields
 from app.web.chat_messages import read_messages
 from app.web.chat_request import check_model
 from app.web.chat_thinking import read_thinking
 from app.web.chat_tools import read_tools
-from app.web.error_handlers import bad_field
+from app.web.http import fields
+from app.web.http.errors import bad_field
 
 MAX_TOKENS = 2**20
 """In one request; as many as the longest context of any GLM."""

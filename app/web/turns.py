@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from app.contract.conversations import Conversation, NewTurn, StoredMessage, Turn
 from app.web.engine_client import EngineClient
-from app.web.error_handlers import ApiError
+from app.web.http.errors import ApiError
 from app.web.metrics import RequestMetrics
 from app.web.request_log import RequestRecord, new_id
 from app.web.status_file import StatusFile

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 from app.contract.codec import to_json
 from app.contract.conversations import TurnEvent
-from app.web.chat_reply import KEEP_ALIVE, event
-from app.web.error_handlers import ApiError
+from app.web.http.errors import ApiError
+from app.web.http.sse import KEEP_ALIVE, event
 from app.web.turns_running import RunningTurn
 
 _HEARTBEAT_SECONDS = 10.0

@@ -15,7 +15,7 @@ from alembic.script import ScriptDirectory
 
 from app.contract.conversations import ChatSettings, MessageError, NewConversation
 from app.contract.wire import ToolCall
-from app.web.error_handlers import ApiError
+from app.web.http.errors import ApiError
 from app.web.storage import Storage
 from app.web.store.database import connect_for_migration
 from app.web.store.messages import LOST_EVENTS

@@ -8,7 +8,7 @@ import pytest
 
 from app.contract.wire import Message, SamplingParams
 from app.web.chat_request import MAX_STOP_STRINGS, ChatCall, read_chat
-from app.web.error_handlers import ApiError
+from app.web.http.errors import ApiError
 
 MODEL = "zai-org/glm-test"
 HELLO = [{"role": "user", "content": "hello"}]

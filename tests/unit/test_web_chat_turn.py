@@ -16,7 +16,7 @@ import pytest
 from app.contract.codec import dump_line
 from app.contract.wire import Accepted, ChatRequest, Delta, Failed, Finished, Message, Reply
 from app.web import chat_turn, drain
-from app.web.chat_reply import DONE, KEEP_ALIVE, Answer
+from app.web.chat_reply import DONE, Answer
 from app.web.chat_turn import Turn
 from app.web.engine_client import (
     ClientLeftError,
@@ -26,7 +26,8 @@ from app.web.engine_client import (
     EngineUnavailableError,
     TooManyCallsError,
 )
-from app.web.error_handlers import ApiError
+from app.web.http.errors import ApiError
+from app.web.http.sse import KEEP_ALIVE
 from app.web.request_log import RequestRecord
 
 ANSWER = Answer("chatcmpl-1", 1, "glm", None, include_usage=False)

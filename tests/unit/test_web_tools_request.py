@@ -10,7 +10,7 @@ import pytest
 from app.contract.wire import DetokenizeRequest, Message, TokenizeRequest, Tool, ToolCall, ToolChoice
 from app.web import chat_messages, chat_tools, tokenize_request
 from app.web.chat_request import ChatCall, read_chat
-from app.web.error_handlers import ApiError
+from app.web.http.errors import ApiError
 from app.web.tokenize_request import read_detokenize, read_tokenize
 
 MODEL = "zai-org/glm-test"

@@ -16,7 +16,7 @@ from app.contract.config import AppConfig
 from app.web.access.rate_limits import WRONG_BEARERS, WRONG_SIGN_INS, Limits
 from app.web.access.rules import RULES
 from app.web.access.sessions import Sessions
-from app.web.error_handlers import ApiError
+from app.web.http.errors import ApiError
 
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 

@@ -14,7 +14,7 @@ from flask_limiter import Limiter, RequestLimit
 from limits import RateLimitItem, RateLimitItemPerMinute
 
 from app.web.access.rules import HOLDING, RULES
-from app.web.error_handlers import ApiError
+from app.web.http.errors import ApiError
 
 REQUESTS_A_MINUTE = 6000
 AT_ONCE = 64

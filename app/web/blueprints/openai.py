@@ -12,7 +12,7 @@ from app.web import request_log
 from app.web.chat_reply import Answer
 from app.web.chat_request import ChatCall, model_not_found, read_chat
 from app.web.chat_turn import Turn, admit
-from app.web.json_body import read_object
+from app.web.http.json_body import read_object
 from app.web.services import services
 
 bp = Blueprint("openai", __name__, url_prefix="/v1")

@@ -7,7 +7,7 @@ from dataclasses import replace
 from flask import Blueprint, Response, jsonify
 
 from app.contract.codec import to_json
-from app.web.error_handlers import ApiError
+from app.web.http.errors import ApiError
 from app.web.services import services
 from app.web.status_file import describe
 

@@ -7,7 +7,7 @@ from flask import Blueprint, Response, jsonify, request
 from app.contract.wire import Detokenized, Tokenized
 from app.web import request_log
 from app.web.chat_turn import ask
-from app.web.json_body import read_object
+from app.web.http.json_body import read_object
 from app.web.services import services
 from app.web.tokenize_request import read_detokenize, read_tokenize
 

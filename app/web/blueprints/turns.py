@@ -9,8 +9,8 @@ from flask import Blueprint, Response, jsonify, request
 from app.contract.codec import to_json
 from app.contract.conversations import TurnEvent
 from app.web.conversation_request import MOST_SEQ, read_new_turn
-from app.web.error_handlers import bad_field
-from app.web.json_body import read_object
+from app.web.http.errors import bad_field
+from app.web.http.json_body import read_object
 from app.web.services import services
 from app.web.turns_readers import events, one_event
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from app.contract.json_schema import Schema
-from app.web import chat_messages, chat_request, chat_thinking, chat_tools, fields, tokenize_request
+from app.web import chat_messages, chat_request, chat_thinking, chat_tools, tokenize_request
+from app.web.http import fields
 
 _NAMES_BY_TYPE = {str: "string", dict: "object", bool: "boolean", int: "integer", float: "number", list: "array"}
 _TEXT: Schema = {"type": "string"}

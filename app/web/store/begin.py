@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, select, update
 
 from app.contract.conversations import ChatSettings, NewTurn, StoredMessage, Turn
-from app.web.error_handlers import ApiError, bad_field
+from app.web.http.errors import ApiError, bad_field
 from app.web.store.conversations import count_of, row_of
 from app.web.store.database import Database
 from app.web.store.messages import LOST_EVENTS, branch_to, insert_message

@@ -17,7 +17,7 @@ from app.contract.conversations import (
     NewConversation,
     StoredMessage,
 )
-from app.web.error_handlers import ApiError, bad_field
+from app.web.http.errors import ApiError, bad_field
 from app.web.store.database import Database
 from app.web.store.search import holds
 from app.web.store.tables import (

@@ -51,7 +51,7 @@ def bring_up_to_date_in_child(path: Path) -> None:
 
 
 def _bring_up_to_date(path: Path) -> None:
-    from app.web.error_handlers import ApiError
+    from app.web.http.errors import ApiError
     from app.web.store.schema import bring_up_to_date
 
     try:

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from flask import Request
 
-from app.web.error_handlers import ApiError
+from app.web.http.errors import ApiError
 
 
 def read_object(request: Request) -> dict[str, Any]:
