@@ -9,7 +9,7 @@ from flask import Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 
 from app.web import request_log
-from app.web.engine_client import ClientLeftError
+from app.web.engine_client.client import ClientLeftError
 from app.web.http.errors import ApiError
 
 _JSON_PREFIXES = (

@@ -28,14 +28,14 @@ from app.web.blueprints import (
     tokenize,
     turns,
 )
-from app.web.engine_client import EngineClient
+from app.web.conversations.event_stream import Readers
+from app.web.conversations.turns import Turns
+from app.web.engine_client.client import EngineClient
+from app.web.engine_client.metrics import ServiceCollector
 from app.web.metrics import RequestMetrics
-from app.web.metrics_service import ServiceCollector
 from app.web.services import Services
 from app.web.status_file import StatusFile
 from app.web.storage import Storage
-from app.web.turns import Turns
-from app.web.turns_readers import Readers
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
 _RESERVED_THREADS = 8

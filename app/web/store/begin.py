@@ -9,12 +9,12 @@ from typing import Any
 from sqlalchemy import Connection, Row, select, update
 
 from app.contract.conversations import ChatSettings, NewTurn, StoredMessage, Turn
+from app.web.conversations.prompt import title_of
 from app.web.http.errors import ApiError, bad_field
 from app.web.store.conversations import count_of, row_of
 from app.web.store.database import Database
 from app.web.store.messages import LOST_EVENTS, branch_to, insert_message
 from app.web.store.tables import conversations, message_of, message_values, messages, settings_of
-from app.web.turns_prompt import title_of
 
 MAX_MESSAGES = 10_000
 """Of one conversation."""

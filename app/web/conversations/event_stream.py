@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 from app.contract.codec import to_json
 from app.contract.conversations import TurnEvent
+from app.web.conversations.running_turn import RunningTurn
 from app.web.http.errors import ApiError
 from app.web.http.sse import KEEP_ALIVE, event
-from app.web.turns_running import RunningTurn
 
 _HEARTBEAT_SECONDS = 10.0
 _LOOK_SECONDS = 0.5

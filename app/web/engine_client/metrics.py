@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 from app.contract.plan import Placement, Rung
 from app.contract.status import Attempt, Phase, Proof, Status
 from app.contract.wire import Stats, StatsRequest
-from app.web.engine_client import (
+from app.web.engine_client.client import (
     DrainOverError,
     EngineClient,
     EngineDiedError,

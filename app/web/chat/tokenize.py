@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from app.contract.wire import DetokenizeRequest, TokenizeRequest
-from app.web.chat_messages import read_messages
-from app.web.chat_request import check_model
-from app.web.chat_thinking import read_thinking
-from app.web.chat_tools import read_tools
+from app.web.chat.messages import read_messages
+from app.web.chat.request import check_model
+from app.web.chat.thinking import read_thinking
+from app.web.chat.tools import read_tools
 from app.web.http import fields
 from app.web.http.errors import bad_field
 

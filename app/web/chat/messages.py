@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from app.contract.wire import Message, Role, ToolCall
-from app.web.chat_tools import arguments_text, function_name
+from app.web.chat.tools import arguments_text, function_name
 from app.web.http import fields
 from app.web.http.errors import bad_field
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from app.contract.codec import ContractError, from_json
 from app.contract.conversations import ChatSettings, ConversationChange, NewConversation, NewTurn
-from app.web import chat_request
+from app.web.chat import request
 from app.web.http import fields
 from app.web.http.errors import bad_field
 
@@ -18,7 +18,7 @@ MAX_CONTENT = 1_000_000
 MOST_SEQ = 2**53 - 1
 """JavaScript counts no further."""
 _SETTINGS = tuple(ChatSettings.__dataclass_fields__)
-RANGES = chat_request.RANGES | {"top_k": fields.Range(0, 2**31 - 1, whole=True)}
+RANGES = request.RANGES | {"top_k": fields.Range(0, 2**31 - 1, whole=True)}
 
 
 def read_new_conversation(body: dict[str, Any]) -> NewConversation:

@@ -9,15 +9,8 @@ from typing import Any
 
 from app.contract.codec import ContractError, from_json
 from app.contract.conversations import Conversation, Export, StoredMessage
-from app.web.chat_messages import MAX_CALLS, MAX_ID_CHARACTERS
-from app.web.conversation_request import (
-    MAX_CONTENT,
-    MAX_TITLE,
-    MOST_SEQ,
-    read_content,
-    read_id,
-    read_settings,
-)
+from app.web.chat.messages import MAX_CALLS, MAX_ID_CHARACTERS
+from app.web.conversations.request import MAX_CONTENT, MAX_TITLE, MOST_SEQ, read_content, read_id, read_settings
 from app.web.http import fields
 from app.web.http.errors import bad_field
 

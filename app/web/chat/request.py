@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.contract.wire import ChatRequest, Message, SamplingParams
-from app.web.chat_messages import read_messages
-from app.web.chat_thinking import read_thinking
-from app.web.chat_tools import read_tool_choice, read_tools
+from app.web.chat.messages import read_messages
+from app.web.chat.thinking import read_thinking
+from app.web.chat.tools import read_tool_choice, read_tools
 from app.web.http import fields
 from app.web.http.errors import ApiError, bad_field
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from app.contract.conversations import MessageError, MessageState, StoredMessage
 from app.contract.wire import ChatRequest, Delta, Finished
 from app.web import drain
-from app.web.chat_turn import begin
-from app.web.engine_client import EngineClient
+from app.web.conversations.running_turn import RunningTurn
+from app.web.engine_client.client import EngineClient
+from app.web.engine_client.turn import begin
 from app.web.http.errors import ApiError
 from app.web.http.sse import says_something
 from app.web.request_log import RequestRecord
 from app.web.status_file import StatusFile
-from app.web.turns_running import RunningTurn
 
 if TYPE_CHECKING:
     from app.web.store.store import Store

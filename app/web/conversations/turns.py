@@ -7,15 +7,15 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from app.contract.conversations import Conversation, NewTurn, StoredMessage, Turn
-from app.web.engine_client import EngineClient
+from app.web.conversations.prompt import chat_request
+from app.web.conversations.running_turn import RunningTurn
+from app.web.conversations.turn_writer import Ways, Writer
+from app.web.engine_client.client import EngineClient
 from app.web.http.errors import ApiError
 from app.web.metrics import RequestMetrics
 from app.web.request_log import RequestRecord, new_id
 from app.web.status_file import StatusFile
 from app.web.storage import Storage
-from app.web.turns_prompt import chat_request
-from app.web.turns_running import RunningTurn
-from app.web.turns_writer import Ways, Writer
 
 _STOP_SECONDS = 10.0
 """How long a stopped turn may take to stand still: a moment, unless the disk does its work."""
