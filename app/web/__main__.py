@@ -7,7 +7,7 @@ import logging
 import signal
 from pathlib import Path
 
-from app.web.request_log import LogFormatter
+from app.web.monitoring.request_log import LogFormatter
 from app.web.server import Server, ServerOptions
 
 

@@ -8,9 +8,9 @@ import math
 from flask import Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 
-from app.web import request_log
 from app.web.engine_client.client import ClientLeftError
 from app.web.http.errors import ApiError
+from app.web.monitoring import request_log
 
 _JSON_PREFIXES = (
     *("/v1", "/api", "/health", "/ping", "/tokenize", "/detokenize", "/invocations"),

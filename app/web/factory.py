@@ -12,7 +12,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from app.contract.codec import from_json
 from app.contract.config import AppConfig
-from app.web import error_handlers, request_log
+from app.web import error_handlers
 from app.web.access import security_headers
 from app.web.access.guard import make_access
 from app.web.blueprints import (
@@ -32,10 +32,11 @@ from app.web.conversations.event_stream import Readers
 from app.web.conversations.turns import Turns
 from app.web.engine_client.client import EngineClient
 from app.web.engine_client.metrics import ServiceCollector
-from app.web.metrics import RequestMetrics
+from app.web.monitoring import request_log
+from app.web.monitoring.request_metrics import RequestMetrics
+from app.web.monitoring.status_file import StatusFile
 from app.web.services import Services
-from app.web.status_file import StatusFile
-from app.web.storage import Storage
+from app.web.store.lazy_store import Storage
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
 _RESERVED_THREADS = 8

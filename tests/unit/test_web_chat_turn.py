@@ -30,7 +30,7 @@ from app.web.engine_client.client import (
 from app.web.engine_client.turn import EngineTurn
 from app.web.http.errors import ApiError
 from app.web.http.sse import KEEP_ALIVE
-from app.web.request_log import RequestRecord
+from app.web.monitoring.request_log import RequestRecord
 
 ANSWER = Answer("chatcmpl-1", 1, "glm", None, include_usage=False)
 REQUEST = ChatRequest("req_1", (Message("user", "hi"),))

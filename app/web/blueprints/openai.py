@@ -8,11 +8,11 @@ from typing import Any
 from flask import Blueprint, Response, jsonify, request
 
 from app.contract.status import Status
-from app.web import request_log
 from app.web.chat.completion import Completion, admit
 from app.web.chat.request import ChatCall, model_not_found, read_chat
 from app.web.chat.response import Answer
 from app.web.http.json_body import read_object
+from app.web.monitoring import request_log
 from app.web.services import services
 
 bp = Blueprint("openai", __name__, url_prefix="/v1")

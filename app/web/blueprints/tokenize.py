@@ -5,10 +5,10 @@ from __future__ import annotations
 from flask import Blueprint, Response, jsonify, request
 
 from app.contract.wire import Detokenized, Tokenized
-from app.web import request_log
 from app.web.chat.tokenize import read_detokenize, read_tokenize
 from app.web.engine_client.turn import ask
 from app.web.http.json_body import read_object
+from app.web.monitoring import request_log
 from app.web.services import services
 
 bp = Blueprint("tokenize", __name__)

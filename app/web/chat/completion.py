@@ -15,8 +15,8 @@ from app.web.engine_client.client import ClientLeftError, EngineClient
 from app.web.engine_client.turn import ACCEPT_SECONDS, EngineTurn, begin, engine_silent
 from app.web.http.errors import ApiError
 from app.web.http.sse import KEEP_ALIVE, error_event, says_something
-from app.web.request_log import RequestRecord
-from app.web.status_file import StatusFile
+from app.web.monitoring.request_log import RequestRecord
+from app.web.monitoring.status_file import StatusFile
 
 _KEEP_ALIVE_SECONDS = 10.0
 

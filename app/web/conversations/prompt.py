@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable
 
 from app.contract.conversations import ChatSettings, StoredMessage
 from app.contract.wire import ChatRequest, Message, SamplingParams
-
-TITLE_COLUMNS = 60
-"""Chinese characters take two."""
 
 
 def chat_request(
@@ -42,28 +38,9 @@ def chat_request(
     )
 
 
-def title_of(question: str) -> str:
-    """The first words of a question, on one line, cut between words where there are spaces."""
-    words = " ".join("".join(map(_printable, question[: 8 * TITLE_COLUMNS])).split()).lstrip("#*>-`_ ")
-    columns, end = 0, 0
-    for character in words:
-        columns += 2 if unicodedata.east_asian_width(character) in "WF" else 1
-        if columns > TITLE_COLUMNS - 1:
-            break
-        end += 1
-    if end == len(words):
-        return words
-    space = words.rfind(" ", end // 2, end + 1)
-    return words[: space if space > 0 else end].rstrip(" ,.;:，。；：、") + "…"
-
-
 def _says_something(answer: StoredMessage) -> bool:
     return bool(answer.content or answer.tool_calls or answer.reasoning)
 
 
 def _message(message: StoredMessage) -> Message:
     return Message(message.role, message.content, message.reasoning, message.tool_calls, message.tool_call_id)
-
-
-def _printable(character: str) -> str:
-    return " " if unicodedata.category(character).startswith("C") else character

@@ -15,8 +15,8 @@ from app.web.engine_client.client import EngineClient
 from app.web.engine_client.turn import begin
 from app.web.http.errors import ApiError
 from app.web.http.sse import says_something
-from app.web.request_log import RequestRecord
-from app.web.status_file import StatusFile
+from app.web.monitoring.request_log import RequestRecord
+from app.web.monitoring.status_file import StatusFile
 
 if TYPE_CHECKING:
     from app.web.store.store import Store

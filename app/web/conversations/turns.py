@@ -12,10 +12,10 @@ from app.web.conversations.running_turn import RunningTurn
 from app.web.conversations.turn_writer import Ways, Writer
 from app.web.engine_client.client import EngineClient
 from app.web.http.errors import ApiError
-from app.web.metrics import RequestMetrics
-from app.web.request_log import RequestRecord, new_id
-from app.web.status_file import StatusFile
-from app.web.storage import Storage
+from app.web.monitoring.request_log import RequestRecord, new_id
+from app.web.monitoring.request_metrics import RequestMetrics
+from app.web.monitoring.status_file import StatusFile
+from app.web.store.lazy_store import Storage
 
 _STOP_SECONDS = 10.0
 """How long a stopped turn may take to stand still: a moment, unless the disk does its work."""

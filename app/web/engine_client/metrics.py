@@ -20,7 +20,7 @@ from app.web.engine_client.client import (
     EngineUnavailableError,
     TooManyCallsError,
 )
-from app.web.status_file import StatusFile
+from app.web.monitoring.status_file import StatusFile
 
 _ENGINE_SECONDS = 1.0
 """How long a scrape waits for the engine."""

@@ -23,8 +23,8 @@ from app.web.engine_client.client import (
     TooManyCallsError,
 )
 from app.web.http.errors import ApiError
-from app.web.request_log import RequestRecord
-from app.web.status_file import StatusFile, describe
+from app.web.monitoring.request_log import RequestRecord
+from app.web.monitoring.status_file import StatusFile, describe
 
 T = TypeVar("T", bound=Reply)
 

@@ -10,7 +10,12 @@ from contextlib import closing
 from pathlib import Path
 
 from app.web.store.errors import explained, storage_unavailable
-from app.web.store.revisions import BUSY_SECONDS
+
+REVISIONS = ("0001", "0002")
+"""All there are, the newest last: known without Alembic, which takes a quarter of a second to import."""
+BUSY_SECONDS = 5.0
+"""How long to wait for another process's lock."""
+
 
 _PASSED_ON = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_BUSY}
 """No other journal would help against these."""
@@ -67,3 +72,18 @@ def _write_something(connection: sqlite3.Connection) -> None:
     (number,) = connection.execute("PRAGMA user_version").fetchone()
     connection.execute(f"PRAGMA user_version = {int(number)}")
     connection.execute("COMMIT")
+
+
+def revision_of(path: Path) -> str | None:
+    """The revision that the file's tables have; None where there are none yet.
+
+    Raises:
+        sqlite3.Error: it can't be read.
+    """
+    if not path.is_file():
+        return None
+    with closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as connection:
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone():
+            return None
+        row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        return str(row[0]) if row else None

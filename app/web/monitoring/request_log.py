@@ -14,7 +14,7 @@ from typing import Any
 from flask import Flask, Response, g, request
 
 from app.contract.wire import Accepted, Delta, Finished, Reply
-from app.web.metrics import RequestMetrics
+from app.web.monitoring.request_metrics import RequestMetrics
 
 _PREFIXES = ("/v1/", "/tokenize", "/detokenize", "/invocations")
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")

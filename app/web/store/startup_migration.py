@@ -5,29 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-from contextlib import closing
 from pathlib import Path
 
-REVISIONS = ("0001", "0002")
-"""All there are, the newest last: known without Alembic, which takes a quarter of a second to import."""
-BUSY_SECONDS = 5.0
-"""How long to wait for another process's lock."""
+from app.web.store.sqlite_file import REVISIONS, revision_of
+
 _log = logging.getLogger("berth.web")
-
-
-def revision_of(path: Path) -> str | None:
-    """The revision that the file's tables have; None where there are none yet.
-
-    Raises:
-        sqlite3.Error: it can't be read.
-    """
-    if not path.is_file():
-        return None
-    with closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as connection:
-        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone():
-            return None
-        row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-        return str(row[0]) if row else None
 
 
 def bring_up_to_date_in_child(path: Path) -> None:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import time
+import unicodedata
 from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, Row, select, update
 
 from app.contract.conversations import ChatSettings, NewTurn, StoredMessage, Turn
-from app.web.conversations.prompt import title_of
 from app.web.http.errors import ApiError, bad_field
 from app.web.store.conversations import count_of, row_of
 from app.web.store.database import Database
 from app.web.store.messages import LOST_EVENTS, branch_to, insert_message
 from app.web.store.tables import conversations, message_of, message_values, messages, settings_of
+
+TITLE_COLUMNS = 60
+"""Chinese characters take two."""
+
 
 MAX_MESSAGES = 10_000
 """Of one conversation."""
@@ -126,3 +130,22 @@ def _find(connection: Connection, message_id: str) -> Row[Any] | None:
 
 def _taken(param: str) -> ApiError:
     return ApiError(409, f"{param}: belongs to another message already; make a new id", "id_taken", param)
+
+
+def title_of(question: str) -> str:
+    """The first words of a question, on one line, cut between words where there are spaces."""
+    words = " ".join("".join(map(_printable, question[: 8 * TITLE_COLUMNS])).split()).lstrip("#*>-`_ ")
+    columns, end = 0, 0
+    for character in words:
+        columns += 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        if columns > TITLE_COLUMNS - 1:
+            break
+        end += 1
+    if end == len(words):
+        return words
+    space = words.rfind(" ", end // 2, end + 1)
+    return words[: space if space > 0 else end].rstrip(" ,.;:，。；：、") + "…"
+
+
+def _printable(character: str) -> str:
+    return " " if unicodedata.category(character).startswith("C") else character
