@@ -18,7 +18,7 @@ from typing import Any
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from app.web import drain
-from app.web.gathering import GATHER_SECONDS, Gathered, TimedUnreader
+from app.web.wsgi.request_buffer import GATHER_SECONDS, Gathered, TimedUnreader
 
 _LINGER_SECONDS = 2.0
 _LINGER_BYTES = 8 * 1024 * 1024

@@ -16,7 +16,7 @@ from gunicorn.app.base import BaseApplication
 from app.contract import lifeline
 from app.contract.config import read_config
 from app.web.store.startup_migration import bring_up_to_date_in_child
-from app.web.worker import PatientWorker
+from app.web.wsgi.worker import PatientWorker
 
 _HEARTBEAT_SECONDS = 60
 """The main loop beats every second whatever the streams do; only a worker that is stuck or frozen misses this."""
