@@ -14,10 +14,10 @@ from entrypoint.checkpoint import Checkpoint, CheckpointError
 from entrypoint.explain import plan_lines
 from entrypoint.fetch_run import FetchRun
 from entrypoint.hub_cache import HubCache
-from entrypoint.models import ModelChoice, demo_instead
+from entrypoint.model_choice import ModelChoice, demo_instead
 from entrypoint.remote import HubRefused, Reading, RemoteModel, reason
 from entrypoint.settings import Settings
-from entrypoint.words import size
+from entrypoint.units import size
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from app.contract.plan import Plan, Rung, gpus_of
 from entrypoint.access import Access
 from entrypoint.activations import PREFILL_CHUNK
 from entrypoint.ladder import CPU
-from entrypoint.models import ModelChoice
+from entrypoint.model_choice import ModelChoice
 
 QUEUE_LIMIT = 64
 """Requests that may wait for a slot."""

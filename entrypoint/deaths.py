@@ -9,7 +9,7 @@ from typing import Literal
 from app.contract.exits import ENGINE_BAD_CHECKPOINT, ENGINE_OUT_OF_MEMORY, ENGINE_SELF_TEST
 from app.contract.plan import Refusal, Text
 from app.contract.status import Death, DeathCause, EngineDown, Phase
-from entrypoint.words import size
+from entrypoint.units import size
 
 WINDOW_SECONDS = 600
 """Deaths for lack of memory in service are counted over this time."""

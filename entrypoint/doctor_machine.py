@@ -12,14 +12,15 @@ from pathlib import Path
 from app.contract.plan import Device, Text
 from entrypoint import gpu_words
 from entrypoint.doctor import Check, Group, Verdict
-from entrypoint.host import existing, read_host
+from entrypoint.host import read_host
 from entrypoint.listener import bind
 from entrypoint.measure import discounted
+from entrypoint.paths import existing
 from entrypoint.probe import ANSWER_SECONDS, TorchBuild, probe_gpus, read_torch_build
 from entrypoint.settings import Settings, SettingsError
 from entrypoint.state import RUN_DIR, Held, is_running, make_run_dir, owner, pid_namespace, read_held
+from entrypoint.units import GIB, size
 from entrypoint.usable import why_unusable
-from entrypoint.words import GIB, size
 
 ON_CPU = Text("Berth runs on the CPU.", "Berth 将在 CPU 上运行。")
 GPU_REMEDY = Text(

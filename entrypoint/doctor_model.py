@@ -13,19 +13,19 @@ from app.contract.plan import Refusal, Text
 from entrypoint import hub_words, words
 from entrypoint.checkpoint import Checkpoint, CheckpointError, read_checkpoint
 from entrypoint.doctor import Check, Group, Verdict
-from entrypoint.host import existing
 from entrypoint.hub import Hub
 from entrypoint.hub_cache import HubCache
 from entrypoint.hub_listing import Deadline, HubError
 from entrypoint.ledger import versions
 from entrypoint.measure import measure
-from entrypoint.models import HubModel, ModelChoice, demo, resolve_model
+from entrypoint.model_choice import HubModel, ModelChoice, demo, resolve_model
+from entrypoint.paths import existing
 from entrypoint.plan import make_plan
 from entrypoint.probe import read_torch_build
 from entrypoint.remote import HubRefused, Reading
 from entrypoint.settings import Settings, SettingsError
 from entrypoint.state import read_held
-from entrypoint.words import size
+from entrypoint.units import size
 
 HUB_SECONDS = 3.0
 BITSANDBYTES_SECONDS = 100.0

@@ -20,7 +20,7 @@ from entrypoint.recovery import Recovery
 from entrypoint.settings import Settings
 from entrypoint.silence import Silence
 from entrypoint.state import StateDir, write_held
-from entrypoint.words import size
+from entrypoint.units import size
 
 GRACE_SECONDS = 3.0
 log = logging.getLogger(__name__)

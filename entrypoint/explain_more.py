@@ -9,8 +9,9 @@ from app.contract.plan import Rung, Verdict
 from entrypoint.explain import FEWER_TERMS, MARKS, STYLES, headline, lacks, note, numbers, place, placements
 from entrypoint.question import Question
 from entrypoint.table import BLANK, Line, Row, Span, Unit, labelled, table, unit_for
+from entrypoint.units import size
 from entrypoint.whatif import KEPT_SHARE, LEAST_KEPT_BYTES, Answer, nearest_miss
-from entrypoint.words import at_once, size
+from entrypoint.words import at_once
 
 CARD_TITLES = ("  cards", "precision", "context", "slots")
 

@@ -33,29 +33,6 @@ def opened(path: Path, missing: str) -> Iterator[tuple[BufferedReader, int]]:
         raise CheckpointError(f"{path} can't be read: {error.strerror or error}; copy it again") from error
 
 
-def is_file(path: Path) -> bool:
-    """Whether a file is there to be read. Path.is_file raises where a name is too long or above it nothing is shown."""
-    return stat.S_ISREG(_mode(path))
-
-
-def is_folder(path: Path) -> bool:
-    """See `is_file`."""
-    return stat.S_ISDIR(_mode(path))
-
-
-def exists(path: Path) -> bool:
-    """See `is_file`."""
-    return _mode(path) != 0
-
-
-def _mode(path: Path) -> int:
-    """0 where nothing is there, or nothing that this user is shown."""
-    try:
-        return path.stat().st_mode
-    except (OSError, ValueError):
-        return 0
-
-
 def _without_waiting(path: str, flags: int) -> int:
     # A pipe that nobody writes to would otherwise hold up the start for ever.
     return os.open(path, flags | os.O_NONBLOCK)

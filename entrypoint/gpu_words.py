@@ -8,7 +8,7 @@ from pathlib import Path
 import pynvml
 
 from app.contract.plan import Device, Text
-from entrypoint.words import GIB, size
+from entrypoint.units import GIB, size
 
 HIDDEN = ("void", "none")
 """NVIDIA_VISIBLE_DEVICES with which the container toolkit gives a container no GPU."""

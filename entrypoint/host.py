@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.contract.plan import Host, Text
-from entrypoint.files import exists
+from entrypoint.paths import existing
 
 KIB = 1024
 
@@ -137,11 +137,6 @@ def tree_anonymous_bytes(pid: int) -> int:
     """Anonymous resident memory of a process and all its descendants."""
     children = _text(Path(f"/proc/{pid}/task/{pid}/children")).split()
     return anonymous_bytes(pid) + sum(tree_anonymous_bytes(int(child)) for child in children)
-
-
-def existing(path: Path) -> Path:
-    """The path itself, or its nearest parent that is there and may be seen."""
-    return next(folder for folder in (path.absolute(), *path.absolute().parents) if exists(folder))
 
 
 def _text(path: Path) -> str:

@@ -7,8 +7,9 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-from entrypoint.files import CheckpointError, exists, is_file, is_folder
+from entrypoint.files import CheckpointError
 from entrypoint.hub_listing import COMMIT
+from entrypoint.paths import exists, is_file, is_folder
 from entrypoint.sources import INDEX, SINGLE_FILE, TORCH_FILE, TORCH_INDEX, LocalFolder, indexed_files
 
 WEIGHTS = ((INDEX, SINGLE_FILE), (TORCH_INDEX, TORCH_FILE))

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from app.contract.plan import Refusal, Text
 from entrypoint.hub_listing import PUBLIC_HUB, HubError
-from entrypoint.models import HubModel
-from entrypoint.words import size
+from entrypoint.model_choice import HubModel
+from entrypoint.units import size
 
 MIRROR = "https://hf-mirror.com"
 """Named where the public hub can't be reached; it is run by others and takes no part in a plan by itself."""

@@ -12,7 +12,7 @@ from typing import Literal
 from app.contract.codec import from_json, write_atomically
 from app.contract.plan import Plan, Rung, Text
 from entrypoint.plan import Barred
-from entrypoint.words import size
+from entrypoint.units import size
 
 MOST_ENTRIES = 200
 PACKAGES = ("torch", "transformers", "bitsandbytes")

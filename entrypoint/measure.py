@@ -9,7 +9,7 @@ from app.contract.plan import Device, Model, Precision, Text
 from entrypoint import gpu_words
 from entrypoint.checkpoint import Checkpoint, CheckpointError, read_checkpoint
 from entrypoint.host import read_host
-from entrypoint.models import ModelChoice, demo_instead, resolve_model
+from entrypoint.model_choice import ModelChoice, demo_instead, resolve_model
 from entrypoint.plan import Barred, Question, make_plan
 from entrypoint.probe import probe_gpus, read_torch_build
 from entrypoint.remote import HubRefused, Reading, reason

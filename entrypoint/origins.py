@@ -5,7 +5,7 @@ from __future__ import annotations
 from app.contract.plan import Origin, OriginKind, Rung, Text
 from entrypoint.activations import PREFILL_CHUNK
 from entrypoint.question import Question
-from entrypoint.words import size
+from entrypoint.units import size
 
 SET = Text("set by you", "由你设置")
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from app.contract.plan import Host, Refusal, Rung, Text
 from entrypoint.question import Question
-from entrypoint.words import place, size, too_little_ram
+from entrypoint.units import size
+from entrypoint.words import place, too_little_ram
 
 
 def no_gpu(host: Host) -> Refusal:

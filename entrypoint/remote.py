@@ -15,7 +15,7 @@ from entrypoint.checkpoint import Checkpoint, CheckpointError, check_checkpoint
 from entrypoint.hub_cache import HubCache
 from entrypoint.hub_listing import Deadline, HubError, Listing, RemoteFile
 from entrypoint.hub_source import HubSource
-from entrypoint.models import HubModel, ModelChoice
+from entrypoint.model_choice import HubModel, ModelChoice
 from entrypoint.settings import Settings
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from app.contract.status import Status
 from entrypoint.access import invitation, open_access
 from entrypoint.board import StatusBoard
 from entrypoint.listener import address, bind
-from entrypoint.models import resolve_model
+from entrypoint.model_choice import resolve_model
 from entrypoint.settings import Settings
 from entrypoint.state import RUN_DIR, make_run_dir, open_state
 from entrypoint.supervise import Supervisor

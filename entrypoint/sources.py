@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from entrypoint.files import is_file, opened
+from entrypoint.files import opened
 from entrypoint.headers import CheckpointError, Tensor, read_header
+from entrypoint.paths import is_file
 from entrypoint.torch_files import read_torch_file
 
 CONFIG_LIMIT_BYTES = 10_000_000

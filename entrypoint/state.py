@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from app.contract.codec import from_json, write_atomically
-from entrypoint.host import existing
+from entrypoint.paths import existing
 from entrypoint.settings import SettingsError
 
 SOCKET_PATH_LIMIT = 107

@@ -13,7 +13,7 @@ from app.layouts.shape import StoredTensor as Expected
 from app.layouts.skeleton import stored_tensors
 from entrypoint.files import CheckpointError
 from entrypoint.headers import Tensor
-from entrypoint.words import size
+from entrypoint.units import size
 
 FLOATS = ("BF16", "F16", "F32")
 FP8 = "F8_E4M3"

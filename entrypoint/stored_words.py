@@ -6,7 +6,7 @@ from app.contract.plan import Device, Refusal, Rung, Text
 from entrypoint.footprint import Load, weights_bytes
 from entrypoint.question import Question
 from entrypoint.stored import Stored
-from entrypoint.words import size
+from entrypoint.units import size
 
 FP8_CAPABILITY = (8, 9)
 """Compute capability from which a GPU multiplies FP8."""

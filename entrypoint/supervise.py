@@ -23,7 +23,7 @@ from entrypoint.engine_watch import EngineWatch
 from entrypoint.explain import plan_lines
 from entrypoint.files_kept import KeptFiles
 from entrypoint.measure import measure
-from entrypoint.models import ModelChoice, demo_instead
+from entrypoint.model_choice import ModelChoice, demo_instead
 from entrypoint.plan import make_plan
 from entrypoint.recovery import Recovery
 from entrypoint.remote import HubRefused, reason

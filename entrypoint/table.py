@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from entrypoint.words import GIB, MIB
+from entrypoint.units import GIB, MIB
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -4,16 +4,7 @@ from __future__ import annotations
 
 from app.contract.plan import Host, Rung, Text
 from entrypoint.settings import Settings
-
-GIB = 1024**3
-MIB = 1024**2
-
-
-def size(count: int) -> str:
-    """Bytes for people: GiB with two digits, below that whole MiB, below ten of them one digit."""
-    if count >= GIB:
-        return f"{count / GIB:.2f} GiB"
-    return f"{count / MIB:.0f} MiB" if count >= 10 * MIB else f"{count / MIB:.1f} MiB"
+from entrypoint.units import size
 
 
 def place(rung: Rung) -> Text:

@@ -21,10 +21,10 @@ from entrypoint import hub_words
 from entrypoint.fetch.job import Job
 from entrypoint.fetch.meter import Meter
 from entrypoint.fetch.transfer import NO_ROOM, FetchError, Patience, Transfer
-from entrypoint.host import existing
 from entrypoint.hub import Hub
 from entrypoint.hub_cache import HubCache
-from entrypoint.models import HubModel
+from entrypoint.model_choice import HubModel
+from entrypoint.paths import existing
 
 
 def main(arguments: list[str]) -> int:

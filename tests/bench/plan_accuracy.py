@@ -34,7 +34,7 @@ from entrypoint.config import app_config
 from entrypoint.engine_run import EngineRun
 from entrypoint.footprint import SERVICE_BYTES, code_bytes
 from entrypoint.measure import measure
-from entrypoint.models import ModelChoice
+from entrypoint.model_choice import ModelChoice
 from entrypoint.plan import make_plan
 from entrypoint.settings import Settings
 from tools.checkpoint_shape import Shape

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from entrypoint.checkpoint import read_checkpoint
 from entrypoint.measure import measure
-from entrypoint.models import resolve_model
+from entrypoint.model_choice import resolve_model
 from entrypoint.plan import make_plan
 from entrypoint.settings import Settings
 from tests.integration.service import run_entrypoint

@@ -14,7 +14,7 @@ from entrypoint.plan import make_plan
 from entrypoint.probe import probe_gpus, read_torch_build
 from entrypoint.settings import Settings
 from entrypoint.table import show
-from entrypoint.words import size
+from entrypoint.units import size
 from tests.unit.planning import GIB, HOST, SMALL, gpu, question
 
 

@@ -18,7 +18,7 @@ from huggingface_hub import close_session
 from entrypoint import remote
 from entrypoint.checkpoint import CheckpointError, read_checkpoint
 from entrypoint.measure import fitting_question, read_model
-from entrypoint.models import resolve_model
+from entrypoint.model_choice import resolve_model
 from entrypoint.remote import HubRefused
 from entrypoint.settings import Settings, SettingsError
 from entrypoint.sources import INDEX, SINGLE_FILE

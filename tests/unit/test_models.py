@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from entrypoint.host import existing
-from entrypoint.models import resolve_model
+from entrypoint.model_choice import resolve_model
+from entrypoint.paths import existing
 from entrypoint.settings import Settings, SettingsError
 
 TOO_LONG = "x" * 300

@@ -20,7 +20,7 @@ from entrypoint.checkpoint import Checkpoint, CheckpointError, read_checkpoint
 from entrypoint.footprint import Load, weights_bytes
 from entrypoint.plan import make_plan
 from entrypoint.settings import Settings
-from entrypoint.words import size
+from entrypoint.units import size
 from tests.integration.service import run_entrypoint
 from tests.sparse import GLM4_9B, config_for
 from tests.unit.planning import GIB, HOST, gpu, question
