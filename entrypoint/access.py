@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import secrets
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.contract import exits
 from entrypoint.access_settings import KEY, KEY_RULE
 from entrypoint.listener import EVERYWHERE, address
 from entrypoint.settings import Settings, SettingsError
@@ -40,14 +37,14 @@ def open_access(settings: Settings, state: StateDir, run_dir: Path) -> Access:
         key_file = state.api_key
         if not key_file.exists():
             _write(key_file, secrets.token_urlsafe(32))
-        if _made(key_file) is None:
+        if read_made_key(key_file) is None:
             raise SettingsError(f"{key_file} holds no key: it {KEY_RULE}; remove it, and the next start makes another")
     return Access(key_file, state.sessions, settings.trusted_proxies)
 
 
 def invitation(settings: Settings, state: StateDir) -> str:
     """A sentence for the log: the one place where a key is printed on purpose, and only one that Berth has made."""
-    opening = f"Open {_link(settings, state)}"
+    opening = f"Open {sign_in_link(settings, state)}"
     if settings.published_bind in EVERYWHERE:
         opening += " (from elsewhere with this machine's address in it)"
     if not settings.auth:
@@ -57,24 +54,13 @@ def invitation(settings: Settings, state: StateDir) -> str:
     return f"{opening} to be signed in by this link; its key lies in {state.api_key}"
 
 
-def print_link(settings: Settings, _options: argparse.Namespace) -> int:
-    """`link`: prints the address to open, with the key in it where Berth has made one."""
-    state = StateDir(settings.state_dir)
-    if settings.auth and settings.api_key is None and _made(state.api_key) is None:
-        raise SettingsError(f"GLM_STATE_DIR={state.folder}: there is no key yet; the first `serve` makes it")
-    if settings.api_key is not None:
-        sys.stderr.write("The key is the one that you have set; no link is made of it.\n")
-    sys.stdout.write(f"{_link(settings, state)}\n")
-    return exits.OK
-
-
-def _link(settings: Settings, state: StateDir) -> str:
+def sign_in_link(settings: Settings, state: StateDir) -> str:
     """With the key behind `#`, which browsers send to nobody: it gets into no access log, proxy log or Referer."""
-    key = _made(state.api_key) if settings.auth and settings.api_key is None else None
+    key = read_made_key(state.api_key) if settings.auth and settings.api_key is None else None
     return f"{address(settings)}/#key={key}" if key else address(settings)
 
 
-def _made(path: Path) -> str | None:
+def read_made_key(path: Path) -> str | None:
     """The key that Berth made; None where the file holds none."""
     try:
         key = path.read_text(encoding="ascii").strip()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from app.contract.plan import Plan, Text
 from entrypoint.board import StatusBoard
-from entrypoint.checkpoint import Checkpoint, CheckpointError
+from entrypoint.checkpoint.checkpoint import Checkpoint, CheckpointError
 from entrypoint.explain import plan_lines
 from entrypoint.fetch_run import FetchRun
 from entrypoint.hub_cache import HubCache

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from app.contract.plan import Device, Text
 from entrypoint import gpu_words
-from entrypoint.doctor import Check, Group, Verdict
+from entrypoint.commands.doctor import Check, Group, Verdict
 from entrypoint.host import read_host
 from entrypoint.listener import bind
 from entrypoint.measure import discounted

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 from app.contract.plan import Refusal, Text
 from entrypoint import hub_words, words
-from entrypoint.checkpoint import Checkpoint, CheckpointError, read_checkpoint
-from entrypoint.doctor import Check, Group, Verdict
+from entrypoint.checkpoint.checkpoint import Checkpoint, CheckpointError, read_checkpoint
+from entrypoint.commands.doctor import Check, Group, Verdict
 from entrypoint.hub import Hub
 from entrypoint.hub_cache import HubCache
 from entrypoint.hub_listing import Deadline, HubError

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import httpx2
 from huggingface_hub import get_session, get_token, hf_hub_url
 
-from entrypoint.headers import CheckpointError
+from entrypoint.checkpoint.safetensors_header import CheckpointError
 from entrypoint.hub_listing import PUBLIC_HUB, Deadline, HubError, Kind, Listing, parse_listing
 
 CONNECT_SECONDS = 10.0

@@ -7,10 +7,10 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-from entrypoint.files import CheckpointError
+from entrypoint.checkpoint.safe_open import CheckpointError
+from entrypoint.checkpoint.source import INDEX, SINGLE_FILE, TORCH_FILE, TORCH_INDEX, LocalFolder, indexed_files
 from entrypoint.hub_listing import COMMIT
 from entrypoint.paths import exists, is_file, is_folder
-from entrypoint.sources import INDEX, SINGLE_FILE, TORCH_FILE, TORCH_INDEX, LocalFolder, indexed_files
 
 WEIGHTS = ((INDEX, SINGLE_FILE), (TORCH_INDEX, TORCH_FILE))
 """An index and the one file where there is none: safetensors first, where both kinds are there."""

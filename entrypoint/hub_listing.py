@@ -7,8 +7,8 @@ import time
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from entrypoint.headers import CheckpointError
-from entrypoint.sources import parse_object
+from entrypoint.checkpoint.safetensors_header import CheckpointError
+from entrypoint.checkpoint.source import parse_object
 
 PUBLIC_HUB = "https://huggingface.co"
 COMMIT = re.compile(r"[0-9a-f]{40}")

@@ -7,10 +7,8 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from entrypoint.headers import LENGTH_BYTES, CheckpointError, Tensor, header_length, parse_header
-from entrypoint.hub_cache import HubCache
-from entrypoint.hub_listing import Deadline, HubError, Listing, RemoteFile
-from entrypoint.sources import (
+from entrypoint.checkpoint.safetensors_header import LENGTH_BYTES, CheckpointError, Tensor, header_length, parse_header
+from entrypoint.checkpoint.source import (
     CONFIG_LIMIT_BYTES,
     INDEX,
     SINGLE_FILE,
@@ -20,7 +18,9 @@ from entrypoint.sources import (
     join_headers,
     parse_object,
 )
-from entrypoint.torch_index import tensors_from_total
+from entrypoint.checkpoint.torch_index import tensors_from_total
+from entrypoint.hub_cache import HubCache
+from entrypoint.hub_listing import Deadline, HubError, Listing, RemoteFile
 
 if TYPE_CHECKING:
     from entrypoint.hub import Hub

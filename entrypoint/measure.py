@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from app.contract.plan import Device, Model, Precision, Text
 from entrypoint import gpu_words
-from entrypoint.checkpoint import Checkpoint, CheckpointError, read_checkpoint
+from entrypoint.checkpoint.checkpoint import Checkpoint, CheckpointError, read_checkpoint
 from entrypoint.host import read_host
 from entrypoint.model_choice import ModelChoice, demo_instead, resolve_model
 from entrypoint.plan import Barred, Question, make_plan

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from app.contract.plan import Device, Host, Model, Precision, Text
 from app.layouts.layout import Layout
 from app.layouts.shape import Shape
+from entrypoint.checkpoint.quantised import Stored
 from entrypoint.probe import TorchBuild
 from entrypoint.settings import Settings
-from entrypoint.stored import Stored
 
 MOST_SLOTS = 16
 """Requests at once that Berth chooses by itself at most."""

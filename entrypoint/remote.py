@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from app.contract.plan import Refusal, Text
 from entrypoint import hub_words
-from entrypoint.checkpoint import Checkpoint, CheckpointError, check_checkpoint
+from entrypoint.checkpoint.checkpoint import Checkpoint, CheckpointError, check_checkpoint
 from entrypoint.hub_cache import HubCache
 from entrypoint.hub_listing import Deadline, HubError, Listing, RemoteFile
 from entrypoint.hub_source import HubSource

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from app.contract.plan import Device, Refusal, Rung, Text
+from entrypoint.checkpoint.quantised import Stored
 from entrypoint.footprint import Load, weights_bytes
 from entrypoint.question import Question
-from entrypoint.stored import Stored
 from entrypoint.units import size
 
 FP8_CAPABILITY = (8, 9)

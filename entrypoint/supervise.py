@@ -16,7 +16,7 @@ from entrypoint import ledger
 from entrypoint.access import Access
 from entrypoint.arrival import Arrival
 from entrypoint.board import StatusBoard
-from entrypoint.checkpoint import Checkpoint, CheckpointError, read_checkpoint
+from entrypoint.checkpoint.checkpoint import Checkpoint, CheckpointError, read_checkpoint
 from entrypoint.config import app_config, stands
 from entrypoint.deaths import final_refusal
 from entrypoint.engine_watch import EngineWatch

@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 from app.contract.plan import Host, Model, Text
-from entrypoint.config_only import checkpoint_from_config
+from entrypoint.checkpoint.checkpoint import checkpoint_from_config
 from entrypoint.plan import make_plan
 from entrypoint.question import Question
 from entrypoint.settings import Settings

@@ -29,7 +29,7 @@ from app.contract.codec import write_atomically
 from app.contract.plan import Plan, Precision, Text
 from app.contract.status import Proof, Ready
 from entrypoint.access import Access
-from entrypoint.checkpoint import read_checkpoint
+from entrypoint.checkpoint.checkpoint import read_checkpoint
 from entrypoint.config import app_config
 from entrypoint.engine_run import EngineRun
 from entrypoint.footprint import SERVICE_BYTES, code_bytes

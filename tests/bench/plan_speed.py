@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from entrypoint.checkpoint import read_checkpoint
+from entrypoint.checkpoint.checkpoint import read_checkpoint
 from entrypoint.measure import measure
 from entrypoint.model_choice import resolve_model
 from entrypoint.plan import make_plan

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from entrypoint.serve import VERSION
+from entrypoint.commands.serve import VERSION
 from entrypoint.settings import NAMES
 
 TOP = Path(__file__).resolve().parents[2]

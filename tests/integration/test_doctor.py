@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from app.contract.plan import Text
-from entrypoint.doctor import Check, Group, examine, lines
+from entrypoint.commands.doctor import Check, Group, examine, lines
 from entrypoint.settings import Settings
 from entrypoint.state import open_state
 from tests.integration.service import TOP, clean_environment, free_port

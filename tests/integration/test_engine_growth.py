@@ -11,7 +11,7 @@ import pytest
 
 from app.contract.plan import Precision
 from app.layouts.registry import HEAP_GAP_BYTES
-from entrypoint.checkpoint import read_checkpoint
+from entrypoint.checkpoint.checkpoint import read_checkpoint
 from entrypoint.footprint import ATTENTION_CODE_BYTES
 from tools.checkpoint_shape import Shape
 from tools.make_checkpoint import make_checkpoint

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from entrypoint.access import Access, invitation, open_access, print_link
+from entrypoint.access import Access, invitation, open_access
+from entrypoint.commands.link import print_link
 from entrypoint.settings import Settings, SettingsError, parse_settings
 from entrypoint.state import StateDir
 

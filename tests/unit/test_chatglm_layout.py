@@ -15,7 +15,7 @@ import pytest
 from app.layouts.config_fields import LayoutError
 from app.layouts.registry import LAYOUTS, layout_of, native_config, shape_of
 from app.layouts.skeleton import skeleton, stored_tensors
-from entrypoint.checkpoint import CheckpointError, read_checkpoint
+from entrypoint.checkpoint.checkpoint import CheckpointError, read_checkpoint
 from entrypoint.footprint import Load, kv_cache_bytes, weights_bytes
 from entrypoint.plan import make_plan
 from tests.integration.service import run_entrypoint

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from app.layouts.skeleton import skeleton
-from entrypoint.checkpoint import CheckpointError, read_checkpoint
+from entrypoint.checkpoint.checkpoint import CheckpointError, read_checkpoint
 from tools.checkpoint_shape import Shape
 from tools.make_checkpoint import make_checkpoint
 

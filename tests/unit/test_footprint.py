@@ -9,6 +9,7 @@ from app.layouts.registry import LAYOUTS
 from app.layouts.shape import Experts, Latent, Parameter, Shape
 from app.layouts.skeleton import skeleton
 from entrypoint.activations import GRAPH_LAYER_BYTES, Load, activation_bytes, context_bytes, graph_bytes
+from entrypoint.checkpoint.quantised import Stored
 from entrypoint.footprint import (
     Span,
     code_bytes,
@@ -22,7 +23,6 @@ from entrypoint.footprint import (
 )
 from entrypoint.plan import make_plan
 from entrypoint.settings import Settings
-from entrypoint.stored import Stored
 from tests.unit.planning import GIB, GLM4_9B, HOST, gpu, question
 
 LINEAR = Parameter("w", (256, 192), linear=True)

@@ -16,12 +16,12 @@ import pytest
 from huggingface_hub import close_session
 
 from entrypoint import remote
-from entrypoint.checkpoint import CheckpointError, read_checkpoint
+from entrypoint.checkpoint.checkpoint import CheckpointError, read_checkpoint
+from entrypoint.checkpoint.source import INDEX, SINGLE_FILE
 from entrypoint.measure import fitting_question, read_model
 from entrypoint.model_choice import resolve_model
 from entrypoint.remote import HubRefused
 from entrypoint.settings import Settings, SettingsError
-from entrypoint.sources import INDEX, SINGLE_FILE
 from entrypoint.state import Held
 from tests.hub_server import COMMIT, HubServer, hub_serving
 from tests.sparse import CHATGLM3_6B, GLM4_9B, sparse_checkpoint

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from entrypoint.checkpoint import CheckpointError, read_checkpoint
-from entrypoint.headers import Tensor, parse_header, read_header
+from entrypoint.checkpoint.checkpoint import CheckpointError, read_checkpoint
+from entrypoint.checkpoint.safetensors_header import Tensor, parse_header, read_header
 from tools.checkpoint_shape import Shape
 from tools.make_checkpoint import make_checkpoint
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from entrypoint.checkpoint import CheckpointError, read_checkpoint
-from entrypoint.config_only import checkpoint_from_config
+from entrypoint.checkpoint.checkpoint import CheckpointError, checkpoint_from_config, read_checkpoint
 from tests.bench import plan_sweep
 from tests.sparse import sparse_checkpoint
 from tools import fits_table

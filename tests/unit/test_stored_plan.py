@@ -16,7 +16,7 @@ from app.contract.plan import Plan
 from app.layouts.quantisation import Quantised, quantised_of
 from app.layouts.registry import LAYOUTS
 from app.layouts.skeleton import stored_tensors
-from entrypoint.checkpoint import Checkpoint, CheckpointError, read_checkpoint
+from entrypoint.checkpoint.checkpoint import Checkpoint, CheckpointError, read_checkpoint
 from entrypoint.footprint import Load, weights_bytes
 from entrypoint.plan import make_plan
 from entrypoint.settings import Settings

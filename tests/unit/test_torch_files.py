@@ -17,8 +17,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from entrypoint.checkpoint import CheckpointError, read_checkpoint
-from entrypoint.torch_files import read_torch_file
+from entrypoint.checkpoint.checkpoint import CheckpointError, read_checkpoint
+from entrypoint.checkpoint.torch_file import read_torch_file
 from tests.integration.engine_process import TINY
 from tests.integration.service import TOP, clean_environment
 from tests.torch_checkpoints import as_torch_files

@@ -8,8 +8,8 @@ import pytest
 from app.layouts.registry import LAYOUTS, layout_of, shape_of
 from app.layouts.shape import Shape
 from app.layouts.skeleton import stored_tensors
-from entrypoint.headers import CheckpointError
-from entrypoint.torch_index import tensors_from_total
+from entrypoint.checkpoint.safetensors_header import CheckpointError
+from entrypoint.checkpoint.torch_index import tensors_from_total
 from tests.sparse import CHATGLM3_6B, config_for
 
 INV_FREQ = "transformer.rotary_pos_emb.inv_freq"

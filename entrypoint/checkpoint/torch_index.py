@@ -11,8 +11,8 @@ from app.layouts.quantisation import floats_only
 from app.layouts.registry import layout_of, shape_of
 from app.layouts.shape import Shape
 from app.layouts.skeleton import stored_tensors
-from entrypoint.headers import CheckpointError, Tensor
-from entrypoint.sources import indexed_files
+from entrypoint.checkpoint.safetensors_header import CheckpointError, Tensor
+from entrypoint.checkpoint.source import indexed_files
 
 DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
 """torch's names, as config.json gives them, and safetensors'."""

@@ -10,7 +10,7 @@ import pickletools
 from collections.abc import Callable
 from typing import Any
 
-from entrypoint.torch_values import DAMAGED, FUNCTIONS, Global, Table, TorchPickleError, View, storage_of
+from entrypoint.checkpoint.torch_tensors import DAMAGED, FUNCTIONS, Global, Table, TorchPickleError, View, storage_of
 
 MOST_INSTRUCTIONS = 4_000_000
 """Some forty for a tensor."""

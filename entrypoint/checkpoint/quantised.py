@@ -11,8 +11,8 @@ from app.layouts.quantisation import SCALE_SUFFIXES, Quantised
 from app.layouts.shape import Shape
 from app.layouts.shape import StoredTensor as Expected
 from app.layouts.skeleton import stored_tensors
-from entrypoint.files import CheckpointError
-from entrypoint.headers import Tensor
+from entrypoint.checkpoint.safe_open import CheckpointError
+from entrypoint.checkpoint.safetensors_header import Tensor
 from entrypoint.units import size
 
 FLOATS = ("BF16", "F16", "F32")

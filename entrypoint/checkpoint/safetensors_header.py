@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from entrypoint.files import CheckpointError, opened
+from entrypoint.checkpoint.safe_open import CheckpointError, opened
 
 __all__ = ["CheckpointError", "Tensor", "header_length", "parse_header", "read_header"]
 HEADER_LIMIT_BYTES = 10_000_000

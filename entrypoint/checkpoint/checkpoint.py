@@ -10,13 +10,14 @@ from pathlib import Path
 from app.layouts.chatglm import is_rank_list, is_sentencepiece
 from app.layouts.config_fields import LayoutError
 from app.layouts.layout import Layout
-from app.layouts.quantisation import quantised_of
+from app.layouts.quantisation import floats_only, quantised_of
 from app.layouts.registry import layout_of, shape_of
 from app.layouts.shape import Shape
 from app.layouts.skeleton import skeleton, stored_tensors
-from entrypoint.headers import CheckpointError, Tensor
-from entrypoint.sources import LocalFolder, Source
-from entrypoint.stored import Stored, check_float, check_stored
+from entrypoint.checkpoint.quantised import Stored, check_float, check_stored
+from entrypoint.checkpoint.safetensors_header import DTYPE_BYTES, CheckpointError, Tensor
+from entrypoint.checkpoint.source import LocalFolder, Source
+from entrypoint.checkpoint.torch_index import DTYPES
 
 __all__ = ["Checkpoint", "CheckpointError", "check_checkpoint", "read_checkpoint"]
 LONGEST_REASON = 300
@@ -95,3 +96,22 @@ def _check_tokenizer(source: Source) -> None:
     if not (is_sentencepiece(start) or is_rank_list(start)):
         text = "is neither ChatGLM3's SentencePiece model nor GLM-4-9B-chat's list of ranks; download it again"
         raise CheckpointError(f"{source.path('tokenizer.model')} {text}")
+
+
+def checkpoint_from_config(config: Mapping[str, object], name: str = "config.json") -> Checkpoint:
+    """Every tensor that the config asks for, in its `dtype` (bfloat16 where it names none).
+
+    Raises:
+        CheckpointError: the config is of no layout that is known, or lacks a field; `name` is what it is called.
+    """
+    try:
+        floats_only(config)
+        layout, shape = layout_of(config), shape_of(config)
+    except LayoutError as error:
+        raise CheckpointError(f"{name}: {error}") from error
+    dtype = DTYPES.get(str(config.get("dtype") or config.get("torch_dtype")), "BF16")
+    tensors = {}
+    for stored in stored_tensors(layout, shape):
+        kind = "F32" if stored.parts[0].parameter.full_precision else dtype
+        tensors[stored.name] = Tensor("", kind, stored.shape, stored.elements * DTYPE_BYTES[kind])
+    return Checkpoint(layout, shape, tensors)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from entrypoint.headers import DTYPE_BYTES, LARGEST_SIZE, MOST_DIMENSIONS
+from entrypoint.checkpoint.safetensors_header import DTYPE_BYTES, LARGEST_SIZE, MOST_DIMENSIONS
 
 DAMAGED = "its data.pkl is damaged"
 STORAGES = {

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from entrypoint.files import opened
-from entrypoint.headers import CheckpointError, Tensor, read_header
+from entrypoint.checkpoint.safe_open import opened
+from entrypoint.checkpoint.safetensors_header import CheckpointError, Tensor, read_header
+from entrypoint.checkpoint.torch_file import read_torch_file
 from entrypoint.paths import is_file
-from entrypoint.torch_files import read_torch_file
 
 CONFIG_LIMIT_BYTES = 10_000_000
 INDEX = "model.safetensors.index.json"

@@ -14,10 +14,10 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from entrypoint.files import CheckpointError, opened
-from entrypoint.headers import DTYPE_BYTES, Tensor
-from entrypoint.torch_pickle import read_views
-from entrypoint.torch_values import TorchPickleError, View
+from entrypoint.checkpoint.safe_open import CheckpointError, opened
+from entrypoint.checkpoint.safetensors_header import DTYPE_BYTES, Tensor
+from entrypoint.checkpoint.torch_pickle import read_views
+from entrypoint.checkpoint.torch_tensors import TorchPickleError, View
 
 PICKLE_LIMIT_BYTES = 16_000_000
 """Some 200 bytes a tensor are usual; ChatGLM3-6B has 199 tensors."""
