@@ -10,7 +10,7 @@ from collections.abc import Callable
 from app.contract import exits
 from entrypoint.checkpoint.checkpoint import CheckpointError
 from entrypoint.commands import doctor, link, plan
-from entrypoint.remote import HubRefused
+from entrypoint.hub.remote_headers import HubRefused
 from entrypoint.settings import Settings, SettingsError, load_settings
 
 

@@ -13,9 +13,9 @@ from entrypoint.board import StatusBoard
 from entrypoint.checkpoint.checkpoint import Checkpoint, CheckpointError
 from entrypoint.explain import plan_lines
 from entrypoint.fetch_run import FetchRun
-from entrypoint.hub_cache import HubCache
+from entrypoint.hub.cache import HubCache
+from entrypoint.hub.remote_headers import HubRefused, Reading, RemoteModel, reason
 from entrypoint.model_choice import ModelChoice, demo_instead
-from entrypoint.remote import HubRefused, Reading, RemoteModel, reason
 from entrypoint.settings import Settings
 from entrypoint.units import size
 
@@ -37,9 +37,10 @@ class Arrival:
         self._note: Text | None = None
         self._remote: RemoteModel | None = None
         self._fetch: FetchRun | None = None
+        assert choice.hub is not None
         board.update("planning")
         log.info("asking %s for %s; its headers are enough for the plan", settings.hf_endpoint, choice.name)
-        self._reading = Reading(settings, choice, self._take_note)
+        self._reading = Reading(settings, choice.hub, self._take_note, patient=not choice.is_default)
 
     def step(self) -> ModelChoice | None:
         """What can be loaded now, None while it is on its way.

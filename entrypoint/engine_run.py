@@ -8,11 +8,11 @@ from pathlib import Path
 
 from app.contract.plan import Plan, Rung, gpus_of
 from app.contract.status import EngineDown, EngineEvent, Phase
-from entrypoint import host
 from entrypoint.children import ENGINE_OOM_SCORE
 from entrypoint.deaths import Facts
 from entrypoint.event_pipe import spawn_reporting
-from entrypoint.probe import why_lost
+from entrypoint.machine import cgroup, host
+from entrypoint.machine.gpus import why_lost
 
 
 class EngineRun:
@@ -25,7 +25,7 @@ class EngineRun:
         self.account: EngineDown | None = None
         self.silent_seconds: float | None = None
         """How long it had said nothing when it was killed for that."""
-        self._kills = host.oom_kills()
+        self._kills = cgroup.oom_kills()
         self.child, self._pipe = spawn_reporting(
             "engine",
             ["app.engine", "--config", str(config)],
@@ -45,16 +45,16 @@ class EngineRun:
     def facts(self, exit_code: int, plan: Plan | None) -> Facts:
         """What is known about its death; call once it has ended and its events are read. `plan` tells of its GPUs."""
         gpus = [device for device in (plan.devices if plan else ()) if device.uuid in gpus_of(self.rung.device)]
-        limits = [limit for group in host.memory_groups() if (limit := group.limit_bytes()) is not None]
+        limits = [limit for group in cgroup.memory_groups() if (limit := group.limit_bytes()) is not None]
         ram = host.ram_bytes()
         return Facts(
             at=time.time(),
             phase=self.phase,
             exit_code=exit_code,
             account=self.account,
-            oom_kills=host.oom_kills() - self._kills,
+            oom_kills=cgroup.oom_kills() - self._kills,
             limit_bytes=min((limit for limit in limits if limit < ram), default=None),
-            peak_bytes=host.peak_bytes(),
+            peak_bytes=cgroup.peak_bytes(),
             silent_seconds=self.silent_seconds,
             gpu_lost=next((why for gpu in gpus if (why := why_lost(gpu))), None),
         )

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 from app.contract.plan import Plan, Rung, gpus_of
 from app.contract.status import Death, EngineDown, EngineEvent, Loading, Proving, Ready
-from entrypoint import host, ledger
+from entrypoint import ledger
 from entrypoint.access import invitation
 from entrypoint.board import StatusBoard
 from entrypoint.deaths import MEMORY_CAUSES, certify
 from entrypoint.engine_run import EngineRun
+from entrypoint.machine import host
 from entrypoint.recovery import Recovery
 from entrypoint.settings import Settings
 from entrypoint.silence import Silence

@@ -10,12 +10,12 @@ from pathlib import Path
 from app.contract.codec import write_atomically
 from app.contract.plan import Refusal
 from app.contract.status import FetchEvent, FetchFailed
-from entrypoint import hub_words
 from entrypoint.board import StatusBoard
 from entrypoint.children import Child
 from entrypoint.event_pipe import EventPipe, spawn_reporting
 from entrypoint.fetch.job import Job, WantedFile
-from entrypoint.remote import HubRefused, RemoteModel
+from entrypoint.hub import messages
+from entrypoint.hub.remote_headers import HubRefused, RemoteModel
 from entrypoint.settings import Settings
 
 MOST_DEATHS = 5
@@ -90,7 +90,7 @@ class FetchRun:
     def _bury(self, code: int) -> None:
         self._deaths += 1
         if self._deaths >= MOST_DEATHS:
-            raise HubRefused(hub_words.download_crashed(self._deaths, code))
+            raise HubRefused(messages.download_crashed(self._deaths, code))
         self._not_before = time.monotonic() + min(LONGEST_PAUSE_SECONDS, 2.0 ** (self._deaths - 1))
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         log.error("the download ended (%s) and is started again; it goes on where it stopped", how)

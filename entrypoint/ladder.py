@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 from app.contract.plan import Device, Dtype, Host, Precision, Text, gpus_of
 from entrypoint.footprint import int4_fits_kernels, runtime_bytes
+from entrypoint.machine.torch_build import why_unusable
 from entrypoint.question import Question, shares_host
 from entrypoint.stored_words import unsupported
-from entrypoint.usable import why_unusable
 
 CPU = "cpu"
 NATIVE_BF16 = (8, 0)

@@ -9,22 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from app.contract.plan import Text
-from entrypoint.hub_cache import HubCache
+from entrypoint.hub.cache import HubCache
+from entrypoint.hub.listing import HubModel
 from entrypoint.settings import Settings, SettingsError
 
 DEMO_NAME = "demo"
 DEMO_FOLDER = Path(__file__).resolve().parents[1] / "app" / "demo_model"
 HUB_ID = re.compile(r"[0-9A-Za-z][\w.-]*/[0-9A-Za-z][\w.-]*", re.ASCII)
-
-
-@dataclass(frozen=True)
-class HubModel:
-    """A model that is not on this machine, or not whole."""
-
-    repo: str
-    revision: str
-    looked_in: tuple[str, ...] = ()
-    """Folders that it was not found in."""
 
 
 @dataclass(frozen=True)

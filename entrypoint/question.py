@@ -8,7 +8,7 @@ from app.contract.plan import Device, Host, Model, Precision, Text
 from app.layouts.layout import Layout
 from app.layouts.shape import Shape
 from entrypoint.checkpoint.quantised import Stored
-from entrypoint.probe import TorchBuild
+from entrypoint.machine.torch_build import TorchBuild
 from entrypoint.settings import Settings
 
 MOST_SLOTS = 16

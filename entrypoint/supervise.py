@@ -22,11 +22,11 @@ from entrypoint.deaths import final_refusal
 from entrypoint.engine_watch import EngineWatch
 from entrypoint.explain import plan_lines
 from entrypoint.files_kept import KeptFiles
+from entrypoint.hub.remote_headers import HubRefused, reason
 from entrypoint.measure import measure
 from entrypoint.model_choice import ModelChoice, demo_instead
 from entrypoint.plan import make_plan
 from entrypoint.recovery import Recovery
-from entrypoint.remote import HubRefused, reason
 from entrypoint.settings import Settings, SettingsError
 from entrypoint.signals import Signals
 from entrypoint.state import StateDir

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 
 from app.contract.plan import Device, Plan, Rung
 from entrypoint.footprint import host_bytes
+from entrypoint.machine.torch_build import TorchBuild
 from entrypoint.plan import LEAST_CONTEXT, make_plan
-from entrypoint.probe import TorchBuild
 from entrypoint.question import Question
 from entrypoint.settings import PRECISIONS, SettingsError
 

@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from entrypoint.host import anonymous_bytes, tree_anonymous_bytes
+from entrypoint.machine.host import anonymous_bytes, tree_anonymous_bytes
 from tests.integration.service import Service, run_entrypoint, running, wait_until
 
 MIB = 1024**2

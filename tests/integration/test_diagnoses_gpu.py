@@ -111,7 +111,7 @@ def no_library(python: Path, folder: Path, root: Path, **environment: str) -> di
     """What the probe says where the loader finds no NVML, below a root of our own."""
     (folder / LIBRARY).write_text("not a library")
     script = (
-        "import dataclasses, json, pathlib, sys\nfrom entrypoint.probe import probe_gpus\n"
+        "import dataclasses, json, pathlib, sys\nfrom entrypoint.machine.gpus import probe_gpus\n"
         "gpus = probe_gpus(json.loads(sys.argv[2]), pathlib.Path(sys.argv[1]))\n"
         "print(json.dumps(dataclasses.asdict(gpus.none)))"
     )

@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 
 from app.contract.plan import Text
-from entrypoint.commands.doctor import Check, Group, examine, lines
+from entrypoint.commands.doctor import lines
+from entrypoint.doctor.check import Check, Group, examine
 from entrypoint.settings import Settings
 from entrypoint.state import open_state
 from tests.integration.service import TOP, clean_environment, free_port

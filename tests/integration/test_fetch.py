@@ -21,8 +21,8 @@ from app.contract import exits
 from app.contract.codec import from_json, to_json
 from app.contract.status import FetchEvent, FetchFailed, Fetching
 from entrypoint.fetch.job import Job, WantedFile
-from entrypoint.hub_cache import HubCache
-from entrypoint.hub_listing import parse_listing
+from entrypoint.hub.cache import HubCache
+from entrypoint.hub.listing import parse_listing
 from tests.hub_server import COMMIT, HubServer, hub_serving
 from tests.integration.service import TOP, clean_environment, wait_until
 
@@ -352,9 +352,9 @@ def test_a_redirect_elsewhere_carries_no_token_and_is_not_logged(place: Place) -
 
 
 def test_no_code_comes_with_a_model(tmp_path: Path) -> None:
-    from entrypoint.hub import Hub
-    from entrypoint.hub_listing import Deadline
-    from entrypoint.hub_source import HubSource
+    from entrypoint.hub.client import Hub
+    from entrypoint.hub.listing import Deadline
+    from entrypoint.hub.source import HubSource
 
     folder = Path(shutil.copytree(FIXTURE, tmp_path / "with-code", copy_function=shutil.copyfile))
     for name in ("modeling_chatglm.py", "pytorch_model.bin", "README.md", "model.gguf"):

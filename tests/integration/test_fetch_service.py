@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from entrypoint.hub_cache import HubCache
+from entrypoint.hub.cache import HubCache
 from tests.hub_server import COMMIT, HubServer, hub_serving
 from tests.integration.service import Service, alive, free_port, run_entrypoint, running, wait_until
 from tests.sparse import GLM4_9B, sparse_checkpoint

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from entrypoint.host import memory_groups, oom_kills, peak_bytes, read_host
+from entrypoint.machine.cgroup import memory_groups, oom_kills, peak_bytes
+from entrypoint.machine.host import read_host
 
 GIB = 1024**3
 V2 = ("memory.max", "memory.current", "memory.peak", "memory.events")

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 from huggingface_hub import close_session
 
-from entrypoint import remote
 from entrypoint.checkpoint.checkpoint import CheckpointError, read_checkpoint
 from entrypoint.checkpoint.source import INDEX, SINGLE_FILE
+from entrypoint.hub import remote_headers
+from entrypoint.hub.remote_headers import HubRefused
 from entrypoint.measure import fitting_question, read_model
 from entrypoint.model_choice import resolve_model
-from entrypoint.remote import HubRefused
 from entrypoint.settings import Settings, SettingsError
 from entrypoint.state import Held
 from tests.hub_server import COMMIT, HubServer, hub_serving
@@ -125,7 +125,7 @@ def test_each_answer_is_named_with_the_line_to_change(
     hub: HubServer, settings: Settings, status: int, code: str | None, words: str, line: str | None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(remote, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(remote_headers, "PAUSE_SECONDS", 0.01)
     hub.faults.answers, hub.faults.error_code = {"main": status}, code
     hub.faults.headers = {"Retry-After": "3600"} if status == 429 else {}
     error = refused(settings)
@@ -151,14 +151,14 @@ def test_without_a_token_a_401_says_so(hub: HubServer, settings: Settings) -> No
 
 
 def test_an_error_that_passes_is_asked_again(hub: HubServer, settings: Settings, monkeypatch: Any) -> None:
-    monkeypatch.setattr(remote, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(remote_headers, "PAUSE_SECONDS", 0.01)
     hub.faults.answers, hub.faults.answers_left = {"main": 503}, 2
     read_model(settings)
     assert len(hub.requests_for("main")) == 3
 
 
 def test_nobody_there(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(remote_headers, "PAUSE_SECONDS", 0.01)
     why = refused(replace(settings, hf_endpoint="http://127.0.0.1:9")).refusal
     assert why.why.en.startswith("http://127.0.0.1:9 does not answer (")
     assert f"where {REPO} was looked for, and there is no folder {REPO}" in why.why.en
@@ -168,7 +168,7 @@ def test_nobody_there(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_proxy_that_cannot_be_used_is_named_without_its_password(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(remote_headers, "PAUSE_SECONDS", 0.01)
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("ALL_PROXY", "socks5://me:secret@127.0.0.1:9")
@@ -182,7 +182,7 @@ def test_a_proxy_that_cannot_be_used_is_named_without_its_password(
 
 
 def test_a_hub_that_takes_too_long(hub: HubServer, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(remote_headers, "ANSWER_SECONDS", 0.5)
     hub.faults.seconds_before_listing = 2
     began = time.monotonic()
     assert "does not answer" in refused(settings).refusal.why.en
@@ -190,7 +190,7 @@ def test_a_hub_that_takes_too_long(hub: HubServer, settings: Settings, monkeypat
 
 
 def test_headers_that_drip_are_not_waited_for(hub: HubServer, settings: Settings, monkeypatch: Any) -> None:
-    monkeypatch.setattr(remote, "HEADERS_SECONDS", 0.5)
+    monkeypatch.setattr(remote_headers, "HEADERS_SECONDS", 0.5)
     hub.faults.bytes_per_second = 20_000
     began = time.monotonic()
     assert "does not answer" in refused(settings).refusal.why.en

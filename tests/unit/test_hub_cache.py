@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from entrypoint.hub_cache import HubCache
+from entrypoint.hub.cache import HubCache
 
 COMMIT, ETAG = "a" * 40, "b" * 64
 

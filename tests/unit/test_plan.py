@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from app.contract.plan import Device, Plan, Precision, Rung, Text
 from app.engine.serving.server import CONNECTIONS
 from entrypoint.config import QUEUE_LIMIT
+from entrypoint.machine.torch_build import TorchBuild
 from entrypoint.plan import TARGET_CONTEXT, Barred, make_plan
-from entrypoint.probe import TorchBuild
 from entrypoint.question import MOST_SLOTS, Question
 from entrypoint.settings import LARGEST_MAX_NUM_SEQS, Settings, SettingsError
 from entrypoint.web_run import THREADS_BESIDE_STREAMS

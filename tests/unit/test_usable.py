@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from entrypoint.probe import TorchBuild
-from entrypoint.usable import why_unusable
+from entrypoint.machine.torch_build import TorchBuild, why_unusable
 from tests.unit.planning import CUDA_BUILD, gpu
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from entrypoint.visible import Seen, apply
+from entrypoint.machine.cuda_visible_devices import Seen, apply
 from tests.unit.planning import gpu
 
 NAMES = ("GPU-aa01", "GPU-aa02", "GPU-bb03")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from entrypoint.checkpoint.safe_open import CheckpointError
 from entrypoint.checkpoint.source import INDEX, SINGLE_FILE, TORCH_FILE, TORCH_INDEX, LocalFolder, indexed_files
-from entrypoint.hub_listing import COMMIT
+from entrypoint.hub.listing import COMMIT
 from entrypoint.paths import exists, is_file, is_folder
 
 WEIGHTS = ((INDEX, SINGLE_FILE), (TORCH_INDEX, TORCH_FILE))

@@ -14,7 +14,7 @@ import httpx2
 from huggingface_hub import get_session, get_token, hf_hub_url
 
 from entrypoint.checkpoint.safetensors_header import CheckpointError
-from entrypoint.hub_listing import PUBLIC_HUB, Deadline, HubError, Kind, Listing, parse_listing
+from entrypoint.hub.listing import PUBLIC_HUB, Deadline, HubError, Kind, Listing, parse_listing
 
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 10.0

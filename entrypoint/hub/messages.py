@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from app.contract.plan import Refusal, Text
-from entrypoint.hub_listing import PUBLIC_HUB, HubError
-from entrypoint.model_choice import HubModel
+from entrypoint.hub.listing import PUBLIC_HUB, HubError, HubModel
 from entrypoint.units import size
 
 MIRROR = "https://hf-mirror.com"

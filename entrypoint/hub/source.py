@@ -19,11 +19,11 @@ from entrypoint.checkpoint.source import (
     parse_object,
 )
 from entrypoint.checkpoint.torch_index import tensors_from_total
-from entrypoint.hub_cache import HubCache
-from entrypoint.hub_listing import Deadline, HubError, Listing, RemoteFile
+from entrypoint.hub.cache import HubCache
+from entrypoint.hub.listing import Deadline, HubError, Listing, RemoteFile
 
 if TYPE_CHECKING:
-    from entrypoint.hub import Hub
+    from entrypoint.hub.client import Hub
 
 T = TypeVar("T")
 FIRST_READ_BYTES = 128 * 1024

@@ -10,19 +10,20 @@ import sys
 from collections.abc import Sequence
 
 from app.contract.plan import Refusal, Text
-from entrypoint import hub_words, words
+from entrypoint import words
 from entrypoint.checkpoint.checkpoint import Checkpoint, CheckpointError, read_checkpoint
-from entrypoint.commands.doctor import Check, Group, Verdict
-from entrypoint.hub import Hub
-from entrypoint.hub_cache import HubCache
-from entrypoint.hub_listing import Deadline, HubError
+from entrypoint.doctor.check import Check, Group, Verdict
+from entrypoint.hub import messages
+from entrypoint.hub.cache import HubCache
+from entrypoint.hub.client import Hub
+from entrypoint.hub.listing import Deadline, HubError, HubModel
+from entrypoint.hub.remote_headers import HubRefused, Reading
 from entrypoint.ledger import versions
+from entrypoint.machine.torch_build import read_torch_build
 from entrypoint.measure import measure
-from entrypoint.model_choice import HubModel, ModelChoice, demo, resolve_model
+from entrypoint.model_choice import ModelChoice, demo, resolve_model
 from entrypoint.paths import existing
 from entrypoint.plan import make_plan
-from entrypoint.probe import read_torch_build
-from entrypoint.remote import HubRefused, Reading
 from entrypoint.settings import Settings, SettingsError
 from entrypoint.state import read_held
 from entrypoint.units import size
@@ -105,7 +106,7 @@ def _asked_for(settings: Settings, choice: ModelChoice, hub_answers: bool) -> li
         disk = Text(f"{free} free at HF_HOME; nothing to download", f"HF_HOME 处可用 {free}；无需下载")
         return [Check("disk", "pass", disk), *_here(settings, choice)]
     if hub_answers:
-        return _remote(settings, choice)
+        return _remote(settings, choice, choice.hub)
     unread = Text(
         f"{choice.name} is not on this machine, and the hub was not reached",
         f"{choice.name} 不在这台机器上，且无法访问模型站点",
@@ -127,7 +128,7 @@ def _hub(settings: Settings, choice: ModelChoice) -> Check:
         Hub(endpoint, settings.hf_token).listing(model.repo, model.revision, Deadline(HUB_SECONDS))
     except HubError as error:
         if error.status is None or choice.hub is not None:
-            return _refused("hub", bad, hub_words.refusal(error, endpoint, model, settings.hf_token is not None))
+            return _refused("hub", bad, messages.refusal(error, endpoint, model, settings.hf_token is not None))
     except CheckpointError as error:
         return Check("hub", bad, Text(str(error), str(error)))
     return Check("hub", "pass", Text(f"{endpoint} answers", f"{endpoint} 有响应"))
@@ -145,9 +146,9 @@ def _here(settings: Settings, choice: ModelChoice) -> list[Check]:
         return [Check("model", _needed(choice), Text(str(error), str(error)))]
 
 
-def _remote(settings: Settings, choice: ModelChoice) -> list[Check]:
+def _remote(settings: Settings, choice: ModelChoice, model: HubModel) -> list[Check]:
     try:
-        remote = Reading(settings, choice, lambda _note: None).wait()
+        remote = Reading(settings, model, lambda _note: None, patient=not choice.is_default).wait()
     except HubRefused as error:
         return [_refused("model", _needed(choice), error.refusal)]
     except CheckpointError as error:
@@ -163,7 +164,7 @@ def _remote(settings: Settings, choice: ModelChoice) -> list[Check]:
         ),
     )
     if need > free:
-        disk = _refused("disk", _needed(choice), hub_words.disk_short(settings.hf_home, need, free))
+        disk = _refused("disk", _needed(choice), messages.disk_short(settings.hf_home, need, free))
     return [disk, *_plan(settings, choice, remote.checkpoint)]
 
 

@@ -89,3 +89,13 @@ def _file(entry: dict[str, Any]) -> RemoteFile | None:
     if type(size) is not int or size < 0 or not isinstance(etag, str):
         return None
     return RemoteFile(name, size, etag) if re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", etag) else None
+
+
+@dataclass(frozen=True)
+class HubModel:
+    """A model that is not on this machine, or not whole."""
+
+    repo: str
+    revision: str
+    looked_in: tuple[str, ...] = ()
+    """Folders that it was not found in."""

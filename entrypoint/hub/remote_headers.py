@@ -10,16 +10,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from app.contract.plan import Refusal, Text
-from entrypoint import hub_words
 from entrypoint.checkpoint.checkpoint import Checkpoint, CheckpointError, check_checkpoint
-from entrypoint.hub_cache import HubCache
-from entrypoint.hub_listing import Deadline, HubError, Listing, RemoteFile
-from entrypoint.hub_source import HubSource
-from entrypoint.model_choice import HubModel, ModelChoice
+from entrypoint.hub import messages
+from entrypoint.hub.cache import HubCache
+from entrypoint.hub.listing import Deadline, HubError, HubModel, Listing, RemoteFile
+from entrypoint.hub.source import HubSource
 from entrypoint.settings import Settings
 
 if TYPE_CHECKING:
-    from entrypoint.hub import Hub
+    from entrypoint.hub.client import Hub
 
 DEFAULT_ANSWER_SECONDS = 3.0
 """A model that nobody asked for by name is not waited for longer."""
@@ -51,12 +50,14 @@ class RemoteModel:
 
 
 class Reading:
-    """One read in the background. `tell` is called from there with what is being waited for."""
+    """One read in the background. `tell` is called from there with what is being waited for.
 
-    def __init__(self, settings: Settings, choice: ModelChoice, tell: Callable[[Text], None]) -> None:
-        assert choice.hub is not None
-        self._settings, self._model, self._tell = settings, choice.hub, tell
-        self._patient = not choice.is_default
+    Without patience it waits three seconds and asks once: nobody asked for this model by name.
+    """
+
+    def __init__(self, settings: Settings, model: HubModel, tell: Callable[[Text], None], *, patient: bool) -> None:
+        self._settings, self._model, self._tell = settings, model, tell
+        self._patient = patient
         self._limit = ANSWER_SECONDS if self._patient else DEFAULT_ANSWER_SECONDS
         self._overdue = time.monotonic() + self._limit + 1  # a name server may be waited for longer than any deadline
         self._outcome: queue.SimpleQueue[RemoteModel | Exception] = queue.SimpleQueue()
@@ -93,8 +94,8 @@ class Reading:
         cache = HubCache.of(settings.hf_home, model.repo)
         if settings.hf_offline:
             missing = cache.missing(model.revision) or f"revision {model.revision}"
-            raise HubRefused(hub_words.offline(model.repo, missing, cache.folder))
-        from entrypoint.hub import Hub  # huggingface_hub takes memory and time that a local model needn't pay
+            raise HubRefused(messages.offline(model.repo, missing, cache.folder))
+        from entrypoint.hub.client import Hub  # huggingface_hub takes memory and time that a local model needn't pay
 
         hub = Hub(settings.hf_endpoint, settings.hf_token)
         self._say(0, 0)
@@ -118,11 +119,11 @@ class Reading:
         raise AssertionError("the last attempt returns or raises")
 
     def _say(self, done: int, total: int) -> None:
-        self._tell(hub_words.reading_headers(self._model.repo, self._settings.hf_endpoint, done, total))
+        self._tell(messages.reading_headers(self._model.repo, self._settings.hf_endpoint, done, total))
 
     def _refusal(self, error: HubError) -> Refusal:
         settings = self._settings
-        return hub_words.refusal(error, settings.hf_endpoint, self._model, settings.hf_token is not None)
+        return messages.refusal(error, settings.hf_endpoint, self._model, settings.hf_token is not None)
 
 
 def reason(error: HubRefused | CheckpointError) -> Text:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import queue
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,8 +13,8 @@ from typing import Any, TypeVar
 import pynvml
 
 from app.contract.plan import Device, Holder, Text
-from entrypoint import gpu_words, visible
-from entrypoint.visible import Seen
+from entrypoint.machine import cuda_visible_devices, gpu_messages
+from entrypoint.machine.cuda_visible_devices import Seen
 
 T = TypeVar("T")
 UNTOLD = (pynvml.NVMLError_NotSupported, pynvml.NVMLError_FunctionNotFound, pynvml.NVMLError_ArgumentVersionMismatch)
@@ -27,15 +25,6 @@ ANSWER_SECONDS = 30.0
 """For all that the driver is asked at once: with a card that hangs it may never answer; some need a while to wake."""
 NOT_A_SIZE = (1 << 64) - 1
 """What some drivers say of a process whose memory they don't know."""
-
-
-@dataclass(frozen=True)
-class TorchBuild:
-    """What the installed torch can run on; written beside it when the environment or image is made."""
-
-    version: str
-    cuda: str | None
-    arches: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -54,26 +43,17 @@ class _Gone:
     error: pynvml.NVMLError
 
 
-def read_torch_build(prefix: Path = Path(sys.prefix)) -> TorchBuild | None:
-    """The facts that tools/setup_env.py wrote, or None where the environment was made by hand."""
-    try:
-        facts = json.loads((prefix / "berth-torch.json").read_text(encoding="utf-8"))
-        return TorchBuild(str(facts["version"]), facts["cuda"], tuple(facts["arches"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
 def probe_gpus(environment: Mapping[str, str], root: Path = Path("/")) -> Gpus:
     """Every GPU and MIG instance that CUDA would show in `environment`, each with what the driver tells of it."""
     try:
         seen, gone = _in_time(_look)
     except pynvml.NVMLError as error:
-        return Gpus((), gpu_words.no_gpu(error, environment, root))
-    left_out = tuple(gpu_words.left_out(each.index, each.error) for each in gone)
-    shown = visible.apply(seen, _count(seen, gone), environment)
+        return Gpus((), gpu_messages.no_gpu(error, environment, root))
+    left_out = tuple(gpu_messages.left_out(each.index, each.error) for each in gone)
+    shown = cuda_visible_devices.apply(seen, _count(seen, gone), environment)
     if shown.devices:
         return Gpus(shown.devices, None, (*left_out, *shown.notes))
-    why = (*((shown.none,) if shown.none else ()), *left_out) or (gpu_words.NO_DEVICE,)
+    why = (*((shown.none,) if shown.none else ()), *left_out) or (gpu_messages.NO_DEVICE,)
     return Gpus((), why[0], why[1:])
 
 
@@ -82,13 +62,13 @@ def why_lost(device: Device) -> Text | None:
     try:
         seen, gone = _in_time(_look)
     except pynvml.NVMLError as error:
-        return gpu_words.lost(device, gpu_words.no_gpu(error, {}, Path("/")), error)
+        return gpu_messages.lost(device, gpu_messages.no_gpu(error, {}, Path("/")), error)
     if any(entry.device.uuid == device.uuid for entry in seen):
         return None
     for each in gone:
         if each.index == device.index:
-            return gpu_words.lost(device, gpu_words.left_out(each.index, each.error), each.error)
-    return gpu_words.lost(device, None, None)
+            return gpu_messages.lost(device, gpu_messages.left_out(each.index, each.error), each.error)
+    return gpu_messages.lost(device, None, None)
 
 
 @contextlib.contextmanager

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
 from app.contract.plan import Device, Text
-from entrypoint.probe import TorchBuild
 
 LEAST_DRIVER = {11: "450", 12: "525", 13: "580"}
 """Linux drivers, by CUDA's major version (CUDA Toolkit release notes, "CUDA Toolkit and Minimum Required Driver")."""
@@ -66,3 +70,21 @@ def _runs(built: str, capability: tuple[int, ...]) -> bool:
 def _architecture(name: str) -> tuple[int, int]:
     digits = "".join(c for c in name if c.isdigit())
     return int(digits[:-1]), int(digits[-1])
+
+
+@dataclass(frozen=True)
+class TorchBuild:
+    """What the installed torch can run on; written beside it when the environment or image is made."""
+
+    version: str
+    cuda: str | None
+    arches: tuple[str, ...] = ()
+
+
+def read_torch_build(prefix: Path = Path(sys.prefix)) -> TorchBuild | None:
+    """The facts that tools/setup_env.py wrote, or None where the environment was made by hand."""
+    try:
+        facts = json.loads((prefix / "berth-torch.json").read_text(encoding="utf-8"))
+        return TorchBuild(str(facts["version"]), facts["cuda"], tuple(facts["arches"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

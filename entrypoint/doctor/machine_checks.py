@@ -10,17 +10,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from app.contract.plan import Device, Text
-from entrypoint import gpu_words
-from entrypoint.commands.doctor import Check, Group, Verdict
-from entrypoint.host import read_host
+from entrypoint.doctor.check import Check, Group, Verdict
 from entrypoint.listener import bind
+from entrypoint.machine import gpu_messages
+from entrypoint.machine.gpus import ANSWER_SECONDS, probe_gpus
+from entrypoint.machine.host import read_host
+from entrypoint.machine.torch_build import TorchBuild, read_torch_build, why_unusable
 from entrypoint.measure import discounted
 from entrypoint.paths import existing
-from entrypoint.probe import ANSWER_SECONDS, TorchBuild, probe_gpus, read_torch_build
 from entrypoint.settings import Settings, SettingsError
 from entrypoint.state import RUN_DIR, Held, is_running, make_run_dir, owner, pid_namespace, read_held
 from entrypoint.units import GIB, size
-from entrypoint.usable import why_unusable
 
 ON_CPU = Text("Berth runs on the CPU.", "Berth 将在 CPU 上运行。")
 GPU_REMEDY = Text(
@@ -50,7 +50,7 @@ def gpu_checks(settings: Settings) -> list[Check]:
     """Driver and toolkit, compute capability against the torch build, memory held by others."""
     gpus = probe_gpus(settings.environment)
     if gpus.none is not None:
-        harmless = gpus.none == gpu_words.NO_DRIVER and not settings.require_gpu
+        harmless = gpus.none == gpu_messages.NO_DRIVER and not settings.require_gpu
         finding = Text(f"{gpus.none.en} {ON_CPU.en}", f"{gpus.none.zh}{ON_CPU.zh}") if harmless else gpus.none
         verdict: Verdict = "pass" if harmless else "fail" if settings.require_gpu else "warn"
         return [
@@ -85,7 +85,7 @@ def _capability(device: Device, torch: TorchBuild | None, bad: Verdict) -> Check
 
 def _gpu_memory(device: Device, held: Held) -> Check:
     name, own = f"GPU {device.index} memory", discounted(device, held)
-    if note := gpu_words.held_note(own):
+    if note := gpu_messages.held_note(own):
         return Check(name, "warn", note, HELD_REMEDY)
     if own.free_bytes is None or own.total_bytes is None:
         return Check(name, "pass", Text("shares the host's memory", "与主机共享内存"))
