@@ -10,7 +10,7 @@ from typing import Any, Literal
 from app.contract.plan import Plan, Rung, Text
 from app.contract.status import Attempt, Fetching, Phase, Progress, Status
 from entrypoint.files_kept import KeptFiles
-from entrypoint.words import loading_stalled
+from entrypoint.plan.messages import loading_stalled
 
 PROGRESS_SECONDS = 0.2
 """Progress is written so often at most."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from app.contract.plan import Device, Host, OriginKind, Plan, Rung, TermName, Verdict
-from entrypoint import words
+from entrypoint.plan import messages
 from entrypoint.table import BLANK, Line, Row, Span, Unit, labelled, plain, table, table_width, unit_for
 from entrypoint.units import size
 
@@ -53,7 +53,7 @@ def headline(plan: Plan, width: int) -> list[Line]:
     """What was chosen and why, or the refusal with the line to change."""
     lines: list[Line] = []
     if rung := plan.chosen:
-        slots = words.at_once(rung).en
+        slots = messages.at_once(rung).en
         where = place(plan.devices, rung.device)
         what = f"{rung.precision} on {where}, {rung.max_model_len} tokens of context, {slots}"
         lines += labelled("Chosen", what, width, "bold green")
@@ -115,7 +115,7 @@ def note(rung: Rung) -> str:
     if rung.verdict == "chosen":
         return ""
     if rung.verdict == "too_large" and rung.short_bytes:
-        return rung.reason.en.removeprefix(words.too_large(rung).en).lstrip(" ;,.")
+        return rung.reason.en.removeprefix(messages.too_large(rung).en).lstrip(" ;,.")
     return rung.reason.en
 
 

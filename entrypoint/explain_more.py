@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 from app.contract.plan import Rung, Verdict
 from entrypoint.explain import FEWER_TERMS, MARKS, STYLES, headline, lacks, note, numbers, place, placements
-from entrypoint.question import Question
+from entrypoint.plan.hypothetical import KEPT_SHARE, LEAST_KEPT_BYTES, Answer, nearest_miss
+from entrypoint.plan.inputs import Question
+from entrypoint.plan.messages import at_once
 from entrypoint.table import BLANK, Line, Row, Span, Unit, labelled, table, unit_for
 from entrypoint.units import size
-from entrypoint.whatif import KEPT_SHARE, LEAST_KEPT_BYTES, Answer, nearest_miss
-from entrypoint.words import at_once
 
 CARD_TITLES = ("  cards", "precision", "context", "slots")
 

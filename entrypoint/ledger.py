@@ -11,7 +11,7 @@ from typing import Literal
 
 from app.contract.codec import from_json, write_atomically
 from app.contract.plan import Plan, Rung, Text
-from entrypoint.plan import Barred
+from entrypoint.plan.inputs import Barred
 from entrypoint.units import size
 
 MOST_ENTRIES = 200

@@ -13,7 +13,8 @@ from entrypoint.machine.gpus import probe_gpus
 from entrypoint.machine.host import read_host
 from entrypoint.machine.torch_build import read_torch_build
 from entrypoint.model_choice import ModelChoice, demo_instead, resolve_model
-from entrypoint.plan import Barred, Question, make_plan
+from entrypoint.plan.inputs import Barred, Question
+from entrypoint.plan.planner import make_plan
 from entrypoint.settings import Settings
 from entrypoint.state import Held, pid_namespace
 

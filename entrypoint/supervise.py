@@ -25,7 +25,7 @@ from entrypoint.files_kept import KeptFiles
 from entrypoint.hub.remote_headers import HubRefused, reason
 from entrypoint.measure import measure
 from entrypoint.model_choice import ModelChoice, demo_instead
-from entrypoint.plan import make_plan
+from entrypoint.plan.planner import make_plan
 from entrypoint.recovery import Recovery
 from entrypoint.settings import Settings, SettingsError
 from entrypoint.signals import Signals

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from entrypoint.children import Child, spawn
 from entrypoint.config import QUEUE_LIMIT
-from entrypoint.question import MOST_SLOTS
+from entrypoint.plan.inputs import MOST_SLOTS
 from entrypoint.settings import Settings
 
 THREADS_BESIDE_STREAMS = 48

@@ -10,8 +10,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from entrypoint.plan import make_plan
-from entrypoint.whatif import Cards, parse_cards, what_if
+from entrypoint.plan.hypothetical import Cards, parse_cards, what_if
+from entrypoint.plan.planner import make_plan
 from tools.fits_plot import plot
 from tools.fits_sweep import sweep_text
 from tools.published import GIB, published, published_question

@@ -10,10 +10,10 @@ from typing import Any
 
 from app.contract.plan import Host, Model, Text
 from entrypoint.checkpoint.checkpoint import checkpoint_from_config
-from entrypoint.plan import make_plan
-from entrypoint.question import Question
+from entrypoint.plan.hypothetical import Cards, what_if
+from entrypoint.plan.inputs import Question
+from entrypoint.plan.planner import make_plan
 from entrypoint.settings import Settings
-from entrypoint.whatif import Cards, what_if
 from tools.checkpoint_shape import NOT_CONFIG, PUBLISHED_SHAPES
 
 GIB = 1024**3

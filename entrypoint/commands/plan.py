@@ -27,12 +27,12 @@ from app.contract.codec import to_json
 from entrypoint.explain import report
 from entrypoint.explain_more import cards_table, every_table
 from entrypoint.measure import fitting_question, measure, read_model
-from entrypoint.plan import make_plan
-from entrypoint.question import Question
+from entrypoint.plan.hypothetical import Answer, Cards, every_rung, parse_capability, parse_cards, what_if
+from entrypoint.plan.inputs import Question
+from entrypoint.plan.planner import make_plan
 from entrypoint.settings import Settings, SettingsError
 from entrypoint.state import read_held
 from entrypoint.table import BLANK, show
-from entrypoint.whatif import Answer, Cards, every_rung, parse_capability, parse_cards, what_if
 
 if TYPE_CHECKING:
     from rich.console import Console

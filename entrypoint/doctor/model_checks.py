@@ -10,10 +10,9 @@ import sys
 from collections.abc import Sequence
 
 from app.contract.plan import Refusal, Text
-from entrypoint import words
 from entrypoint.checkpoint.checkpoint import Checkpoint, CheckpointError, read_checkpoint
 from entrypoint.doctor.check import Check, Group, Verdict
-from entrypoint.hub import messages
+from entrypoint.hub import messages as hub_messages
 from entrypoint.hub.cache import HubCache
 from entrypoint.hub.client import Hub
 from entrypoint.hub.listing import Deadline, HubError, HubModel
@@ -23,7 +22,8 @@ from entrypoint.machine.torch_build import read_torch_build
 from entrypoint.measure import measure
 from entrypoint.model_choice import ModelChoice, demo, resolve_model
 from entrypoint.paths import existing
-from entrypoint.plan import make_plan
+from entrypoint.plan import messages
+from entrypoint.plan.planner import make_plan
 from entrypoint.settings import Settings, SettingsError
 from entrypoint.state import read_held
 from entrypoint.units import size
@@ -128,7 +128,7 @@ def _hub(settings: Settings, choice: ModelChoice) -> Check:
         Hub(endpoint, settings.hf_token).listing(model.repo, model.revision, Deadline(HUB_SECONDS))
     except HubError as error:
         if error.status is None or choice.hub is not None:
-            return _refused("hub", bad, messages.refusal(error, endpoint, model, settings.hf_token is not None))
+            return _refused("hub", bad, hub_messages.refusal(error, endpoint, model, settings.hf_token is not None))
     except CheckpointError as error:
         return Check("hub", bad, Text(str(error), str(error)))
     return Check("hub", "pass", Text(f"{endpoint} answers", f"{endpoint} 有响应"))
@@ -164,7 +164,7 @@ def _remote(settings: Settings, choice: ModelChoice, model: HubModel) -> list[Ch
         ),
     )
     if need > free:
-        disk = _refused("disk", _needed(choice), messages.disk_short(settings.hf_home, need, free))
+        disk = _refused("disk", _needed(choice), hub_messages.disk_short(settings.hf_home, need, free))
     return [disk, *_plan(settings, choice, remote.checkpoint)]
 
 
@@ -177,8 +177,8 @@ def _plan(settings: Settings, choice: ModelChoice, checkpoint: Checkpoint) -> li
         return [model, _refused("plan", _needed(choice), plan.refusal)]
     rung = plan.chosen
     finding = Text(
-        f"{rung.precision}, {rung.max_model_len} tokens of context, {words.at_once(rung).en}: {rung.reason.en}",
-        f"{rung.precision}，上下文 {rung.max_model_len} 个词元，{words.at_once(rung).zh}：{rung.reason.zh}",
+        f"{rung.precision}, {rung.max_model_len} tokens of context, {messages.at_once(rung).en}: {rung.reason.en}",
+        f"{rung.precision}，上下文 {rung.max_model_len} 个词元，{messages.at_once(rung).zh}：{rung.reason.zh}",
     )
     return [model, Check("plan", "pass", finding)]
 

@@ -32,10 +32,10 @@ from entrypoint.access import Access
 from entrypoint.checkpoint.checkpoint import read_checkpoint
 from entrypoint.config import app_config
 from entrypoint.engine_run import EngineRun
-from entrypoint.footprint import SERVICE_BYTES, code_bytes
 from entrypoint.measure import measure
 from entrypoint.model_choice import ModelChoice
-from entrypoint.plan import make_plan
+from entrypoint.plan.footprint import SERVICE_BYTES, code_bytes
+from entrypoint.plan.planner import make_plan
 from entrypoint.settings import Settings
 from tools.checkpoint_shape import Shape
 from tools.make_checkpoint import make_checkpoint

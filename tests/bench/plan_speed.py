@@ -20,7 +20,7 @@ from pathlib import Path
 from entrypoint.checkpoint.checkpoint import read_checkpoint
 from entrypoint.measure import measure
 from entrypoint.model_choice import resolve_model
-from entrypoint.plan import make_plan
+from entrypoint.plan.planner import make_plan
 from entrypoint.settings import Settings
 from tests.integration.service import run_entrypoint
 from tests.sparse import SENTENCEPIECE_START, sharded_checkpoint
@@ -32,7 +32,7 @@ LIMITS = {"headers read and checked": 0.3, "plan made": 0.3, "whole command": 1.
 def timed(action: Callable[[], object]) -> float:
     """Seconds that it takes, without what an earlier call left in the caches of app.layouts and footprint."""
     from app.layouts.skeleton import skeleton
-    from entrypoint import footprint
+    from entrypoint.plan import footprint
 
     for cached in (skeleton, footprint._sums, footprint.load_transient_bytes):
         cached.cache_clear()

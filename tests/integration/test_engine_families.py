@@ -17,7 +17,7 @@ from app.engine.kernels import experts, row_padding
 from app.engine.loading import load, quantise, weights
 from app.engine.loading.checkpoint import open_checkpoint
 from app.engine.model.kv_cache import SlotCache
-from entrypoint import footprint
+from entrypoint.plan import footprint
 from tests.families import FAMILIES, make_family
 from tests.tokens import tokens
 

@@ -12,7 +12,7 @@ import pytest
 from app.contract.plan import Precision
 from app.layouts.registry import HEAP_GAP_BYTES
 from entrypoint.checkpoint.checkpoint import read_checkpoint
-from entrypoint.footprint import ATTENTION_CODE_BYTES
+from entrypoint.plan.footprint import ATTENTION_CODE_BYTES
 from tools.checkpoint_shape import Shape
 from tools.make_checkpoint import make_checkpoint
 

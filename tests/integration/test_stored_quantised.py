@@ -19,7 +19,7 @@ from app.engine.errors import BadCheckpoint
 from app.engine.loading import load, weights
 from app.engine.loading.checkpoint import open_checkpoint
 from entrypoint.checkpoint.checkpoint import CheckpointError, read_checkpoint
-from entrypoint.footprint import Load, weights_bytes
+from entrypoint.plan.footprint import Load, weights_bytes
 from tests.families import make_family
 from tests.integration.engine_process import TINY
 from tests.integration.service import running

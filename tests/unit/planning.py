@@ -8,7 +8,7 @@ from app.contract.plan import Device, Host, Model, Text
 from app.layouts.registry import LAYOUTS
 from app.layouts.shape import Shape
 from entrypoint.machine.torch_build import TorchBuild
-from entrypoint.plan import Question
+from entrypoint.plan.inputs import Question
 from entrypoint.settings import Settings
 from tests.sparse import GLM4_9B
 

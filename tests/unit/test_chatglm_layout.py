@@ -16,8 +16,8 @@ from app.layouts.config_fields import LayoutError
 from app.layouts.registry import LAYOUTS, layout_of, native_config, shape_of
 from app.layouts.skeleton import skeleton, stored_tensors
 from entrypoint.checkpoint.checkpoint import CheckpointError, read_checkpoint
-from entrypoint.footprint import Load, kv_cache_bytes, weights_bytes
-from entrypoint.plan import make_plan
+from entrypoint.plan.footprint import Load, kv_cache_bytes, weights_bytes
+from entrypoint.plan.planner import make_plan
 from tests.integration.service import run_entrypoint
 from tests.sparse import CHATGLM3_6B, GLM4_9B, sparse_checkpoint
 from tests.unit.planning import HOST, question

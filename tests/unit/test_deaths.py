@@ -11,7 +11,7 @@ from app.contract.plan import Plan, Rung, Text
 from app.contract.status import EngineDown, Phase
 from entrypoint import ledger
 from entrypoint.deaths import Facts, certify, final_refusal, next_step
-from entrypoint.plan import make_plan
+from entrypoint.plan.planner import make_plan
 from entrypoint.recovery import MEMORY_WAIT_SECONDS, Recovery
 from entrypoint.settings import Settings
 from tests.unit.planning import GIB, SMALL, gpu, question

@@ -12,7 +12,7 @@ from app.contract.plan import Placement, Text
 from entrypoint.explain import plan_lines, report
 from entrypoint.machine.gpus import probe_gpus
 from entrypoint.machine.torch_build import read_torch_build
-from entrypoint.plan import make_plan
+from entrypoint.plan.planner import make_plan
 from entrypoint.settings import Settings
 from entrypoint.table import show
 from entrypoint.units import size

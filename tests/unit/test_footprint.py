@@ -8,9 +8,9 @@ from app.contract.plan import Precision
 from app.layouts.registry import LAYOUTS
 from app.layouts.shape import Experts, Latent, Parameter, Shape
 from app.layouts.skeleton import skeleton
-from entrypoint.activations import GRAPH_LAYER_BYTES, Load, activation_bytes, context_bytes, graph_bytes
 from entrypoint.checkpoint.quantised import Stored
-from entrypoint.footprint import (
+from entrypoint.plan.activations import GRAPH_LAYER_BYTES, Load, activation_bytes, context_bytes, graph_bytes
+from entrypoint.plan.footprint import (
     Span,
     code_bytes,
     estimate,
@@ -21,7 +21,7 @@ from entrypoint.footprint import (
     tokenizer_bytes,
     weights_bytes,
 )
-from entrypoint.plan import make_plan
+from entrypoint.plan.planner import make_plan
 from entrypoint.settings import Settings
 from tests.unit.planning import GIB, GLM4_9B, HOST, gpu, question
 

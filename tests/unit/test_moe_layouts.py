@@ -13,7 +13,7 @@ from app.layouts.config_fields import LayoutError
 from app.layouts.registry import LAYOUTS, layout_of, shape_of
 from app.layouts.skeleton import skeleton, stored_tensors
 from entrypoint.checkpoint.checkpoint import CheckpointError, read_checkpoint
-from entrypoint.footprint import Load, kv_cache_bytes
+from entrypoint.plan.footprint import Load, kv_cache_bytes
 from tests.families import FAMILIES, make_family
 from tools.checkpoint_shape import Shape as ToolShape
 from tools.make_checkpoint import make_config, native_skeleton, published_fields

@@ -7,9 +7,10 @@ from dataclasses import replace
 from app.contract.plan import Device, Plan, Rung, Text
 from entrypoint.config import device_map
 from entrypoint.engine_run import _engine_environment
-from entrypoint.footprint import host_bytes
 from entrypoint.ledger import Entry, Ledger, barred, new_entry
-from entrypoint.plan import LEAST_CONTEXT, TARGET_CONTEXT, Barred, make_plan
+from entrypoint.plan.footprint import host_bytes
+from entrypoint.plan.inputs import Barred
+from entrypoint.plan.planner import LEAST_CONTEXT, TARGET_CONTEXT, make_plan
 from entrypoint.recovery import Recovery
 from entrypoint.settings import Settings
 from tests.unit.planning import GIB, GLM4_9B, HOST, gpu, question

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from app.contract.plan import Plan, Precision, Rung
 from app.layouts.registry import LAYOUTS
 from app.layouts.shape import Experts, Latent, Shape
-from entrypoint.placing import cpu_layers
-from entrypoint.plan import TARGET_CONTEXT, make_plan
+from entrypoint.plan.placement import cpu_layers
+from entrypoint.plan.planner import TARGET_CONTEXT, make_plan
 from entrypoint.settings import Settings
 from tests.unit.planning import GIB, GLM4_9B, HOST, SMALL, gpu, question
 

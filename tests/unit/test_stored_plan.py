@@ -17,8 +17,8 @@ from app.layouts.quantisation import Quantised, quantised_of
 from app.layouts.registry import LAYOUTS
 from app.layouts.skeleton import stored_tensors
 from entrypoint.checkpoint.checkpoint import Checkpoint, CheckpointError, read_checkpoint
-from entrypoint.footprint import Load, weights_bytes
-from entrypoint.plan import make_plan
+from entrypoint.plan.footprint import Load, weights_bytes
+from entrypoint.plan.planner import make_plan
 from entrypoint.settings import Settings
 from entrypoint.units import size
 from tests.integration.service import run_entrypoint

@@ -12,10 +12,7 @@ from app.contract import exits
 from app.contract.codec import from_json
 from app.contract.plan import Plan
 from entrypoint.explain_more import cards_table, every_table
-from entrypoint.plan import make_plan
-from entrypoint.settings import Settings, SettingsError
-from entrypoint.table import plain
-from entrypoint.whatif import (
+from entrypoint.plan.hypothetical import (
     IMAGE_TORCH,
     Answer,
     Cards,
@@ -27,6 +24,9 @@ from entrypoint.whatif import (
     parse_cards,
     what_if,
 )
+from entrypoint.plan.planner import make_plan
+from entrypoint.settings import Settings, SettingsError
+from entrypoint.table import plain
 from tests.sparse import sparse_checkpoint
 from tests.unit.planning import GIB, HOST, SMALL, question
 from tools.published import published_question

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from app.contract.plan import Origin, OriginKind, Rung, Text
-from entrypoint.activations import PREFILL_CHUNK
-from entrypoint.question import Question
+from entrypoint.plan.activations import PREFILL_CHUNK
+from entrypoint.plan.inputs import Question
 from entrypoint.units import size
 
 SET = Text("set by you", "由你设置")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from app.contract.plan import Host, Refusal, Rung, Text
-from entrypoint.question import Question
+from entrypoint.plan.inputs import Question
+from entrypoint.plan.messages import place, too_little_ram
 from entrypoint.units import size
-from entrypoint.words import place, too_little_ram
 
 
 def no_gpu(host: Host) -> Refusal:
@@ -97,4 +97,29 @@ def _smaller_model(question: Question, why: Text) -> Refusal:
             "请为这台机器或容器提供更多内存" + ("。" if demo else "，或选择更小的模型，例如："),
         ),
         env_line=None if demo else "GLM_MODEL=demo",
+    )
+
+
+def refusal(question: Question, rungs: tuple[Rung, ...]) -> Refusal | None:
+    """Of a format that is computed on no device here: what it is, and what to take instead; None for others."""
+    stored, name = question.stored, question.model.name
+    if stored is None or stored.precision != "fp8":
+        return None
+    reasons = list({rung.reason.en: rung.reason for rung in rungs}.values())
+    why = Text(
+        f"{name} is stored as {stored.format} ({size(stored.bytes)}), which can't be computed here: "
+        f"{'; '.join(reason.en for reason in reasons)}.",
+        f"{name} 以 {stored.format} 存储（{size(stored.bytes)}），这里无法计算："
+        f"{'；'.join(reason.zh for reason in reasons)}。",
+    )
+    # As the hub's FP8 checkpoints are named; a folder's neighbour need not be there.
+    plain = name.removesuffix("-FP8") if "/" in name else name
+    return Refusal(
+        why=why,
+        remedy=Text(
+            "Take the 16-bit checkpoint; it is quantised to int8 or int4 while it loads, where that is needed"
+            + (":" if plain != name else "."),
+            "请使用 16 位的检查点；需要时会在加载过程中量化为 int8 或 int4" + ("：" if plain != name else "。"),
+        ),
+        env_line=f"GLM_MODEL={plain}" if plain != name else None,
     )

@@ -6,10 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from app.contract.plan import Device, Dtype, Host, Precision, Text, gpus_of
-from entrypoint.footprint import int4_fits_kernels, runtime_bytes
 from entrypoint.machine.torch_build import why_unusable
-from entrypoint.question import Question, shares_host
-from entrypoint.stored_words import unsupported
+from entrypoint.plan.footprint import Load, int4_fits_kernels, runtime_bytes, weights_bytes
+from entrypoint.plan.inputs import Question, shares_host
+from entrypoint.units import size
+
+FP8_CAPABILITY = (8, 9)
+"""Compute capability from which a GPU multiplies FP8."""
+
 
 CPU = "cpu"
 NATIVE_BF16 = (8, 0)
@@ -156,3 +160,14 @@ def _native_bf16(device: Device | None, host: Host) -> bool:
     if device is None:
         return host.cpu_bf16
     return (device.compute_capability or NATIVE_BF16) >= NATIVE_BF16
+
+
+def unsupported(question: Question, device: Device | None) -> Text | None:
+    """Why a stored format can't be computed on a device; None where it can."""
+    stored = question.stored
+    if stored is None or stored.precision != "fp8":
+        return None
+    if device is not None and (device.compute_capability or (0, 0)) >= FP8_CAPABILITY:
+        return Text("this engine has no FP8 kernels", "此引擎没有 FP8 内核")
+    need = size(weights_bytes(question.layout, question.shape, Load("bf16", "bfloat16", 1, 1)))
+    return Text(f"FP8 would expand to bf16: needs {need}", f"FP8 会展开为 bf16：需要 {need}")

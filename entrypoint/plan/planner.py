@@ -6,15 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from app.contract.plan import Plan, Precision, Refusal, Rung, Text, Verdict, gpus_of
-from entrypoint import refusal_words, stored_words, words
-from entrypoint.footprint import Load, int4_fits_kernels, saved_bytes, weights_bytes
-from entrypoint.ladder import Candidate, Step, mixed, stages
-from entrypoint.origins import origins
-from entrypoint.placing import cpu_layers, fits, lacking_bytes, lay_out
-from entrypoint.question import MOST_SLOTS, Barred, Question
+from entrypoint.plan import messages, refusals
+from entrypoint.plan.footprint import Load, int4_fits_kernels, saved_bytes, weights_bytes
+from entrypoint.plan.inputs import MOST_SLOTS, Question
+from entrypoint.plan.ladder import Candidate, Step, mixed, stages
+from entrypoint.plan.origins import origins
+from entrypoint.plan.placement import cpu_layers, fits, lacking_bytes, lay_out
 from entrypoint.settings import Settings, SettingsError
-
-__all__ = ["Barred", "Question", "make_plan"]
 
 TARGET_CONTEXT = 8192
 LEAST_CONTEXT = 2048
@@ -104,11 +102,11 @@ def _at_target(question: Question, candidate: Candidate, chosen: Rung | None) ->
     if excluded := _excluded(question, candidate, holds):
         return replace(rung, verdict=excluded[0], reason=excluded[1])
     if not holds:
-        return replace(rung, verdict="too_large", reason=words.lacking(rung, question.host))
+        return replace(rung, verdict="too_large", reason=messages.lacking(rung, question.host))
     if chosen is not None:
-        return replace(rung, verdict="fits", reason=words.fits_too(rung, chosen))
+        return replace(rung, verdict="fits", reason=messages.fits_too(rung, chosen))
     grown = _grow(question, candidate, context)
-    why = stored_words.as_stored(question.stored, grown) if question.stored else words.chosen(grown, question.settings)
+    why = messages.as_stored(question.stored, grown) if question.stored else messages.chosen(grown, question.settings)
     return replace(grown, verdict="chosen", reason=why)
 
 
@@ -120,7 +118,7 @@ def _with_experts(question: Question, rung: Rung) -> Rung:
     load = Load(rung.precision, rung.compute_dtype, rung.max_model_len, rung.max_num_seqs)
     saved = saved_bytes(question.layout, question.shape, load)
     weights = weights_bytes(question.layout, question.shape, load)
-    return replace(rung, reason=words.experts_stay(rung.reason, rung.precision, saved, weights))
+    return replace(rung, reason=messages.experts_stay(rung.reason, rung.precision, saved, weights))
 
 
 def _excluded(question: Question, candidate: Candidate, holds: bool) -> tuple[Verdict, Text] | None:
@@ -128,13 +126,13 @@ def _excluded(question: Question, candidate: Candidate, holds: bool) -> tuple[Ve
         return "unsupported", candidate.unsupported
     packed = None in candidate.devices and question.host.cpu_packs_int4
     if candidate.precision == "int4" and not int4_fits_kernels(question.layout, question.shape, packed):
-        return "unsupported", words.ODD_SHAPE
+        return "unsupported", messages.ODD_SHAPE
     asked = question.settings.precision
     if asked is not None and candidate.precision != asked:
         stored = question.stored
-        return "excluded", stored_words.not_stored_so(stored, asked) if stored else words.not_asked(asked, holds)
+        return "excluded", messages.not_stored_so(stored, asked) if stored else messages.not_asked(asked, holds)
     if question.only and (candidate.precision, candidate.device_name) != question.only:
-        return "excluded", words.kept(question.only[0])
+        return "excluded", messages.kept(question.only[0])
     for barred in question.barred:
         same = (barred.precision, barred.device) == (candidate.precision, candidate.device_name)
         if asked is None and same and not barred.max_num_seqs:
@@ -160,7 +158,7 @@ def _shorter(question: Question, stage: Sequence[Step], rows: Sequence[Row]) -> 
     short = lay_out(question, candidate, context, question.settings.max_num_seqs or 1)
     of_kind = [place for place in usable if rows[place][0].precision == lowest]
     same = (place for place in of_kind if len(rows[place][0].devices) == len(candidate.devices))
-    reason = words.shortened(short, _target(question))
+    reason = messages.shortened(short, _target(question))
     return next(same, of_kind[-1]), _with_experts(question, replace(short, verdict="chosen", reason=reason))
 
 
@@ -207,16 +205,16 @@ def _largest(least: int, most: int, step: int, holds: Callable[[int], bool]) -> 
 
 def _refuse(question: Question, rungs: tuple[Rung, ...]) -> Refusal:
     if not rungs:
-        return refusal_words.no_gpu(question.host)
-    if refusal := stored_words.refusal(question, rungs):
+        return refusals.no_gpu(question.host)
+    if refusal := refusals.refusal(question, rungs):
         return refusal
     smallest = _smallest(question)
     for name, relaxed in _relaxed(question.settings):
         slots = MOST_SLOTS if name == "GLM_MAX_NUM_SEQS" else 1
         _, chosen = _choose(replace(question, settings=relaxed, only=None, most_slots=slots))
         if chosen:
-            return refusal_words.nothing_fits(question, rungs, smallest, name, chosen)
-    return refusal_words.nothing_fits(question, rungs, smallest, None, None)
+            return refusals.nothing_fits(question, rungs, smallest, name, chosen)
+    return refusals.nothing_fits(question, rungs, smallest, None, None)
 
 
 def _relaxed(settings: Settings) -> list[tuple[str, Settings]]:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from app.contract.plan import Device, Placement, Rung, Term, Text
-from entrypoint.footprint import Load, Span, estimate, host_bytes, runtime_bytes
-from entrypoint.ladder import CPU, Candidate, Devices
-from entrypoint.question import Question, shares_host
+from entrypoint.plan.footprint import Load, Span, estimate, host_bytes, runtime_bytes
+from entrypoint.plan.inputs import Question, shares_host
+from entrypoint.plan.ladder import CPU, Candidate, Devices
 
 UNJUDGED = Text("", "")
 Need = Callable[[int, Span], tuple[Term, ...]]

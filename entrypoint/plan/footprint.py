@@ -13,8 +13,8 @@ from app.layouts.nf4 import ABSMAX_BLOCK, NF4_BLOCK, PACKED_ROWS, WIDE_ROWS, row
 from app.layouts.registry import HEAP_GAP_BYTES, LOAD_PIECE_ELEMENTS
 from app.layouts.shape import Parameter, Shape
 from app.layouts.skeleton import cache_bytes_per_token, skeleton
-from entrypoint.activations import DTYPE_BYTES, MIB, PREFILL_CHUNK, activation_bytes, graph_bytes
-from entrypoint.activations import Load as Load
+from entrypoint.plan.activations import DTYPE_BYTES, MIB, PREFILL_CHUNK, activation_bytes, graph_bytes
+from entrypoint.plan.activations import Load as Load
 
 SERVICE_BYTES = 96 * MIB
 """Anonymous memory of the supervisor and the web service, which share the container with an engine on the CPU: 77 MiB

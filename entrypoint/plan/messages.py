@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from app.contract.plan import Host, Rung, Text
+from entrypoint.checkpoint.quantised import Stored
 from entrypoint.settings import Settings
 from entrypoint.units import size
 
@@ -148,4 +149,21 @@ def loading_stalled(seconds: int, done: int, total: int) -> Text:
         "the model delivers nothing; loading goes on by itself as soon as it does.",
         f"已有 {seconds} 秒没有读到权重（已读 {size(done)} / {size(total)}）："
         "存放模型的磁盘或网络卷没有返回数据，恢复后会自动继续载入。",
+    )
+
+
+def as_stored(stored: Stored, rung: Rung) -> Text:
+    """Why this rung: it is the only one."""
+    numbers = f"{size(rung.need_bytes)} / {size(rung.free_bytes)}"
+    return Text(
+        f"as stored ({stored.format}), and it fits: needs {size(rung.need_bytes)} of {size(rung.free_bytes)} free",
+        f"按存储的格式（{stored.format}），放得下：需要/可用 {numbers}",
+    )
+
+
+def not_stored_so(stored: Stored, asked: str) -> Text:
+    """Why another precision than the stored one can't be had."""
+    return Text(
+        f"the weights are stored as {stored.precision} ({stored.format}); GLM_PRECISION={asked} asks for another",
+        f"权重以 {stored.precision}（{stored.format}）存储，而 GLM_PRECISION={asked} 要求另一种精度",
     )

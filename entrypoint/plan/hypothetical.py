@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from app.contract.plan import Device, Plan, Rung
-from entrypoint.footprint import host_bytes
 from entrypoint.machine.torch_build import TorchBuild
-from entrypoint.plan import LEAST_CONTEXT, make_plan
-from entrypoint.question import Question
+from entrypoint.plan.footprint import host_bytes
+from entrypoint.plan.inputs import Question
+from entrypoint.plan.planner import LEAST_CONTEXT, make_plan
 from entrypoint.settings import PRECISIONS, SettingsError
 
 UNITS = {"gib": 1024**3, "mib": 1024**2, "gb": 1000**3}
