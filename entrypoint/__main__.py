@@ -11,7 +11,7 @@ from app.contract import exits
 from entrypoint.checkpoint.checkpoint import CheckpointError
 from entrypoint.commands import doctor, link, plan
 from entrypoint.hub.remote_headers import HubRefused
-from entrypoint.settings import Settings, SettingsError, load_settings
+from entrypoint.settings.settings import Settings, SettingsError, load_settings
 
 
 def main(arguments: list[str]) -> int:

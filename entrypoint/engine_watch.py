@@ -11,16 +11,16 @@ from dataclasses import dataclass
 
 from app.contract.plan import Plan, Rung, gpus_of
 from app.contract.status import Death, EngineDown, EngineEvent, Loading, Proving, Ready
-from entrypoint import ledger
-from entrypoint.access import invitation
-from entrypoint.board import StatusBoard
 from entrypoint.deaths import MEMORY_CAUSES, certify
 from entrypoint.engine_run import EngineRun
 from entrypoint.machine import host
 from entrypoint.recovery import Recovery
-from entrypoint.settings import Settings
+from entrypoint.settings.settings import Settings
 from entrypoint.silence import Silence
-from entrypoint.state import StateDir, write_held
+from entrypoint.state import ledger
+from entrypoint.state.api_key import invitation
+from entrypoint.state.state_dir import StateDir, write_held
+from entrypoint.state.status_writer import StatusBoard
 from entrypoint.units import size
 
 GRACE_SECONDS = 3.0

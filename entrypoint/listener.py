@@ -6,11 +6,9 @@ import errno
 import socket
 import time
 
-from entrypoint.settings import Settings, SettingsError
+from entrypoint.settings.settings import Settings, SettingsError
 
 BACKLOG = 512
-EVERYWHERE = ("0.0.0.0", "::")
-"""Addresses that stand for all of this machine's."""
 PATIENCE_SECONDS = 1.5
 """The children of a supervisor that was killed hold the port for up to a second more."""
 
@@ -25,12 +23,6 @@ def bind(settings: Settings) -> socket.socket:
             if error.errno != errno.EADDRINUSE or time.monotonic() >= end:
                 raise SettingsError(_reason(settings, error)) from error
             time.sleep(0.1)
-
-
-def address(settings: Settings) -> str:
-    """The address to open in a browser on this machine."""
-    host = "127.0.0.1" if settings.published_bind in EVERYWHERE else settings.published_bind
-    return f"http://{f'[{host}]' if ':' in host else host}:{settings.published_port}"
 
 
 def _listen(settings: Settings) -> socket.socket:

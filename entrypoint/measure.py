@@ -15,8 +15,8 @@ from entrypoint.machine.torch_build import read_torch_build
 from entrypoint.model_choice import ModelChoice, demo_instead, resolve_model
 from entrypoint.plan.inputs import Barred, Question
 from entrypoint.plan.planner import make_plan
-from entrypoint.settings import Settings
-from entrypoint.state import Held, pid_namespace
+from entrypoint.settings.settings import Settings
+from entrypoint.state.state_dir import Held, pid_namespace
 
 
 def read_model(settings: Settings) -> tuple[ModelChoice, Checkpoint]:

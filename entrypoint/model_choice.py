@@ -11,7 +11,7 @@ from pathlib import Path
 from app.contract.plan import Text
 from entrypoint.hub.cache import HubCache
 from entrypoint.hub.listing import HubModel
-from entrypoint.settings import Settings, SettingsError
+from entrypoint.settings.settings import Settings, SettingsError
 
 DEMO_NAME = "demo"
 DEMO_FOLDER = Path(__file__).resolve().parents[1] / "app" / "demo_model"

@@ -8,8 +8,8 @@ from typing import Literal
 from app.contract.plan import Plan, Precision, Rung, Text
 from app.contract.status import Death
 from entrypoint.deaths import MEMORY_CAUSES, MOST_MEMORY_DEATHS, WINDOW_SECONDS, Step, next_step
-from entrypoint.ledger import failed_before, fewer_slots
 from entrypoint.plan.inputs import Barred
+from entrypoint.state.ledger import failed_before, fewer_slots
 
 MEMORY_WAIT_SECONDS = 10.0
 """How long freed memory may take to be seen before the next plan."""

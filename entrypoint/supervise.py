@@ -12,24 +12,24 @@ from pathlib import Path
 
 from app.contract import exits
 from app.contract.plan import Plan, Refusal, Rung
-from entrypoint import ledger
-from entrypoint.access import Access
 from entrypoint.arrival import Arrival
-from entrypoint.board import StatusBoard
 from entrypoint.checkpoint.checkpoint import Checkpoint, CheckpointError, read_checkpoint
-from entrypoint.config import app_config, stands
 from entrypoint.deaths import final_refusal
 from entrypoint.engine_watch import EngineWatch
-from entrypoint.explain import plan_lines
-from entrypoint.files_kept import KeptFiles
 from entrypoint.hub.remote_headers import HubRefused, reason
 from entrypoint.measure import measure
 from entrypoint.model_choice import ModelChoice, demo_instead
 from entrypoint.plan.planner import make_plan
 from entrypoint.recovery import Recovery
-from entrypoint.settings import Settings, SettingsError
+from entrypoint.report.plan_report import plan_lines
+from entrypoint.settings.settings import Settings, SettingsError
 from entrypoint.signals import Signals
-from entrypoint.state import StateDir
+from entrypoint.state import ledger
+from entrypoint.state.api_key import Access
+from entrypoint.state.app_config import app_config, stands
+from entrypoint.state.json_file import KeptFiles
+from entrypoint.state.state_dir import StateDir
+from entrypoint.state.status_writer import StatusBoard
 from entrypoint.web_run import WebRun
 
 TICK_SECONDS = 0.25

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from entrypoint.children import Child, spawn
-from entrypoint.config import QUEUE_LIMIT
 from entrypoint.plan.inputs import MOST_SLOTS
-from entrypoint.settings import Settings
+from entrypoint.settings.settings import Settings
+from entrypoint.state.app_config import QUEUE_LIMIT
 
 THREADS_BESIDE_STREAMS = 48
 """For pages that read answers while these are written, and so that health and status answer whatever they do."""

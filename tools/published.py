@@ -13,7 +13,7 @@ from entrypoint.checkpoint.checkpoint import checkpoint_from_config
 from entrypoint.plan.hypothetical import Cards, what_if
 from entrypoint.plan.inputs import Question
 from entrypoint.plan.planner import make_plan
-from entrypoint.settings import Settings
+from entrypoint.settings.settings import Settings
 from tools.checkpoint_shape import NOT_CONFIG, PUBLISHED_SHAPES
 
 GIB = 1024**3

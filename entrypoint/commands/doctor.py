@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from app.contract.codec import to_json
 from entrypoint.doctor.check import Check, Verdict, examine
-from entrypoint.settings import Settings
+from entrypoint.settings.settings import Settings
 
 EXITS: dict[Verdict, int] = {"pass": 0, "warn": 1, "fail": 2}
 STYLES: dict[Verdict, str] = {"pass": "green", "warn": "yellow", "fail": "bold red"}

@@ -6,9 +6,9 @@ import argparse
 import sys
 
 from app.contract import exits
-from entrypoint.access import read_made_key, sign_in_link
-from entrypoint.settings import Settings, SettingsError
-from entrypoint.state import StateDir
+from entrypoint.settings.settings import Settings, SettingsError
+from entrypoint.state.api_key import read_made_key, sign_in_link
+from entrypoint.state.state_dir import StateDir
 
 
 def print_link(settings: Settings, _options: argparse.Namespace) -> int:

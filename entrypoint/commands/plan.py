@@ -24,15 +24,15 @@ from typing import TYPE_CHECKING
 
 from app.contract import exits
 from app.contract.codec import to_json
-from entrypoint.explain import report
-from entrypoint.explain_more import cards_table, every_table
 from entrypoint.measure import fitting_question, measure, read_model
 from entrypoint.plan.hypothetical import Answer, Cards, every_rung, parse_capability, parse_cards, what_if
 from entrypoint.plan.inputs import Question
 from entrypoint.plan.planner import make_plan
-from entrypoint.settings import Settings, SettingsError
-from entrypoint.state import read_held
-from entrypoint.table import BLANK, show
+from entrypoint.report.hypothetical_report import cards_table, every_table
+from entrypoint.report.plan_report import report
+from entrypoint.report.styled_table import BLANK, show
+from entrypoint.settings.settings import Settings, SettingsError
+from entrypoint.state.state_dir import read_held
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -9,12 +9,12 @@ import time
 from pathlib import Path
 
 from app.contract.status import Status
-from entrypoint.access import invitation, open_access
-from entrypoint.board import StatusBoard
-from entrypoint.listener import address, bind
+from entrypoint.listener import bind
 from entrypoint.model_choice import resolve_model
-from entrypoint.settings import Settings
-from entrypoint.state import RUN_DIR, make_run_dir, open_state
+from entrypoint.settings.settings import Settings, address
+from entrypoint.state.api_key import invitation, open_access
+from entrypoint.state.state_dir import RUN_DIR, make_run_dir, open_state
+from entrypoint.state.status_writer import StatusBoard
 from entrypoint.supervise import Supervisor
 
 VERSION = "0.1.0"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from app.contract.plan import Text
-from entrypoint.settings import Settings
+from entrypoint.settings.settings import Settings
 
 Verdict = Literal["pass", "warn", "fail"]
 

@@ -18,8 +18,8 @@ from entrypoint.machine.host import read_host
 from entrypoint.machine.torch_build import TorchBuild, read_torch_build, why_unusable
 from entrypoint.measure import discounted
 from entrypoint.paths import existing
-from entrypoint.settings import Settings, SettingsError
-from entrypoint.state import RUN_DIR, Held, is_running, make_run_dir, owner, pid_namespace, read_held
+from entrypoint.settings.settings import Settings, SettingsError
+from entrypoint.state.state_dir import RUN_DIR, Held, is_running, make_run_dir, owner, pid_namespace, read_held
 from entrypoint.units import GIB, size
 
 ON_CPU = Text("Berth runs on the CPU.", "Berth 将在 CPU 上运行。")

@@ -17,15 +17,15 @@ from entrypoint.hub.cache import HubCache
 from entrypoint.hub.client import Hub
 from entrypoint.hub.listing import Deadline, HubError, HubModel
 from entrypoint.hub.remote_headers import HubRefused, Reading
-from entrypoint.ledger import versions
 from entrypoint.machine.torch_build import read_torch_build
 from entrypoint.measure import measure
 from entrypoint.model_choice import ModelChoice, demo, resolve_model
 from entrypoint.paths import existing
 from entrypoint.plan import messages
 from entrypoint.plan.planner import make_plan
-from entrypoint.settings import Settings, SettingsError
-from entrypoint.state import read_held
+from entrypoint.settings.settings import Settings, SettingsError
+from entrypoint.state.ledger import versions
+from entrypoint.state.state_dir import read_held
 from entrypoint.units import size
 
 HUB_SECONDS = 3.0

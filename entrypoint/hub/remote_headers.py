@@ -15,7 +15,7 @@ from entrypoint.hub import messages
 from entrypoint.hub.cache import HubCache
 from entrypoint.hub.listing import Deadline, HubError, HubModel, Listing, RemoteFile
 from entrypoint.hub.source import HubSource
-from entrypoint.settings import Settings
+from entrypoint.settings.settings import Settings
 
 if TYPE_CHECKING:
     from entrypoint.hub.client import Hub

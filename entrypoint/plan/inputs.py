@@ -9,7 +9,7 @@ from app.layouts.layout import Layout
 from app.layouts.shape import Shape
 from entrypoint.checkpoint.quantised import Stored
 from entrypoint.machine.torch_build import TorchBuild
-from entrypoint.settings import Settings
+from entrypoint.settings.settings import Settings
 
 MOST_SLOTS = 16
 """Requests at once that Berth chooses by itself at most."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from app.contract.plan import Host, Rung, Text
 from entrypoint.checkpoint.quantised import Stored
-from entrypoint.settings import Settings
+from entrypoint.settings.settings import Settings
 from entrypoint.units import size
 
 
@@ -140,16 +140,6 @@ def experts_stay(reason: Text, precision: str, saved: int, weights: int) -> Text
 def kept(precision: str) -> Text:
     """Why another rung is not taken after a death in service."""
     return Text(f"{precision} served before and is tried again first", f"先前使用 {precision}，先再试一次")
-
-
-def loading_stalled(seconds: int, done: int, total: int) -> Text:
-    """The engine lives, but the disk gives it nothing."""
-    return Text(
-        f"No weights have come for {seconds} s; {size(done)} of {size(total)} are read. The disk or volume with "
-        "the model delivers nothing; loading goes on by itself as soon as it does.",
-        f"已有 {seconds} 秒没有读到权重（已读 {size(done)} / {size(total)}）："
-        "存放模型的磁盘或网络卷没有返回数据，恢复后会自动继续载入。",
-    )
 
 
 def as_stored(stored: Stored, rung: Rung) -> Text:

@@ -12,7 +12,7 @@ from entrypoint.plan.inputs import MOST_SLOTS, Question
 from entrypoint.plan.ladder import Candidate, Step, mixed, stages
 from entrypoint.plan.origins import origins
 from entrypoint.plan.placement import cpu_layers, fits, lacking_bytes, lay_out
-from entrypoint.settings import Settings, SettingsError
+from entrypoint.settings.settings import Settings, SettingsError
 
 TARGET_CONTEXT = 8192
 LEAST_CONTEXT = 2048

@@ -21,7 +21,7 @@ from entrypoint.checkpoint.checkpoint import read_checkpoint
 from entrypoint.measure import measure
 from entrypoint.model_choice import resolve_model
 from entrypoint.plan.planner import make_plan
-from entrypoint.settings import Settings
+from entrypoint.settings.settings import Settings
 from tests.integration.service import run_entrypoint
 from tests.sparse import SENTENCEPIECE_START, sharded_checkpoint
 

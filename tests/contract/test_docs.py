@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from entrypoint.commands.serve import VERSION
-from entrypoint.settings import NAMES
+from entrypoint.settings.settings import NAMES
 
 TOP = Path(__file__).resolve().parents[2]
 README = (TOP / "README.md").read_text(encoding="utf-8")
@@ -39,7 +39,7 @@ def test_the_examples_env_file_is_accepted(tmp_path: Path) -> None:
         line.removeprefix("#") for line in EXAMPLE.splitlines() if re.match(r"#?(?!GLM_API_KEY_FILE)[A-Z_]+=", line)
     ]
     (tmp_path / ".env").write_text("\n".join(lines), encoding="utf-8")
-    script = "from entrypoint.settings import load_settings; print(load_settings())"
+    script = "from entrypoint.settings.settings import load_settings; print(load_settings())"
     done = subprocess.run(
         [sys.executable, "-c", script],
         cwd=tmp_path,

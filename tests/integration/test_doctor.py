@@ -20,8 +20,8 @@ import pytest
 from app.contract.plan import Text
 from entrypoint.commands.doctor import lines
 from entrypoint.doctor.check import Check, Group, examine
-from entrypoint.settings import Settings
-from entrypoint.state import open_state
+from entrypoint.settings.settings import Settings
+from entrypoint.state.state_dir import open_state
 from tests.integration.service import TOP, clean_environment, free_port
 from tests.nvml_stub import CUDA_13, GPU_IS_LOST, Stub, card, python_with_torch_facts
 

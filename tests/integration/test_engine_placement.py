@@ -29,10 +29,10 @@ from app.engine.model.kv_cache import SlotCache
 from app.engine.model.windows import chunk_window
 from app.layouts.layout import Layout
 from app.layouts.shape import Shape
-from entrypoint.config import device_map
 from entrypoint.plan.footprint import Load, Span, kv_cache_bytes, weights_bytes
 from entrypoint.plan.ladder import Candidate
 from entrypoint.plan.placement import lay_out
+from entrypoint.state.app_config import device_map
 from tests.families import FAMILIES, LAYERS, make_family
 from tests.integration.engine_process import EngineProcess
 from tests.integration.test_engine_families import tensors_within

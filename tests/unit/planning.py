@@ -9,7 +9,7 @@ from app.layouts.registry import LAYOUTS
 from app.layouts.shape import Shape
 from entrypoint.machine.torch_build import TorchBuild
 from entrypoint.plan.inputs import Question
-from entrypoint.settings import Settings
+from entrypoint.settings.settings import Settings
 from tests.sparse import GLM4_9B
 
 __all__ = ["CUDA_BUILD", "GIB", "GLM4_9B", "HOST", "SMALL", "gpu", "question"]

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from entrypoint.access import Access, invitation, open_access
 from entrypoint.commands.link import print_link
-from entrypoint.settings import Settings, SettingsError, parse_settings
-from entrypoint.state import StateDir
+from entrypoint.settings.settings import Settings, SettingsError, parse_settings
+from entrypoint.state.api_key import Access, invitation, open_access
+from entrypoint.state.state_dir import StateDir
 
 KEY = "correct-horse-battery-staple"
 

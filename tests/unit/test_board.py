@@ -8,8 +8,8 @@ import pytest
 
 from app.contract.plan import Text
 from app.contract.status import Status, read_status
-from entrypoint import board
-from entrypoint.board import StatusBoard
+from entrypoint.state import status_writer
+from entrypoint.state.status_writer import StatusBoard
 
 GIB = 1024**3
 
@@ -18,7 +18,7 @@ def test_weights_that_stop_coming_are_said_with_numbers_until_they_come_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [100.0]
-    monkeypatch.setattr(board.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(status_writer.time, "monotonic", lambda: clock[0])
     path = tmp_path / "status.json"
     status = StatusBoard(path, Status("loading", 1.0, 1.0, "", "m", Text("", ""), ""))
     clock[0] += 60

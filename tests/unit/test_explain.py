@@ -9,12 +9,12 @@ import pytest
 from rich.console import Console
 
 from app.contract.plan import Placement, Text
-from entrypoint.explain import plan_lines, report
 from entrypoint.machine.gpus import probe_gpus
 from entrypoint.machine.torch_build import read_torch_build
 from entrypoint.plan.planner import make_plan
-from entrypoint.settings import Settings
-from entrypoint.table import show
+from entrypoint.report.plan_report import plan_lines, report
+from entrypoint.report.styled_table import show
+from entrypoint.settings.settings import Settings
 from entrypoint.units import size
 from tests.unit.planning import GIB, HOST, SMALL, gpu, question
 

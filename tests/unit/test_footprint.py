@@ -22,7 +22,7 @@ from entrypoint.plan.footprint import (
     weights_bytes,
 )
 from entrypoint.plan.planner import make_plan
-from entrypoint.settings import Settings
+from entrypoint.settings.settings import Settings
 from tests.unit.planning import GIB, GLM4_9B, HOST, gpu, question
 
 LINEAR = Parameter("w", (256, 192), linear=True)

@@ -21,8 +21,8 @@ from entrypoint.hub import remote_headers
 from entrypoint.hub.remote_headers import HubRefused
 from entrypoint.measure import fitting_question, read_model
 from entrypoint.model_choice import resolve_model
-from entrypoint.settings import Settings, SettingsError
-from entrypoint.state import Held
+from entrypoint.settings.settings import Settings, SettingsError
+from entrypoint.state.state_dir import Held
 from tests.hub_server import COMMIT, HubServer, hub_serving
 from tests.sparse import CHATGLM3_6B, GLM4_9B, sparse_checkpoint
 

@@ -10,7 +10,7 @@ import pytest
 
 from entrypoint.model_choice import resolve_model
 from entrypoint.paths import existing
-from entrypoint.settings import Settings, SettingsError
+from entrypoint.settings.settings import Settings, SettingsError
 
 TOO_LONG = "x" * 300
 NOBODY = 65534

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from app.contract.plan import Device, Plan, Precision, Rung, Text
 from app.engine.serving.server import CONNECTIONS
-from entrypoint.config import QUEUE_LIMIT
 from entrypoint.machine.torch_build import TorchBuild
 from entrypoint.plan.inputs import MOST_SLOTS, Barred, Question
 from entrypoint.plan.planner import TARGET_CONTEXT, make_plan
-from entrypoint.settings import LARGEST_MAX_NUM_SEQS, Settings, SettingsError
+from entrypoint.settings.settings import LARGEST_MAX_NUM_SEQS, Settings, SettingsError
+from entrypoint.state.app_config import QUEUE_LIMIT
 from entrypoint.web_run import THREADS_BESIDE_STREAMS
 from tests.unit.planning import GIB, GLM4_9B, HOST, SMALL, gpu, question
 

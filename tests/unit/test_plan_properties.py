@@ -12,7 +12,7 @@ from app.layouts.registry import LAYOUTS
 from app.layouts.shape import Experts, Latent, Shape
 from entrypoint.plan.placement import cpu_layers
 from entrypoint.plan.planner import TARGET_CONTEXT, make_plan
-from entrypoint.settings import Settings
+from entrypoint.settings.settings import Settings
 from tests.unit.planning import GIB, GLM4_9B, HOST, SMALL, gpu, question
 
 LITE = Shape(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from entrypoint.settings import SettingsError, parse_settings, read_dotenv
+from entrypoint.settings.settings import SettingsError, parse_settings, read_dotenv
 
 KEY = "correct-horse-battery-staple"
 

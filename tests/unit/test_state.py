@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from entrypoint.settings import SettingsError
-from entrypoint.state import Held, make_run_dir, open_state, pid_namespace, read_held, write_held
+from entrypoint.settings.settings import SettingsError
+from entrypoint.state.state_dir import Held, make_run_dir, open_state, pid_namespace, read_held, write_held
 
 
 def test_what_is_held_is_told_only_while_a_service_runs(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_a_volume_without_locks_is_said_and_used(
     def no_locks(_descriptor: int, _operation: int) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr("entrypoint.state.fcntl.flock", no_locks)
+    monkeypatch.setattr("entrypoint.state.state_dir.fcntl.flock", no_locks)
     _, lock = open_state(tmp_path / "state")
     os.close(lock)
     assert "without locks (No locks available)" in caplog.text

@@ -19,7 +19,7 @@ from app.layouts.skeleton import stored_tensors
 from entrypoint.checkpoint.checkpoint import Checkpoint, CheckpointError, read_checkpoint
 from entrypoint.plan.footprint import Load, weights_bytes
 from entrypoint.plan.planner import make_plan
-from entrypoint.settings import Settings
+from entrypoint.settings.settings import Settings
 from entrypoint.units import size
 from tests.integration.service import run_entrypoint
 from tests.sparse import GLM4_9B, config_for

@@ -11,7 +11,6 @@ import pytest
 from app.contract import exits
 from app.contract.codec import from_json
 from app.contract.plan import Plan
-from entrypoint.explain_more import cards_table, every_table
 from entrypoint.plan.hypothetical import (
     IMAGE_TORCH,
     Answer,
@@ -25,8 +24,9 @@ from entrypoint.plan.hypothetical import (
     what_if,
 )
 from entrypoint.plan.planner import make_plan
-from entrypoint.settings import Settings, SettingsError
-from entrypoint.table import plain
+from entrypoint.report.hypothetical_report import cards_table, every_table
+from entrypoint.report.styled_table import plain
+from entrypoint.settings.settings import Settings, SettingsError
 from tests.sparse import sparse_checkpoint
 from tests.unit.planning import GIB, HOST, SMALL, question
 from tools.published import published_question

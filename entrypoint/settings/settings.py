@@ -14,8 +14,12 @@ from typing import Literal, TypeVar
 from dotenv.parser import parse_stream
 
 from app.contract.plan import Precision
-from entrypoint import access_settings, hub_settings
-from entrypoint.setting_values import auto_or_count, count, flag
+from entrypoint.settings import access_parsers, parsers
+from entrypoint.settings.parsers import auto_or_count, count, flag
+
+EVERYWHERE = ("0.0.0.0", "::")
+"""Addresses that stand for all of this machine's."""
+
 
 T = TypeVar("T")
 
@@ -142,8 +146,8 @@ def parse_settings(values: Mapping[str, str]) -> Settings:
     """Checks every setting in `values` and reports all that are wrong at once. Raises SettingsError."""
     reader = _Reader(values)
     default = Settings()
-    bind, port = reader.get("GLM_BIND", access_settings.address, default.bind), reader.port(default.port)
-    key = reader.get("GLM_API_KEY", access_settings.key, default.api_key)
+    bind, port = reader.get("GLM_BIND", access_parsers.address, default.bind), reader.port(default.port)
+    key = reader.get("GLM_API_KEY", access_parsers.key, default.api_key)
     settings = Settings(
         model=reader.get("GLM_MODEL", str, default.model),
         precision=reader.get("GLM_PRECISION", _precision, default.precision),
@@ -158,19 +162,19 @@ def parse_settings(values: Mapping[str, str]) -> Settings:
         on_refusal=reader.get("GLM_ON_REFUSAL", _on_refusal, default.on_refusal),
         drain_seconds=reader.get("GLM_DRAIN_SECONDS", count(0, 3600), default.drain_seconds),
         request_seconds=reader.get("GLM_REQUEST_SECONDS", count(0, 86400), default.request_seconds),
-        api_key=reader.get("GLM_API_KEY_FILE", access_settings.key_in, key),
-        auth=reader.get("GLM_AUTH", access_settings.auth, default.auth),
-        trusted_proxies=reader.get("GLM_TRUSTED_PROXIES", count(0, access_settings.MOST_PROXIES), 0),
-        published_bind=reader.get("BERTH_PUBLISHED_BIND", access_settings.published, bind),
+        api_key=reader.get("GLM_API_KEY_FILE", access_parsers.key_in, key),
+        auth=reader.get("GLM_AUTH", access_parsers.auth, default.auth),
+        trusted_proxies=reader.get("GLM_TRUSTED_PROXIES", count(0, access_parsers.MOST_PROXIES), 0),
+        published_bind=reader.get("BERTH_PUBLISHED_BIND", access_parsers.published, bind),
         published_port=reader.get("BERTH_PUBLISHED_PORT", count(1, 65535), port),
-        revision=reader.get("GLM_REVISION", hub_settings.revision, default.revision),
-        hf_token=reader.get("HF_TOKEN", hub_settings.token, default.hf_token),
-        hf_endpoint=reader.get("HF_ENDPOINT", hub_settings.endpoint, default.hf_endpoint),
-        hf_offline=reader.get("HF_HUB_OFFLINE", hub_settings.flag, default.hf_offline),
+        revision=reader.get("GLM_REVISION", parsers.revision, default.revision),
+        hf_token=reader.get("HF_TOKEN", parsers.token, default.hf_token),
+        hf_endpoint=reader.get("HF_ENDPOINT", parsers.endpoint, default.hf_endpoint),
+        hf_offline=reader.get("HF_HUB_OFFLINE", parsers.hub_flag, default.hf_offline),
         default_model=reader.get("BERTH_DEFAULT_MODEL", str, default.default_model),
         environment={name: value for name, value in values.items() if name not in NOT_INHERITED},
     )
-    contradictions = access_settings.conflicts(values, settings.auth, settings.published_bind)
+    contradictions = access_parsers.conflicts(values, settings.auth, settings.published_bind)
     errors = [*reader.errors, *contradictions, *_unknown(values)]
     if errors:
         raise SettingsError(*errors)
@@ -225,3 +229,9 @@ def _unknown(values: Mapping[str, str]) -> list[str]:
             near = difflib.get_close_matches(name, NAMES, n=1, cutoff=0.0)[0]
             lines.append(f"{name} is not a setting; did you mean {near}?")
     return lines
+
+
+def address(settings: Settings) -> str:
+    """The address to open in a browser on this machine."""
+    host = "127.0.0.1" if settings.published_bind in EVERYWHERE else settings.published_bind
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.published_port}"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from app.contract.codec import from_json, write_atomically
 from entrypoint.paths import existing
-from entrypoint.settings import SettingsError
+from entrypoint.settings.settings import SettingsError
 
 SOCKET_PATH_LIMIT = 107
 """Bytes in sun_path less the final NUL (unix(7))."""

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from app.contract.plan import Plan, Rung, Text
 from app.contract.status import Attempt, Fetching, Phase, Progress, Status
-from entrypoint.files_kept import KeptFiles
-from entrypoint.plan.messages import loading_stalled
+from entrypoint.state.json_file import KeptFiles
+from entrypoint.units import size
 
 PROGRESS_SECONDS = 0.2
 """Progress is written so often at most."""
@@ -91,3 +91,13 @@ class StatusBoard:
     def _write(self) -> None:
         self._written_at = time.time()
         self._files.write(self.path, self.status)
+
+
+def loading_stalled(seconds: int, done: int, total: int) -> Text:
+    """The engine lives, but the disk gives it nothing."""
+    return Text(
+        f"No weights have come for {seconds} s; {size(done)} of {size(total)} are read. The disk or volume with "
+        "the model delivers nothing; loading goes on by itself as soon as it does.",
+        f"已有 {seconds} 秒没有读到权重（已读 {size(done)} / {size(total)}）："
+        "存放模型的磁盘或网络卷没有返回数据，恢复后会自动继续载入。",
+    )

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from app.contract.plan import Device, Host, OriginKind, Plan, Rung, TermName, Verdict
 from entrypoint.plan import messages
-from entrypoint.table import BLANK, Line, Row, Span, Unit, labelled, plain, table, table_width, unit_for
+from entrypoint.report.styled_table import BLANK, Line, Row, Span, Unit, labelled, plain, table, table_width, unit_for
 from entrypoint.units import size
 
 LOG_WIDTH = 118

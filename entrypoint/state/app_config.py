@@ -8,10 +8,10 @@ from pathlib import Path
 from app.contract.codec import ContractError
 from app.contract.config import AppConfig, EngineConfig, read_config
 from app.contract.plan import Plan, Rung, gpus_of
-from entrypoint.access import Access
 from entrypoint.model_choice import ModelChoice
 from entrypoint.plan.activations import PREFILL_CHUNK
 from entrypoint.plan.ladder import CPU
+from entrypoint.state.api_key import Access
 
 QUEUE_LIMIT = 64
 """Requests that may wait for a slot."""

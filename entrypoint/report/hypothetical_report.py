@@ -6,11 +6,11 @@ import itertools
 from collections.abc import Sequence
 
 from app.contract.plan import Rung, Verdict
-from entrypoint.explain import FEWER_TERMS, MARKS, STYLES, headline, lacks, note, numbers, place, placements
 from entrypoint.plan.hypothetical import KEPT_SHARE, LEAST_KEPT_BYTES, Answer, nearest_miss
 from entrypoint.plan.inputs import Question
 from entrypoint.plan.messages import at_once
-from entrypoint.table import BLANK, Line, Row, Span, Unit, labelled, table, unit_for
+from entrypoint.report.plan_report import FEWER_TERMS, MARKS, STYLES, headline, lacks, note, numbers, place, placements
+from entrypoint.report.styled_table import BLANK, Line, Row, Span, Unit, labelled, table, unit_for
 from entrypoint.units import size
 
 CARD_TITLES = ("  cards", "precision", "context", "slots")

@@ -7,10 +7,9 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-from entrypoint.access_settings import KEY, KEY_RULE
-from entrypoint.listener import EVERYWHERE, address
-from entrypoint.settings import Settings, SettingsError
-from entrypoint.state import StateDir
+from entrypoint.settings.access_parsers import KEY, KEY_RULE
+from entrypoint.settings.settings import EVERYWHERE, Settings, SettingsError, address
+from entrypoint.state.state_dir import StateDir
 
 
 @dataclass(frozen=True)
