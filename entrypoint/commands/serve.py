@@ -9,13 +9,13 @@ import time
 from pathlib import Path
 
 from app.contract.status import Status
-from entrypoint.listener import bind
 from entrypoint.model_choice import resolve_model
 from entrypoint.settings.settings import Settings, address
 from entrypoint.state.api_key import invitation, open_access
 from entrypoint.state.state_dir import RUN_DIR, make_run_dir, open_state
 from entrypoint.state.status_writer import StatusBoard
-from entrypoint.supervise import Supervisor
+from entrypoint.supervisor.listener import bind
+from entrypoint.supervisor.supervisor import Supervisor
 
 VERSION = "0.1.0"
 

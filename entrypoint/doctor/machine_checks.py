@@ -11,7 +11,6 @@ from pathlib import Path
 
 from app.contract.plan import Device, Text
 from entrypoint.doctor.check import Check, Group, Verdict
-from entrypoint.listener import bind
 from entrypoint.machine import gpu_messages
 from entrypoint.machine.gpus import ANSWER_SECONDS, probe_gpus
 from entrypoint.machine.host import read_host
@@ -20,6 +19,7 @@ from entrypoint.measure import discounted
 from entrypoint.paths import existing
 from entrypoint.settings.settings import Settings, SettingsError
 from entrypoint.state.state_dir import RUN_DIR, Held, is_running, make_run_dir, owner, pid_namespace, read_held
+from entrypoint.supervisor.listener import bind
 from entrypoint.units import GIB, size
 
 ON_CPU = Text("Berth runs on the CPU.", "Berth 将在 CPU 上运行。")

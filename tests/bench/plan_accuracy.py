@@ -29,7 +29,6 @@ from app.contract.codec import write_atomically
 from app.contract.plan import Plan, Precision, Text
 from app.contract.status import Proof, Ready
 from entrypoint.checkpoint.checkpoint import read_checkpoint
-from entrypoint.engine_run import EngineRun
 from entrypoint.measure import measure
 from entrypoint.model_choice import ModelChoice
 from entrypoint.plan.footprint import SERVICE_BYTES, code_bytes
@@ -37,6 +36,7 @@ from entrypoint.plan.planner import make_plan
 from entrypoint.settings.settings import Settings
 from entrypoint.state.api_key import Access
 from entrypoint.state.app_config import app_config
+from entrypoint.supervisor.engine_process import EngineRun
 from tools.checkpoint_shape import Shape
 from tools.make_checkpoint import make_checkpoint
 

@@ -34,7 +34,8 @@ SILENCE_SECONDS = 15
 """In place of the minute and more that an engine is given: no service is that impatient, but a test is."""
 IMPATIENT = (
     "-c",
-    f"import sys; from entrypoint import __main__, silence; silence.LEAST_SECONDS = {SILENCE_SECONDS}; "
+    f"import sys; from entrypoint import __main__; from entrypoint.supervisor import engine_monitor; "
+    f"engine_monitor.LEAST_SECONDS = {SILENCE_SECONDS}; "
     "sys.exit(__main__.main(['serve']))",
 )
 SPARE_BYTES = 24 << 20

@@ -9,11 +9,11 @@ import pytest
 from app.contract.exits import ENGINE_BAD_CHECKPOINT, ENGINE_OUT_OF_MEMORY, ENGINE_SELF_TEST
 from app.contract.plan import Plan, Rung, Text
 from app.contract.status import EngineDown, Phase
-from entrypoint.deaths import Facts, certify, final_refusal, next_step
 from entrypoint.plan.planner import make_plan
-from entrypoint.recovery import MEMORY_WAIT_SECONDS, Recovery
 from entrypoint.settings.settings import Settings
 from entrypoint.state import ledger
+from entrypoint.supervisor.death import Facts, certify, final_refusal
+from entrypoint.supervisor.recovery import MEMORY_WAIT_SECONDS, Recovery, next_step
 from tests.unit.planning import GIB, SMALL, gpu, question
 
 FACTS = Facts(1.0, "ready", -signal.SIGKILL, None, 1, 2 * GIB, 2 * GIB)

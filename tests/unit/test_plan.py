@@ -13,7 +13,7 @@ from entrypoint.plan.inputs import MOST_SLOTS, Barred, Question
 from entrypoint.plan.planner import TARGET_CONTEXT, make_plan
 from entrypoint.settings.settings import LARGEST_MAX_NUM_SEQS, Settings, SettingsError
 from entrypoint.state.app_config import QUEUE_LIMIT
-from entrypoint.web_run import THREADS_BESIDE_STREAMS
+from entrypoint.supervisor.web_process import THREADS_BESIDE_STREAMS
 from tests.unit.planning import GIB, GLM4_9B, HOST, SMALL, gpu, question
 
 NO_RAM = replace(HOST, available_bytes=2 * GIB)

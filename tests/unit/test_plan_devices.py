@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from app.contract.plan import Device, Plan, Rung, Text
-from entrypoint.engine_run import _engine_environment
 from entrypoint.plan.footprint import host_bytes
 from entrypoint.plan.inputs import Barred
 from entrypoint.plan.planner import LEAST_CONTEXT, TARGET_CONTEXT, make_plan
-from entrypoint.recovery import Recovery
 from entrypoint.settings.settings import Settings
 from entrypoint.state.app_config import device_map
 from entrypoint.state.ledger import Entry, Ledger, barred, new_entry
+from entrypoint.supervisor.engine_process import _engine_environment
+from entrypoint.supervisor.recovery import Recovery
 from tests.unit.planning import GIB, GLM4_9B, HOST, gpu, question
 
 LITTLE_RAM = replace(HOST, available_bytes=2 * GIB)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from entrypoint.silence import LEAST_SECONDS, Silence
+from entrypoint.supervisor.engine_monitor import LEAST_SECONDS, Silence
 
 
 def last_for(silence: Silence, seconds: float, start: float, step: float = 0.25) -> bool:

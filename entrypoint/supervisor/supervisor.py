@@ -12,25 +12,25 @@ from pathlib import Path
 
 from app.contract import exits
 from app.contract.plan import Plan, Refusal, Rung
-from entrypoint.arrival import Arrival
 from entrypoint.checkpoint.checkpoint import Checkpoint, CheckpointError, read_checkpoint
-from entrypoint.deaths import final_refusal
-from entrypoint.engine_watch import EngineWatch
 from entrypoint.hub.remote_headers import HubRefused, reason
 from entrypoint.measure import measure
 from entrypoint.model_choice import ModelChoice, demo_instead
 from entrypoint.plan.planner import make_plan
-from entrypoint.recovery import Recovery
 from entrypoint.report.plan_report import plan_lines
 from entrypoint.settings.settings import Settings, SettingsError
-from entrypoint.signals import Signals
 from entrypoint.state import ledger
 from entrypoint.state.api_key import Access
 from entrypoint.state.app_config import app_config, stands
 from entrypoint.state.json_file import KeptFiles
 from entrypoint.state.state_dir import StateDir
 from entrypoint.state.status_writer import StatusBoard
-from entrypoint.web_run import WebRun
+from entrypoint.supervisor.death import final_refusal
+from entrypoint.supervisor.engine_monitor import EngineWatch
+from entrypoint.supervisor.model_fetch import Arrival
+from entrypoint.supervisor.recovery import Recovery
+from entrypoint.supervisor.signals import Signals
+from entrypoint.supervisor.web_process import WebRun
 
 TICK_SECONDS = 0.25
 DISK_SECONDS = 5.0

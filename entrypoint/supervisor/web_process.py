@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from entrypoint.children import Child, spawn
 from entrypoint.plan.inputs import MOST_SLOTS
 from entrypoint.settings.settings import Settings
 from entrypoint.state.app_config import QUEUE_LIMIT
+from entrypoint.supervisor.child_process import Child, spawn
 
 THREADS_BESIDE_STREAMS = 48
 """For pages that read answers while these are written, and so that health and status answer whatever they do."""

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from app.contract.plan import Plan, Text
 from entrypoint.checkpoint.checkpoint import Checkpoint, CheckpointError
-from entrypoint.fetch_run import FetchRun
 from entrypoint.hub.cache import HubCache
 from entrypoint.hub.remote_headers import HubRefused, Reading, RemoteModel, reason
 from entrypoint.model_choice import ModelChoice, demo_instead
 from entrypoint.report.plan_report import plan_lines
 from entrypoint.settings.settings import Settings
 from entrypoint.state.status_writer import StatusBoard
+from entrypoint.supervisor.fetch_process import FetchRun
 from entrypoint.units import size
 
 log = logging.getLogger(__name__)

@@ -10,13 +10,12 @@ from pathlib import Path
 from app.contract.codec import write_atomically
 from app.contract.plan import Refusal
 from app.contract.status import FetchEvent, FetchFailed
-from entrypoint.children import Child
-from entrypoint.event_pipe import EventPipe, spawn_reporting
 from entrypoint.fetch.job import Job, WantedFile
 from entrypoint.hub import messages
 from entrypoint.hub.remote_headers import HubRefused, RemoteModel
 from entrypoint.settings.settings import Settings
 from entrypoint.state.status_writer import StatusBoard
+from entrypoint.supervisor.child_process import Child, EventPipe, spawn_reporting
 
 MOST_DEATHS = 5
 """In a row, without a byte between them."""

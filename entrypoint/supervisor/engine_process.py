@@ -8,11 +8,10 @@ from pathlib import Path
 
 from app.contract.plan import Plan, Rung, gpus_of
 from app.contract.status import EngineDown, EngineEvent, Phase
-from entrypoint.children import ENGINE_OOM_SCORE
-from entrypoint.deaths import Facts
-from entrypoint.event_pipe import spawn_reporting
 from entrypoint.machine import cgroup, host
 from entrypoint.machine.gpus import why_lost
+from entrypoint.supervisor.child_process import ENGINE_OOM_SCORE, spawn_reporting
+from entrypoint.supervisor.death import Facts
 
 
 class EngineRun:

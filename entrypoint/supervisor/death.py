@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import signal
 from dataclasses import dataclass
-from typing import Literal
 
 from app.contract.exits import ENGINE_BAD_CHECKPOINT, ENGINE_OUT_OF_MEMORY, ENGINE_SELF_TEST
 from app.contract.plan import Refusal, Text
 from app.contract.status import Death, DeathCause, EngineDown, Phase
 from entrypoint.units import size
 
-WINDOW_SECONDS = 600
-"""Deaths for lack of memory in service are counted over this time."""
-MOST_MEMORY_DEATHS = 3
-LONGEST_BACKOFF_SECONDS = 60
 MEMORY_CAUSES: tuple[DeathCause, ...] = ("out_of_memory", "killed_by_kernel_oom")
 
 
@@ -140,40 +135,6 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
-
-
-@dataclass(frozen=True)
-class Step:
-    """What to do after a death."""
-
-    action: Literal["same", "fewer", "lower", "elsewhere", "fail"]
-    """The same rung again, the same with fewer slots, a lower one, whatever fits without the GPU that can't be used,
-    or stop trying."""
-    delay_seconds: float = 0.0
-
-
-def next_step(death: Death, automatic: bool, memory_deaths: int, crashes: int, fewer: bool = False) -> Step:
-    """The design's rules, and one more: where the proof fails with several slots that Berth chose, the precision is
-    kept for one more try with fewer of them.
-
-    Args:
-        death: the last one.
-        automatic: whether Berth chose the precision; one that was set is never replaced.
-        memory_deaths: deaths for lack of memory in service within WINDOW_SECONDS, this one included.
-        crashes: other deaths in a row since the engine was last ready, this one included.
-        fewer: whether the rung that died has slots to give up: Berth chose them, and there is more than one; after
-            a failed proof, they were not given up before.
-    """
-    if death.cause in ("bad_checkpoint", "self_test"):
-        return Step("fail")
-    if death.cause not in MEMORY_CAUSES:
-        gpu_gone = death.cause in ("gpu_lost", "no_cuda")
-        return Step("elsewhere" if gpu_gone else "same", min(LONGEST_BACKOFF_SECONDS, 2.0 ** (crashes - 1)))
-    if death.phase == "ready" and memory_deaths < MOST_MEMORY_DEATHS:
-        return Step("fewer" if fewer else "same")
-    if death.phase == "proving" and fewer:
-        return Step("fewer")
-    return Step("lower" if automatic else "fail")
 
 
 def final_refusal(death: Death, automatic: bool) -> Refusal:

@@ -11,17 +11,24 @@ from dataclasses import dataclass
 
 from app.contract.plan import Plan, Rung, gpus_of
 from app.contract.status import Death, EngineDown, EngineEvent, Loading, Proving, Ready
-from entrypoint.deaths import MEMORY_CAUSES, certify
-from entrypoint.engine_run import EngineRun
 from entrypoint.machine import host
-from entrypoint.recovery import Recovery
 from entrypoint.settings.settings import Settings
-from entrypoint.silence import Silence
 from entrypoint.state import ledger
 from entrypoint.state.api_key import invitation
 from entrypoint.state.state_dir import StateDir, write_held
 from entrypoint.state.status_writer import StatusBoard
+from entrypoint.supervisor.death import MEMORY_CAUSES, certify
+from entrypoint.supervisor.engine_process import EngineRun
+from entrypoint.supervisor.recovery import Recovery
 from entrypoint.units import size
+
+LEAST_SECONDS = 60.0
+"""A machine that swaps, or that others keep busy, may take so long for a step that usually takes one second."""
+PROOFS = 10.0
+"""The proof holds the longest step there is, a full chunk at the end of the context: so many times its time are enough
+on a machine that has become slower since."""
+LONGEST_LOOK_SECONDS = 1.0
+
 
 GRACE_SECONDS = 3.0
 log = logging.getLogger(__name__)
@@ -137,3 +144,26 @@ class EngineWatch:
         assert self._plan is not None
         entry = ledger.new_entry(self._plan, rung, at, measured_bytes, proved)
         self.ledger = ledger.add(self._state.ledger, self.ledger, entry)
+
+
+class Silence:
+    """Counts the time in which this process listened and heard nothing.
+
+    Listening is what counts: where the whole container was stopped or the machine slept, nobody was silent.
+    """
+
+    def __init__(self, proof_seconds: float) -> None:
+        self.limit_seconds = max(LEAST_SECONDS, PROOFS * proof_seconds)
+        self.seconds = 0.0
+        self._looked_at: float | None = None
+
+    def heard(self) -> None:
+        """The engine said something."""
+        self.seconds = 0.0
+
+    def is_over(self, now: float) -> bool:
+        """Whether it has lasted too long; `now` in seconds of a monotonic clock, asked several times a second."""
+        if self._looked_at is not None:
+            self.seconds += min(now - self._looked_at, LONGEST_LOOK_SECONDS)
+        self._looked_at = now
+        return self.seconds > self.limit_seconds
