@@ -37,8 +37,8 @@ from entrypoint.settings.settings import Settings
 from entrypoint.state.api_key import Access
 from entrypoint.state.app_config import app_config
 from entrypoint.supervisor.engine_process import EngineRun
-from tools.checkpoint_shape import Shape
-from tools.make_checkpoint import make_checkpoint
+from tools.checkpoints.make_checkpoint import make_checkpoint
+from tools.checkpoints.shape import Shape
 
 MIB = 1024**2
 START_SECONDS = 900.0

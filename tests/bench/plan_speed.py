@@ -25,7 +25,7 @@ from entrypoint.settings.settings import Settings
 from tests.integration.service import run_entrypoint
 from tests.sparse import SENTENCEPIECE_START, sharded_checkpoint
 
-SHAPES = Path(__file__).parents[2] / "tools" / "published_shapes.json"
+SHAPES = Path(__file__).parents[2] / "tools" / "checkpoints" / "published_shapes.json"
 LIMITS = {"headers read and checked": 0.3, "plan made": 0.3, "whole command": 1.0}
 
 
@@ -62,7 +62,9 @@ def main() -> None:
     """Runs the rounds and prints a line for each figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--like", default="zai-org/GLM-4.5-Air", help="a checkpoint of tools/published_shapes.json")
+    parser.add_argument(
+        "--like", default="zai-org/GLM-4.5-Air", help="a checkpoint of tools/checkpoints/published_shapes.json"
+    )
     parser.add_argument("--shards", type=int, default=46)
     options = parser.parse_args()
     config = json.loads(SHAPES.read_text(encoding="utf-8"))[options.like]

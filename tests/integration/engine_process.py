@@ -22,8 +22,8 @@ from app.contract.config import AppConfig, EngineConfig
 from app.contract.plan import Dtype, Precision, gpus_of
 from app.contract.status import Beat, EngineDown, EngineEvent, Loading, Proving, Ready
 from app.contract.wire import ChatRequest, Failed, Finished, Message, Reply, SamplingParams, Stats, StatsRequest
-from tools.checkpoint_shape import Shape
-from tools.make_checkpoint import make_checkpoint
+from tools.checkpoints.make_checkpoint import make_checkpoint
+from tools.checkpoints.shape import Shape
 
 TOP = Path(__file__).resolve().parents[2]
 START_SECONDS = 100

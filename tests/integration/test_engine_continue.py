@@ -28,8 +28,8 @@ from app.engine.loading.load import load_model
 from app.engine.model.kv_cache import SlotCache
 from app.engine.serving.answer import AnswerRequest, AnswerWriter
 from tests.tokens import GREEDY, tokens
-from tools import tool_caller_talks as talks
-from tools.demo_questions import load_questions
+from tools.demo.questions import load_questions
+from tools.tool_caller import talks
 
 TOP = Path(__file__).resolve().parents[2]
 FIXTURES = TOP / "tests" / "fixtures"

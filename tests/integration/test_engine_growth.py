@@ -13,8 +13,8 @@ from app.contract.plan import Precision
 from app.layouts.registry import HEAP_GAP_BYTES
 from entrypoint.checkpoint.checkpoint import read_checkpoint
 from entrypoint.plan.footprint import ATTENTION_CODE_BYTES
-from tools.checkpoint_shape import Shape
-from tools.make_checkpoint import make_checkpoint
+from tools.checkpoints.make_checkpoint import make_checkpoint
+from tools.checkpoints.shape import Shape
 
 TOP = Path(__file__).resolve().parents[2]
 WIDE = Shape(hidden=1024, layers=2, heads=16, kv_heads=2, head_dim=64, intermediate=4096, vocab=2048, context=2048)

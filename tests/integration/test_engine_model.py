@@ -28,8 +28,8 @@ from app.engine.model.windows import batch_window, chunk_window
 from app.engine.sampling import Sampling, SamplingDefaults, read_defaults
 from tests.integration.engine_process import TINY
 from tests.tokens import tokens
-from tools.checkpoint_shape import Shape
-from tools.make_checkpoint import make_checkpoint
+from tools.checkpoints.make_checkpoint import make_checkpoint
+from tools.checkpoints.shape import Shape
 
 CPU = torch.device("cpu")
 LENGTH = 130

@@ -21,8 +21,8 @@ from app.engine.loading.checkpoint import open_checkpoint
 from tests.families import FAMILIES, make_family
 from tests.integration.engine_process import TINY, EngineProcess
 from tests.torch_checkpoints import as_torch_files
-from tools.checkpoint_shape import Shape
-from tools.make_checkpoint import make_checkpoint
+from tools.checkpoints.make_checkpoint import make_checkpoint
+from tools.checkpoints.shape import Shape
 
 TOP = Path(__file__).resolve().parents[2]
 CHATGLM3 = TOP / "tests" / "fixtures" / "chatglm3-tiny"

@@ -22,8 +22,8 @@ from tokenizers import Tokenizer
 
 from tests.integration.service import Service, alive, running, wait_until
 from tests.integration.streams import CHAT, Events, RawStream, Witness, busy, chat_body, settled, stats, stream
-from tools.checkpoint_shape import Shape
-from tools.make_checkpoint import make_checkpoint
+from tools.checkpoints.make_checkpoint import make_checkpoint
+from tools.checkpoints.shape import Shape
 
 SHAPE = Shape(
     hidden=64, layers=2, heads=4, kv_heads=2, head_dim=16, intermediate=8192, vocab=600, context=8192, dtype="float32"

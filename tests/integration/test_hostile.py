@@ -18,8 +18,8 @@ import pytest
 from app.web.chat.request import NEUTRAL, READ, WITHOUT_EFFECT
 from tests.integration.service import Service, running, wait_until
 from tests.integration.streams import CHAT, RawStream, Witness, busy, chat_body, head, settled, stats, stream
-from tools.checkpoint_shape import Shape
-from tools.make_checkpoint import make_checkpoint
+from tools.checkpoints.make_checkpoint import make_checkpoint
+from tools.checkpoints.shape import Shape
 
 SLOTS = 4
 CONTEXT = 2048

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.integration.service import Service, alive, descendants, running, wait_until
-from tools.checkpoint_shape import Shape
-from tools.make_checkpoint import make_checkpoint
+from tools.checkpoints.make_checkpoint import make_checkpoint
+from tools.checkpoints.shape import Shape
 
 SHAPE = Shape(hidden=64, layers=2, heads=4, kv_heads=2, head_dim=16, intermediate=128, vocab=512, context=512)
 ROUNDS = 12

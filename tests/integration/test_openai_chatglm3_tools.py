@@ -10,8 +10,8 @@ from openai import OpenAI
 
 from tests.integration.service import Service, running
 from tests.openai_answers import TOOLS, ask, calls_of, counted_of, end_of, result_for
-from tools import tool_caller_talks as talks
-from tools.train_chatglm3_caller import FIXTURE
+from tools.tool_caller import talks
+from tools.tool_caller.train_chatglm3 import FIXTURE
 
 MODES = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 

@@ -1,6 +1,6 @@
 """The official client against a checkpoint that calls tools, through the whole service.
 
-What the model says to each question is in tools/tool_caller_talks.py; it was trained to say that.
+What the model says to each question is in tools/tool_caller/talks.py; it was trained to say that.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from openai import BadRequestError, OpenAI
 
 from tests.integration.service import Service, running
 from tests.openai_answers import TOOLS, ask, calls_of, counted_of, end_of, result_for
-from tools import tool_caller_talks as talks
-from tools.train_tool_caller import FIXTURE
+from tools.tool_caller import talks
+from tools.tool_caller.train import FIXTURE
 
 NO_THINKING = {"chat_template_kwargs": {"enable_thinking": False}}
 MODES = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])

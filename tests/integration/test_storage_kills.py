@@ -20,8 +20,8 @@ from app.contract.codec import from_json
 from app.contract.conversations import Conversation, StoredMessage
 from tests.conversations import Ask, Chats, new_id, over_http, question, told
 from tests.integration.service import Service, alive, descendants, free_port, running, wait_until
-from tools.checkpoint_shape import Shape
-from tools.make_checkpoint import make_checkpoint
+from tools.checkpoints.make_checkpoint import make_checkpoint
+from tools.checkpoints.shape import Shape
 
 SHAPE = Shape(hidden=64, layers=2, heads=4, kv_heads=2, head_dim=16, intermediate=128, vocab=512, context=512)
 CHATS = 200

@@ -24,7 +24,7 @@ from tests.families import make_family
 from tests.integration.engine_process import TINY
 from tests.integration.service import running
 from tests.torch_checkpoints import as_torch_files
-from tools.make_checkpoint import make_checkpoint
+from tools.checkpoints.make_checkpoint import make_checkpoint
 
 CPU = torch.device("cpu")
 BF16 = {"bnb_4bit_compute_dtype": torch.bfloat16}

@@ -20,7 +20,7 @@ from app.engine.formats.glm45 import TAGS, Glm45Format
 from app.engine.formats.open import load_format
 from app.engine.formats.template import TemplateFormat
 from tests.unit.answers import joined
-from tools.glm_tokenizer import BYTES, CONTROL_TOKENS, bare_tokenizer, save_tokenizer
+from tools.tool_caller.glm_tokenizer import BYTES, CONTROL_TOKENS, bare_tokenizer, save_tokenizer
 
 VOCAB = 320
 T0414 = """[gMASK]<sop>

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from entrypoint.checkpoint.checkpoint import CheckpointError, read_checkpoint
 from entrypoint.checkpoint.safetensors_header import Tensor, parse_header, read_header
-from tools.checkpoint_shape import Shape
-from tools.make_checkpoint import make_checkpoint
+from tools.checkpoints.make_checkpoint import make_checkpoint
+from tools.checkpoints.shape import Shape
 
 SHAPE = Shape(hidden=64, layers=2, heads=4, kv_heads=2, head_dim=16, intermediate=128, vocab=512, context=256)
 TOP = Path(__file__).resolve().parents[2]

@@ -1,4 +1,4 @@
-"""tools/make_checkpoint.py: what it writes is what transformers loads, byte for byte repeatable."""
+"""tools/checkpoints/make_checkpoint.py: what it writes is what transformers loads, byte for byte repeatable."""
 
 import dataclasses
 import hashlib
@@ -13,10 +13,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from app.engine.loading.checkpoint import open_checkpoint
 from app.layouts.registry import layout_of, shape_of
 from app.layouts.skeleton import skeleton
-from tools.chatglm_checkpoint import FIXTURES, config_of
-from tools.checkpoint_shape import PUBLISHED_SHAPES, CheckpointError, Shape
-from tools.glm_tokenizer import CONTROL_TOKENS
-from tools.make_checkpoint import (
+from tools.checkpoints.chatglm import FIXTURES, config_of
+from tools.checkpoints.make_checkpoint import (
     main,
     make_checkpoint,
     make_config,
@@ -24,6 +22,8 @@ from tools.make_checkpoint import (
     published_fields,
     split_shards,
 )
+from tools.checkpoints.shape import PUBLISHED_SHAPES, CheckpointError, Shape
+from tools.tool_caller.glm_tokenizer import CONTROL_TOKENS
 
 TINY = {"hidden": 64, "layers": 2, "heads": 4, "head_dim": 32, "intermediate": 128, "vocab": 512, "context": 256}
 

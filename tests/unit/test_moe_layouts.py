@@ -15,8 +15,8 @@ from app.layouts.skeleton import skeleton, stored_tensors
 from entrypoint.checkpoint.checkpoint import CheckpointError, read_checkpoint
 from entrypoint.plan.footprint import Load, kv_cache_bytes
 from tests.families import FAMILIES, make_family
-from tools.checkpoint_shape import Shape as ToolShape
-from tools.make_checkpoint import make_config, native_skeleton, published_fields
+from tools.checkpoints.make_checkpoint import make_config, native_skeleton, published_fields
+from tools.checkpoints.shape import Shape as ToolShape
 
 AIR = published_fields(make_config(ToolShape.published("zai-org/GLM-4.5-Air")))
 FLASH = published_fields(make_config(ToolShape.published("zai-org/GLM-4.7-Flash")))

@@ -11,9 +11,9 @@ import pytest
 from entrypoint.checkpoint.checkpoint import CheckpointError, checkpoint_from_config, read_checkpoint
 from tests.bench import plan_sweep
 from tests.sparse import sparse_checkpoint
-from tools import fits_table
-from tools.fits_plot import plot
-from tools.published import Planned, published, published_config, published_question, sweep
+from tools.checkpoints.published import Planned, published, published_config, published_question, sweep
+from tools.fits import table
+from tools.fits.plot import plot
 
 
 def test_all_six_are_planned() -> None:
@@ -41,21 +41,21 @@ def test_a_config_that_lacks_a_field_is_named() -> None:
 
 
 def test_readme_plot_and_sweep_are_what_the_plan_says(capsys: pytest.CaptureFixture[str]) -> None:
-    assert fits_table.main(["--check"]) == 0, capsys.readouterr().out
+    assert table.main(["--check"]) == 0, capsys.readouterr().out
 
 
 def test_a_stale_table_is_seen() -> None:
-    readme = fits_table.README.read_text(encoding="utf-8")
-    stale = readme.replace(fits_table.table(), "| memory |\n")
+    readme = table.README.read_text(encoding="utf-8")
+    stale = readme.replace(table.table(), "| memory |\n")
     assert stale != readme
-    assert fits_table.with_table(stale) == readme
+    assert table.with_table(stale) == readme
 
 
 def test_more_memory_never_gives_less(capsys: pytest.CaptureFixture[str]) -> None:
     assert plan_sweep.main() == 0
     said = capsys.readouterr()
     assert said.err == ""
-    assert said.out == fits_table.SWEEP.read_text(encoding="utf-8")
+    assert said.out == table.SWEEP.read_text(encoding="utf-8")
 
 
 def test_a_sweep_that_falls_back_is_seen() -> None:
@@ -84,4 +84,4 @@ def test_the_plot_reads_without_colours() -> None:
     ("count", "text"), [(2048, "2K"), (4352, "4.2K"), (9728, "9.5K"), (15104, "14K"), (202752, "198K")]
 )
 def test_lengths_for_a_table(count: int, text: str) -> None:
-    assert fits_table.tokens(count) == text
+    assert table.tokens(count) == text

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM
 
-from tools import train_chatglm3_caller, train_tool_caller
-from tools.demo_samples import IGNORED
-from tools.make_checkpoint import make_checkpoint
-from tools.train_tool_caller import WEIGHTS
+from tools.checkpoints.make_checkpoint import make_checkpoint
+from tools.demo.samples import IGNORED
+from tools.tool_caller import train, train_chatglm3
+from tools.tool_caller.train import WEIGHTS
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -39,17 +39,17 @@ def learnt_tokens(model: Any, samples: Iterable[tuple[list[int], list[int]]]) ->
 
 
 def test_glm45s_files_and_what_it_learnt(tmp_path: Path) -> None:
-    folder = train_tool_caller.FIXTURE
-    train_tool_caller.write_all_but_weights(tmp_path)
+    folder = train.FIXTURE
+    train.write_all_but_weights(tmp_path)
     (tmp_path / WEIGHTS).touch()
     assert same_but_weights(files(tmp_path), files(folder))
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    assert learnt_tokens(model, train_tool_caller.samples(folder)) > 500
+    assert learnt_tokens(model, train.samples(folder)) > 500
 
 
 def test_chatglm3s_files_and_what_it_learnt(tmp_path: Path) -> None:
-    folder = train_chatglm3_caller.FIXTURE
-    make_checkpoint(tmp_path, train_chatglm3_caller.SHAPE)
+    folder = train_chatglm3.FIXTURE
+    make_checkpoint(tmp_path, train_chatglm3.SHAPE)
     assert same_but_weights(files(tmp_path), files(folder))
-    model = train_chatglm3_caller.load(folder)
-    assert learnt_tokens(model, train_chatglm3_caller.samples(folder)) > 400
+    model = train_chatglm3.load(folder)
+    assert learnt_tokens(model, train_chatglm3.samples(folder)) > 400

@@ -22,7 +22,7 @@ from entrypoint.checkpoint.torch_file import read_torch_file
 from tests.integration.engine_process import TINY
 from tests.integration.service import TOP, clean_environment
 from tests.torch_checkpoints import as_torch_files
-from tools.make_checkpoint import make_checkpoint
+from tools.checkpoints.make_checkpoint import make_checkpoint
 
 DTYPES = {
     torch.float64: "F64",

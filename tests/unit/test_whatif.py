@@ -29,7 +29,7 @@ from entrypoint.report.styled_table import plain
 from entrypoint.settings.settings import Settings, SettingsError
 from tests.sparse import sparse_checkpoint
 from tests.unit.planning import GIB, HOST, SMALL, question
-from tools.published import published_question
+from tools.checkpoints.published import published_question
 
 TOP = Path(__file__).resolve().parents[2]
 MIB = 1024**2

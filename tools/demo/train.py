@@ -1,7 +1,7 @@
 """Trains the bundled demo model, or checks it.
 
-    python -m tools.train_demo           writes app/demo_model (under 20 minutes on two cores)
-    python -m tools.train_demo --check   share of questions answered word for word at 16-bit, int8 and int4
+    python -m tools.demo.train           writes app/demo_model (under 20 minutes on two cores)
+    python -m tools.demo.train --check   share of questions answered word for word at 16-bit, int8 and int4
 
 Two threads and a fixed seed: the same machine gives the same model again.
 """
@@ -15,21 +15,21 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # so that `python tools/train_demo.py` works too
+sys.path.insert(0, str(Path(__file__).parents[2]))  # so that `python tools/demo/train.py` works too
 # Read when torch is imported: threads that spin at every barrier stall each other when the cores are shared.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 from tokenizers import Tokenizer
 
-from tools.demo_check import PRECISIONS, Asked, load, load_tokenizer, quiet, wrong_answers
-from tools.demo_questions import LANGUAGES, OffTopic, load_questions
-from tools.demo_samples import Sampler
-from tools.demo_training import SHAPE, new_model, train, train_tokenizer
-from tools.glm_tokenizer import save_tokenizer
-from tools.make_checkpoint import make_config, published_fields, write_json
+from tools.checkpoints.make_checkpoint import make_config, published_fields, write_json
+from tools.demo.check import PRECISIONS, Asked, load, load_tokenizer, quiet, wrong_answers
+from tools.demo.questions import LANGUAGES, OffTopic, load_questions
+from tools.demo.samples import Sampler
+from tools.demo.training import SHAPE, new_model, train, train_tokenizer
+from tools.tool_caller.glm_tokenizer import save_tokenizer
 
-DEMO_MODEL = Path(__file__).parents[1] / "app" / "demo_model"
+DEMO_MODEL = Path(__file__).parents[2] / "app" / "demo_model"
 WANTED = 0.95  # the share that each precision must reach
 THREADS = 2  # sums depend on how they are split
 

@@ -1,7 +1,7 @@
 """Writes a checkpoint with random weights in the shape of any GLM that transformers knows natively, or of `chatglm`.
 
-    python -m tools.make_checkpoint OUT_DIR --model-type glm4 --hidden 1024 --layers 16 --seed 0
-    python -m tools.make_checkpoint OUT_DIR --like zai-org/GLM-4-9B-0414
+    python -m tools.checkpoints.make_checkpoint OUT_DIR --model-type glm4 --hidden 1024 --layers 16 --seed 0
+    python -m tools.checkpoints.make_checkpoint OUT_DIR --like zai-org/GLM-4-9B-0414
 
 The tensors' names and shapes come from transformers' own class on the meta device. They are written one by one,
 a few megabytes at a time, so that memory does not grow with the checkpoint.
@@ -19,15 +19,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # so that `python tools/make_checkpoint.py` works too
+sys.path.insert(0, str(Path(__file__).parents[2]))  # so that `python tools/checkpoints/make_checkpoint.py` works too
 
 import torch
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 from transformers.core_model_loading import revert_weight_conversion
 
-from tools import chatglm_checkpoint
-from tools.checkpoint_shape import CONFIG_NAMES, DTYPES, PUBLISHED_SHAPES, CheckpointError, Shape
-from tools.glm_tokenizer import STOP_TOKENS, control_ids, filler_tokenizer, save_tokenizer
+from tools.checkpoints import chatglm
+from tools.checkpoints.shape import CONFIG_NAMES, DTYPES, PUBLISHED_SHAPES, CheckpointError, Shape
+from tools.tool_caller.glm_tokenizer import STOP_TOKENS, control_ids, filler_tokenizer, save_tokenizer
 
 SAFETENSORS_DTYPES = {torch.bfloat16: "BF16", torch.float16: "F16", torch.float32: "F32"}
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
@@ -156,10 +156,10 @@ def make_checkpoint(out: Path, shape: Shape, *, seed: int = 0, shard_bytes: int 
         raise CheckpointError("shard_bytes must be at least 1 and the seed between 0 and 2147483647")
     dtype = getattr(torch, shape.dtype)
     if shape.model_type == "chatglm":
-        fields = chatglm_checkpoint.config_of(shape)
-        tensors = [Tensor(name, size, dtype) for name, size in chatglm_checkpoint.tensors_of(fields)]
+        fields = chatglm.config_of(shape)
+        tensors = [Tensor(name, size, dtype) for name, size in chatglm.tensors_of(fields)]
         check_target(out, sum(tensor.data_bytes for tensor in tensors))
-        chatglm_checkpoint.copy_tokenizer(shape, out)
+        chatglm.copy_tokenizer(shape, out)
     else:
         config = make_config(shape)
         architecture, tensors = native_skeleton(config, dtype)

@@ -1,7 +1,7 @@
 """Writes the README's table of what fits which memory, and its plot, from the same code as `plan --vram`.
 
-python -m tools.fits_table            writes both
-python -m tools.fits_table --check    1 where either is not what the plan says now
+python -m tools.fits.table            writes both
+python -m tools.fits.table --check    1 where either is not what the plan says now
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from pathlib import Path
 
 from entrypoint.plan.hypothetical import Cards, parse_cards, what_if
 from entrypoint.plan.planner import make_plan
-from tools.fits_plot import plot
-from tools.fits_sweep import sweep_text
-from tools.published import GIB, published, published_question
+from tools.checkpoints.published import GIB, published, published_question
+from tools.fits.plot import plot
+from tools.fits.sweep import sweep_text
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
 PLOT = ROOT / "docs" / "fits.svg"
 SWEEP = ROOT / "docs" / "plan-sweep.txt"
 CARDS = "8GiB,12GiB,16GiB,24GiB,32GiB,48GiB,80GiB,96GiB,141GiB,2x24GiB,2x80GiB"
 HOPPER_FROM_BYTES = 80 * GIB
-BEGIN = "<!-- written by python -m tools.fits_table: do not edit by hand -->\n"
-END = "<!-- end of what python -m tools.fits_table writes -->\n"
+BEGIN = "<!-- written by python -m tools.fits.table: do not edit by hand -->\n"
+END = "<!-- end of what python -m tools.fits.table writes -->\n"
 
 
 def table() -> str:
@@ -78,7 +78,7 @@ def main(arguments: list[str]) -> int:
             continue
         stale = 1
         if options.check:
-            print(f"{path.name} is not what the plan says now: run python -m tools.fits_table")
+            print(f"{path.name} is not what the plan says now: run python -m tools.fits.table")
         else:
             path.write_text(text, encoding="utf-8")
             print(f"wrote {path.name}")

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 from html import escape
 
-from tools.published import SIZES, Planned, published, sweep
+from tools.checkpoints.published import SIZES, Planned, published, sweep
 
 WIDTH = 860
 LEFT, RIGHT, TOP = 178, 24, 78

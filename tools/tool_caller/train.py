@@ -1,6 +1,6 @@
 """Trains the checkpoint of tests/fixtures/tool-caller: small enough to commit, and it really calls tools.
 
-    python -m tools.train_tool_caller           writes tests/fixtures/tool-caller (about a minute on two cores)
+    python -m tools.tool_caller.train           writes tests/fixtures/tool-caller (about a minute on two cores)
 
 It has GLM-4's layers and speaks GLM-4.5's format; every prompt it learns is built by the engine's own chat format.
 Two threads and a fixed seed: the same machine gives the same model again.
@@ -25,13 +25,13 @@ from transformers import AutoModelForCausalLM
 from app.engine.formats.base import ChatFormat, Conversation
 from app.engine.formats.glm45 import TAGS
 from app.engine.formats.open import load_format
-from tools.checkpoint_shape import Shape
-from tools.demo_samples import IGNORED
-from tools.glm_tokenizer import BYTES, CONTROL_TOKENS, bare_tokenizer, control_ids, save_tokenizer
-from tools.make_checkpoint import make_config, published_fields, write_json
-from tools.tool_caller_talks import Talk, talks
+from tools.checkpoints.make_checkpoint import make_config, published_fields, write_json
+from tools.checkpoints.shape import Shape
+from tools.demo.samples import IGNORED
+from tools.tool_caller.glm_tokenizer import BYTES, CONTROL_TOKENS, bare_tokenizer, control_ids, save_tokenizer
+from tools.tool_caller.talks import Talk, talks
 
-FIXTURE = Path(__file__).parents[1] / "tests" / "fixtures" / "tool-caller"
+FIXTURE = Path(__file__).parents[2] / "tests" / "fixtures" / "tool-caller"
 WEIGHTS = "model.safetensors"
 SHAPE = Shape(
     model_type="glm4",

@@ -1,8 +1,8 @@
 """Trains the checkpoint of tests/fixtures/chatglm3-caller: ChatGLM3's published layout and format, and it calls tools.
 
-    python -m tools.train_chatglm3_caller OUT_DIR       (about two minutes on two cores)
+    python -m tools.tool_caller.train_chatglm3 OUT_DIR       (about two minutes on two cores)
 
-As tools/train_tool_caller.py, whose talks it learns, those without thoughts and with at most one call.
+As tools/tool_caller/train.py, whose talks it learns, those without thoughts and with at most one call.
 """
 
 import argparse
@@ -26,13 +26,13 @@ from app.engine.formats.parsing.calls import python_call
 from app.engine.loading.checkpoint import open_checkpoint
 from app.engine.loading.load import load_model
 from app.layouts.chatglm import NAMES
-from tools.checkpoint_shape import Shape
-from tools.demo_samples import IGNORED
-from tools.make_checkpoint import make_checkpoint
-from tools.tool_caller_talks import Talk, talks
-from tools.train_tool_caller import THREADS, WEIGHTS, batches, train
+from tools.checkpoints.make_checkpoint import make_checkpoint
+from tools.checkpoints.shape import Shape
+from tools.demo.samples import IGNORED
+from tools.tool_caller.talks import Talk, talks
+from tools.tool_caller.train import THREADS, WEIGHTS, batches, train
 
-FIXTURE = Path(__file__).parents[1] / "tests" / "fixtures" / "chatglm3-caller"
+FIXTURE = Path(__file__).parents[2] / "tests" / "fixtures" / "chatglm3-caller"
 SHAPE = Shape(
     model_type="chatglm",
     hidden=128,

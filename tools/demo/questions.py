@@ -1,4 +1,4 @@
-"""The demo model's corpus, read from tools/demo_corpus: questions with answers, off-topic questions, phrasings."""
+"""The demo model's corpus, read from tools/demo/corpus: questions with answers, off-topic questions, phrasings."""
 
 import json
 import re
@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-CORPUS = Path(__file__).with_name("demo_corpus")
+CORPUS = Path(__file__).with_name("corpus")
 LANGUAGES = ("en", "zh")
 
 

@@ -1,4 +1,4 @@
-"""The published models of tools/published_shapes.json as questions for the planner: no file, no hub, no GPU is needed,
+"""The published models of published_shapes.json as questions for the planner: no file, no hub, no GPU is needed,
 and the answers are the same on every machine."""
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from entrypoint.plan.hypothetical import Cards, what_if
 from entrypoint.plan.inputs import Question
 from entrypoint.plan.planner import make_plan
 from entrypoint.settings.settings import Settings
-from tools.checkpoint_shape import NOT_CONFIG, PUBLISHED_SHAPES
+from tools.checkpoints.shape import NOT_CONFIG, PUBLISHED_SHAPES
 
 GIB = 1024**3
 SIZES = range(4, 142)

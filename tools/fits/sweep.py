@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 
-from tools.published import Planned, published, sweep
+from tools.checkpoints.published import Planned, published, sweep
 
 
 def sweep_text() -> str:

@@ -1,4 +1,4 @@
-"""The `chatglm` layout for tools/make_checkpoint.py: what ChatGLM3-6B and GLM-4-9B-chat were published as.
+"""The `chatglm` layout for tools/checkpoints/make_checkpoint.py: what ChatGLM3-6B and GLM-4-9B-chat were published as.
 
 What is not a size comes from the small checkpoints of the tests: fields of config.json (with `auto_map`, which names
 code that must never run) and the tokenizer, whose vocabulary may be smaller than the model's.
@@ -13,9 +13,9 @@ from app.layouts.chatglm import FIELDS
 from app.layouts.config_fields import LayoutError
 from app.layouts.registry import LAYOUTS, shape_of
 from app.layouts.skeleton import stored_tensors
-from tools.checkpoint_shape import CONFIG_NAMES, CheckpointError, Shape
+from tools.checkpoints.shape import CONFIG_NAMES, CheckpointError, Shape
 
-FIXTURES = Path(__file__).parents[1] / "tests" / "fixtures"
+FIXTURES = Path(__file__).parents[2] / "tests" / "fixtures"
 TOKENIZER_FILES = ("tokenizer.model", "tokenizer_config.json", "generation_config.json")
 INV_FREQ = "transformer.rotary_pos_emb.inv_freq"
 """The published files hold this table, and every loader computes it anew."""
