@@ -44,7 +44,7 @@ def activation_bytes(shape: Shape, load: Load, on_gpu: bool) -> int:
 
     T·(6·H + 2·heads·head_dim) elements (hidden states and norms; queries and the attention's output), the MLP, the
     mask 2·T·S, and 16 MiB of small change: fitted above the measured peaks of two dense shapes at T 256 and 512, S 4096
-    and 8192, in bf16 and fp32 on the CPU, and of five with experts (tests/unit/test_footprint). What attention makes of
+    and 8192, in bf16 and fp32 on the CPU, and of five with experts (test_footprint). What attention makes of
     the context and what quantised products take comes beside, see the functions below.
     """
     size = DTYPE_BYTES[load.dtype]

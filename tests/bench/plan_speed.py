@@ -22,10 +22,11 @@ from entrypoint.measure import measure
 from entrypoint.model_choice import resolve_model
 from entrypoint.plan.planner import make_plan
 from entrypoint.settings.settings import Settings
-from tests.integration.service import run_entrypoint
+from tests.paths import TOP
+from tests.processes.service import run_entrypoint
 from tests.sparse import SENTENCEPIECE_START, sharded_checkpoint
 
-SHAPES = Path(__file__).parents[2] / "tools" / "checkpoints" / "published_shapes.json"
+SHAPES = TOP / "tools" / "checkpoints" / "published_shapes.json"
 LIMITS = {"headers read and checked": 0.3, "plan made": 0.3, "whole command": 1.0}
 
 

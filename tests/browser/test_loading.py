@@ -9,9 +9,9 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from entrypoint.hub import messages
-from tests.browser import states
 from tests.browser.conftest import PHONE, Open
-from tests.browser.stub import Stub, end, text
+from tests.browser.support import states
+from tests.browser.support.stub import Stub, end, text
 
 TITLES = {
     "en-US": {"loading": "Loading the model", "failed": "The model could not be started", "recovering": "Coming back"},

@@ -11,8 +11,8 @@ import pytest
 
 from entrypoint.commands.serve import VERSION
 from entrypoint.settings.settings import NAMES
+from tests.paths import TOP
 
-TOP = Path(__file__).resolve().parents[2]
 README = (TOP / "README.md").read_text(encoding="utf-8")
 EXAMPLE = (TOP / ".env.example").read_text(encoding="utf-8")
 
