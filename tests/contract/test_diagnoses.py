@@ -25,7 +25,10 @@ PROOFS: dict[int, tuple[str, ...]] = {
     10: (f"{GPU}::test_a_card_that_this_torch_cannot_use",),
     11: (f"{GPU}::test_a_card_without_bf16",),
     12: (f"{ENGINE}::test_torch_without_cuda_is_told_and_the_cpu_takes_over",),
-    13: (f"{GPU}::test_visible_devices_match_nothing", "unit/entrypoint/machine/test_cuda_visible_devices.py::test_what_shows_nothing"),
+    13: (
+        f"{GPU}::test_visible_devices_match_nothing",
+        "unit/entrypoint/machine/test_cuda_visible_devices.py::test_what_shows_nothing",
+    ),
     14: (f"{GPU}::test_memory_that_others_hold",),
     15: ("unit/entrypoint/plan/test_footprint.py::test_a_mixture_of_experts_says_how_little_quantising_saves",),
     16: ("unit/entrypoint/plan/test_prequantised.py::test_fp8_is_planned_from_its_headers_and_refused",),
