@@ -67,6 +67,8 @@ def type_name(kind: Any) -> str:
         TypeError: an annotation that the contract has not used so far.
     """
     origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return "unknown"
     if kind in SCALARS:
         return SCALARS[kind]
     if dataclasses.is_dataclass(kind):

@@ -15,6 +15,10 @@ export type MessageState = 'writing' | 'done' | 'stopped' | 'length' | 'interrup
 export interface Text {
   readonly en: string;
   readonly zh: string;
+  /** What programs tell it by; empty for a sentence that is no reason, such as the engine's own words. */
+  readonly code: string;
+  /** The numbers and names in it. A reason within the reason is an object with its own `code`. */
+  readonly values: Readonly<Record<string, unknown>>;
 }
 
 /** The checkpoint, from its config.json and safetensors headers. */
