@@ -6,8 +6,8 @@ import { i18n } from './lib/text/i18n.svelte';
 import { access } from './lib/ui/access.svelte';
 
 const page = document.getElementById('app');
-const door = document.getElementById('door');
-if (!page || !door) throw new Error('index.html lacks #app or #door');
+const overlay = document.getElementById('sign-in');
+if (!page || !overlay) throw new Error('index.html lacks #app or #sign-in');
 i18n.start();
-mount(SignInOverlay, { target: door, props: { page } });
+mount(SignInOverlay, { target: overlay, props: { page } });
 void access.start().then(() => mount(App, { target: page }));

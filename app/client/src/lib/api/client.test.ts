@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { ApiFailure, call, json, stream } from './client';
+import { call, json, stream } from './client';
+import { ApiFailure } from './failure';
 
 beforeEach(() => void vi.useFakeTimers());
 afterEach(() => {
@@ -44,26 +45,26 @@ describe('call', () => {
     });
   });
 
-  it('asks again after a lost connection where that is harmless', async () => {
+  it('retries after a lost connection if that is harmless', async () => {
     const fetch = answerWith(lost, lost, fine);
-    const answer = call('api/x', { method: 'POST', again: true });
+    const answer = call('api/x', { method: 'POST', retry: true });
     await vi.runAllTimersAsync();
     expect((await answer).ok).toBe(true);
     expect(fetch).toHaveBeenCalledTimes(3);
   });
 
-  it('does not ask again by itself where it might be done twice', async () => {
+  it('does not retry by itself if the action might be done twice', async () => {
     const fetch = answerWith(lost);
-    expect((await failure(call('api/x', { method: 'POST' }))).kind).toBe('away');
+    expect((await failure(call('api/x', { method: 'POST' }))).kind).toBe('unreachable');
     expect(fetch).toHaveBeenCalledTimes(1);
   });
 
   it('gives up in the end', async () => {
     answerWith(lost);
-    expect((await failure(call('api/x'))).kind).toBe('away');
+    expect((await failure(call('api/x'))).kind).toBe('unreachable');
   });
 
-  it('can be aborted while it waits to ask again', async () => {
+  it('can be aborted while it waits for a retry', async () => {
     answerWith(lost);
     const abort = new AbortController();
     const step = expect(call('api/x', { signal: abort.signal })).rejects.toMatchObject({ name: 'AbortError' });
@@ -74,30 +75,30 @@ describe('call', () => {
 
   it.each([
     [429, null, 'busy'],
-    [404, null, 'gone'],
+    [404, null, 'not_found'],
     [503, 'model_not_ready', 'not_ready'],
     [502, null, 'not_ready'],
     [400, 'context_length_exceeded', 'too_long'],
     [400, 'invalid_value', 'refused'],
     [503, 'storage_unavailable', 'storage'],
     [507, 'storage_full', 'storage'],
-    [500, 'internal_error', 'broken'],
+    [500, 'internal_error', 'internal'],
   ])('knows what a %d %s means', async (status, code, kind) => {
     answerWith(() => Response.json({ error: { message: 'because', code } }, { status }));
-    expect(await failure(call('api/x'))).toMatchObject({ kind, detail: 'because', status });
+    expect(await failure(call('api/x'))).toMatchObject({ kind, code: code ?? '', message: 'because', status });
   });
 
   it('copes with a proxy that answers in HTML', async () => {
     answerWith(() => new Response('<h1>Bad gateway</h1>', { status: 502 }));
-    expect(await failure(call('api/x'))).toMatchObject({ kind: 'not_ready', detail: '' });
+    expect(await failure(call('api/x'))).toMatchObject({ kind: 'not_ready', code: '', message: '' });
     answerWith(() => new Response('<h1>Welcome to the hotel</h1>'));
-    expect(await failure(json('api/x'))).toMatchObject({ kind: 'cut' });
+    expect(await failure(json('api/x'))).toMatchObject({ kind: 'cut_off' });
   });
 });
 
-it('hands on what a stream says', async () => {
+it('passes on the events of a stream', async () => {
   answerWith(() => new Response(': hi\n\ndata: {"seq":1}\n\ndata: {"seq":2}\n\n'));
-  const found: string[] = [];
-  for await (const data of stream('api/x', new AbortController().signal)) found.push(data);
-  expect(found).toEqual(['{"seq":1}', '{"seq":2}']);
+  const events: string[] = [];
+  for await (const data of stream('api/x', new AbortController().signal)) events.push(data);
+  expect(events).toEqual(['{"seq":1}', '{"seq":2}']);
 });

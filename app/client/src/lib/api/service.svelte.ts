@@ -1,23 +1,24 @@
-// What the service says about itself, polled: often while it is getting ready, seldom afterwards.
+// The status that the service reports, polled: often while the model is being prepared, seldom afterwards.
 
 import { call } from './client';
 import type { Phase, Status } from './contract';
 import { RateMeter } from './transfer-rate';
 
-const SOON_MS = 1000;
+const PREPARING_MS = 1000;
 const READY_MS = 5000;
-const PATIENCE_MS = 5000;
+const TIMEOUT_MS = 5000;
+const CLOCK_MS = 1000;
 
-/** Why nothing can be sent just now; null when it can. */
-export type Blocked = 'starting' | 'recovering' | 'failed' | 'stopping' | 'away' | null;
+/** Why no message can be sent; null if one can. */
+export type Blocked = 'starting' | 'recovering' | 'failed' | 'stopping' | 'unreachable' | null;
 
 class Service {
   status = $state.raw<Status | null>(null);
-  /** The last poll found nobody. */
-  away = $state(false);
-  /** Whether the chat has been open in this page's life: from then on it stays open. */
+  /** The last poll got no answer. */
+  unreachable = $state(false);
+  /** The model has been ready since this page was opened. From then on the chat stays open. */
   wasReady = $state(false);
-  /** The service's clock, seconds; moves on between polls. */
+  /** The service's clock, in seconds; it moves on between polls. */
   now = $state(Date.now() / 1000);
   /** Bytes a second in the present phase. */
   rate = $state<number | null>(null);
@@ -32,7 +33,7 @@ class Service {
   }
 
   get blocked(): Blocked {
-    if (this.away) return 'away';
+    if (this.unreachable) return 'unreachable';
     switch (this.phase) {
       case 'ready':
         return null;
@@ -47,56 +48,56 @@ class Service {
 
   /** Polls until the returned function is called. */
   start(): () => void {
-    const tick = setInterval(() => (this.now = Date.now() / 1000 + this.skew), SOON_MS);
-    const seen = (): void => {
+    const clock = setInterval(() => (this.now = Date.now() / 1000 + this.skew), CLOCK_MS);
+    const pollIfVisible = (): void => {
       if (document.visibilityState === 'visible') void this.poll();
     };
-    document.addEventListener('visibilitychange', seen);
+    document.addEventListener('visibilitychange', pollIfVisible);
     void this.poll();
     return () => {
-      clearInterval(tick);
+      clearInterval(clock);
       clearTimeout(this.timer);
-      document.removeEventListener('visibilitychange', seen);
+      document.removeEventListener('visibilitychange', pollIfVisible);
     };
   }
 
-  /** Asks now; also after a failed request, so that the page knows the reason at once. */
+  /** Polls at once. Also called after a failed request, so that the page shows the cause without delay. */
   async poll(): Promise<void> {
     if (this.polling) return;
     this.polling = true;
     clearTimeout(this.timer);
     try {
-      const response = await call('api/status', { signal: AbortSignal.timeout(PATIENCE_MS), again: false });
-      this.take(response, await response.json());
+      const response = await call('api/status', { signal: AbortSignal.timeout(TIMEOUT_MS), retry: false });
+      this.apply(response, await response.json());
     } catch {
-      this.away = true;
+      this.unreachable = true;
     } finally {
       this.polling = false;
-      const settled = this.phase === 'ready' && !this.away;
-      this.timer = setTimeout(() => void this.poll(), settled ? READY_MS : SOON_MS);
+      const ready = this.phase === 'ready' && !this.unreachable;
+      this.timer = setTimeout(() => void this.poll(), ready ? READY_MS : PREPARING_MS);
     }
   }
 
-  private take(response: Response, body: unknown): void {
+  private apply(response: Response, body: unknown): void {
     if (!isStatus(body)) throw new TypeError('not a status');
     this.skew = skewOf(response.headers.get('Date'));
     this.now = Date.now() / 1000 + this.skew;
     this.rate = this.meter.read(body.progress, Date.now() / 1000);
     this.status = body;
-    this.away = false;
+    this.unreachable = false;
     this.wasReady ||= body.phase === 'ready';
   }
 }
 
-// A proxy in between may answer in the service's place.
+// A proxy may have answered instead of the service.
 function isStatus(body: unknown): body is Status {
   return typeof body === 'object' && body !== null && 'phase' in body && 'model_name' in body;
 }
 
-// The browser's clock may be minutes off; less than two seconds is what the header's resolution explains.
+// Seconds that the browser's clock is behind. The Date header has whole seconds, so less than two say nothing.
 function skewOf(date: string | null): number {
-  const served = date === null ? NaN : Date.parse(date);
-  const skew = (served - Date.now()) / 1000;
+  const serviceTime = date === null ? NaN : Date.parse(date);
+  const skew = (serviceTime - Date.now()) / 1000;
   return Math.abs(skew) > 2 ? skew : 0;
 }
 

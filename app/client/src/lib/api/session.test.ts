@@ -1,15 +1,17 @@
 import { afterEach, expect, it, vi } from 'vitest';
-import { ApiFailure, call, door } from './client';
+import { call } from './client';
+import { ApiFailure } from './failure';
+import { session } from './session';
 
 afterEach(() => {
   vi.unstubAllGlobals();
-  door.csrfToken = null;
-  door.shut = () => {};
-  door.renew = () => Promise.resolve(false);
+  session.csrfToken = null;
+  session.onSignedOut = () => {};
+  session.renewToken = () => Promise.resolve(false);
 });
 
-function answers(...given: Response[]) {
-  const fetch = vi.fn((_path: string, _init: RequestInit) => Promise.resolve(given.shift() ?? Response.error()));
+function answers(...responses: Response[]) {
+  const fetch = vi.fn((_path: string, _init: RequestInit) => Promise.resolve(responses.shift() ?? Response.error()));
   vi.stubGlobal('fetch', fetch);
   return fetch;
 }
@@ -20,7 +22,7 @@ const fine = (): Response => Response.json({});
 
 it('sends the token with what changes something, and with nothing else', async () => {
   const fetch = answers(fine(), fine());
-  door.csrfToken = 'token';
+  session.csrfToken = 'token';
   await call('api/x', { method: 'DELETE' });
   await call('api/x');
   expect(fetch.mock.calls[0]?.[1].headers).toEqual({ 'X-CSRFToken': 'token' });
@@ -29,9 +31,9 @@ it('sends the token with what changes something, and with nothing else', async (
 
 it('asks for a token that another tab has changed, once', async () => {
   const fetch = answers(refused(403, 'csrf'), fine());
-  door.csrfToken = 'old';
-  door.renew = () => {
-    door.csrfToken = 'new';
+  session.csrfToken = 'old';
+  session.renewToken = () => {
+    session.csrfToken = 'new';
     return Promise.resolve(true);
   };
   await call('api/x', { method: 'POST', body: {} });
@@ -40,11 +42,11 @@ it('asks for a token that another tab has changed, once', async () => {
   await expect(call('api/x', { method: 'POST', body: {} })).rejects.toMatchObject({ status: 403 });
 });
 
-it('shuts the door at a 401, whatever was asked', async () => {
+it('reports a 401 of any call', async () => {
   answers(refused(401, 'missing_api_key'));
-  door.shut = vi.fn();
+  session.onSignedOut = vi.fn();
   await expect(call('api/x')).rejects.toMatchObject({ kind: 'signed_out' });
-  expect(door.shut).toHaveBeenCalledOnce();
+  expect(session.onSignedOut).toHaveBeenCalledOnce();
 });
 
 it('tells how long to wait', async () => {

@@ -1,34 +1,34 @@
-// Server-sent events out of a byte stream. Chunks may be cut anywhere: inside a line, inside a character.
+// Server-sent events from a byte stream. Chunks may end anywhere: inside a line, inside a character.
 
 export class SseParser {
   private readonly decoder = new TextDecoder('utf-8');
-  private carry = '';
+  private buffer = '';
   private data: string[] = [];
 
-  /** Takes the next bytes and answers the data of every event that is now complete. */
+  /** Adds bytes and returns the data of every event that is now complete. */
   push(chunk: Uint8Array): string[] {
-    return this.take(this.decoder.decode(chunk, { stream: true }));
+    return this.parse(this.decoder.decode(chunk, { stream: true }));
   }
 
-  /** The stream is over: an event whose last empty line is missing still counts. */
+  /** Ends the stream: an event whose last empty line is missing still counts. */
   end(): string[] {
-    const rest = this.take(this.decoder.decode());
-    const last = this.carry === '' ? [] : this.line(this.carry);
-    this.carry = '';
-    return [...rest, ...last, ...this.line('')];
+    const complete = this.parse(this.decoder.decode());
+    const last = this.buffer === '' ? [] : this.line(this.buffer);
+    this.buffer = '';
+    return [...complete, ...last, ...this.line('')];
   }
 
-  private take(text: string): string[] {
-    this.carry += text;
-    const found: string[] = [];
+  private parse(text: string): string[] {
+    this.buffer += text;
+    const complete: string[] = [];
     for (;;) {
-      const at = this.carry.search(/[\r\n]/);
+      const at = this.buffer.search(/[\r\n]/);
       // A carriage return at the very end may be the first half of \r\n.
-      if (at < 0 || (this.carry[at] === '\r' && at === this.carry.length - 1)) return found;
-      const width = this.carry.startsWith('\r\n', at) ? 2 : 1;
-      const line = this.carry.slice(0, at);
-      this.carry = this.carry.slice(at + width);
-      found.push(...this.line(line));
+      if (at < 0 || (this.buffer[at] === '\r' && at === this.buffer.length - 1)) return complete;
+      const width = this.buffer.startsWith('\r\n', at) ? 2 : 1;
+      const line = this.buffer.slice(0, at);
+      this.buffer = this.buffer.slice(at + width);
+      complete.push(...this.line(line));
     }
   }
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { Progress } from './contract';
-import { paceOf, RateMeter, secondsLeft } from './transfer-rate';
+import { bytesPerSecond, RateMeter, secondsLeft } from './transfer-rate';
 
 const at = (done_bytes: number, more: Partial<Progress> = {}): Progress => ({
   done_bytes,
@@ -49,8 +49,8 @@ describe('secondsLeft', () => {
   });
 });
 
-describe('paceOf', () => {
-  it('is what the service measures', () => expect(paceOf(at(0, { bytes_per_second: 7 }), 100)).toBe(7));
-  it('does not hide a stall behind what was seen here', () => expect(paceOf(at(0, { bytes_per_second: 0 }), 9)).toBe(0));
-  it('falls back on what was seen here', () => expect(paceOf(at(0), 100)).toBe(100));
+describe('bytesPerSecond', () => {
+  it('is what the service measures', () => expect(bytesPerSecond(at(0, { bytes_per_second: 7 }), 100)).toBe(7));
+  it('does not hide a stall behind what was seen here', () => expect(bytesPerSecond(at(0, { bytes_per_second: 0 }), 9)).toBe(0));
+  it('falls back on what was seen here', () => expect(bytesPerSecond(at(0), 100)).toBe(100));
 });

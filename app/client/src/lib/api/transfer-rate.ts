@@ -7,12 +7,12 @@ interface Sample {
   readonly done: number;
 }
 
-/** Bytes a second over the last few seconds, from what each poll says. */
+/** Bytes a second over the last few seconds, from the polled progress. */
 export class RateMeter {
   private samples: Sample[] = [];
   private startedAt: number | null = null;
 
-  /** Takes one reading at `now` (seconds, any clock) and answers the rate, null while it can't be known. */
+  /** Adds a reading at `now` (seconds, any clock) and returns the rate; null while there are too few readings. */
   read(progress: Progress | null, now: number): number | null {
     const first = this.samples[0];
     const fresh = progress === null || progress.started_at !== this.startedAt || (first && progress.done_bytes < first.done);
@@ -30,12 +30,12 @@ export class RateMeter {
   }
 }
 
-/** Bytes a second: as the service measures them where it does, else as seen here. */
-export function paceOf(progress: Progress, rate: number | null): number | null {
+/** Bytes a second: as the service measures them, or else as the page does. */
+export function bytesPerSecond(progress: Progress, rate: number | null): number | null {
   return progress.bytes_per_second ?? rate;
 }
 
-/** Seconds left: the service's own estimate where it has one, else by the rate seen here. */
+/** Seconds left: the estimate of the service, or else by the rate that the page measures. */
 export function secondsLeft(progress: Progress, rate: number | null): number | null {
   if (progress.eta_seconds !== null) return progress.eta_seconds;
   const left = progress.total_bytes - progress.done_bytes;

@@ -1,9 +1,9 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { StoredMessage, TurnEvent } from '../api/contract';
-import { follow, grown } from './answer-stream';
-import { sketch } from './message-tree';
+import { followAnswer, withEvent } from './answer-stream';
+import { localMessage } from './message-tree';
 
-const ANSWER = sketch({ id: 'a', parent_id: 'q', role: 'assistant', content: '', state: 'writing' });
+const ANSWER = localMessage({ id: 'a', parent_id: 'q', role: 'assistant', content: '', state: 'writing' });
 const event = (seq: number, more: Partial<TurnEvent> = {}): TurnEvent => ({
   seq,
   content: '',
@@ -17,32 +17,32 @@ const rest = (seq: number, content: string): TurnEvent =>
 
 describe('an answer grows', () => {
   it('by what is new', () => {
-    const one = grown(ANSWER, event(1, { reasoning: 'Hm. ' }));
-    const two = grown(one, event(4, { content: '你好' }));
+    const one = withEvent(ANSWER, event(1, { reasoning: 'Hm. ' }));
+    const two = withEvent(one, event(4, { content: '你好' }));
     expect(two).toMatchObject({ reasoning: 'Hm. ', content: '你好', seq: 4, state: 'writing' });
   });
 
   it('not by what it has already', () => {
-    const one = grown(ANSWER, event(2, { content: 'once' }));
-    expect(grown(one, event(2, { content: 'once' }))).toBe(one);
-    expect(grown(one, event(1, { content: 'once' }))).toBe(one);
+    const one = withEvent(ANSWER, event(2, { content: 'once' }));
+    expect(withEvent(one, event(2, { content: 'once' }))).toBe(one);
+    expect(withEvent(one, event(1, { content: 'once' }))).toBe(one);
   });
 
   it('by tool calls that take the place of those before', () => {
     const call = { id: '1', name: 'f', arguments: '{}' };
-    const one = grown(ANSWER, event(1, { tool_calls: [call] }));
-    const two = grown(one, event(2, { tool_calls: [call, { ...call, id: '2' }] }));
-    expect(grown(two, event(3)).tool_calls).toHaveLength(2);
+    const one = withEvent(ANSWER, event(1, { tool_calls: [call] }));
+    const two = withEvent(one, event(2, { tool_calls: [call, { ...call, id: '2' }] }));
+    expect(withEvent(two, event(3)).tool_calls).toHaveLength(2);
   });
 
   it('into the whole message', () => {
-    const before = grown(ANSWER, event(1, { content: 'an older beginning' }));
+    const before = withEvent(ANSWER, event(1, { content: 'an older beginning' }));
     const whole = { ...ANSWER, content: 'another', seq: 0 };
-    expect(grown(before, event(7, { message: whole }))).toMatchObject({ content: 'another', seq: 7, state: 'writing' });
+    expect(withEvent(before, event(7, { message: whole }))).toMatchObject({ content: 'another', seq: 7, state: 'writing' });
   });
 });
 
-describe('follow', () => {
+describe('followAnswer', () => {
   beforeEach(() => void vi.useFakeTimers());
   afterEach(() => {
     vi.useRealTimers();
@@ -50,12 +50,12 @@ describe('follow', () => {
   });
 
   function answerWith(...answers: (() => Response)[]): string[] {
-    const asked: string[] = [];
+    const requests: string[] = [];
     vi.stubGlobal('fetch', (path: string) => {
-      asked.push(path);
+      requests.push(path);
       return Promise.resolve().then(() => (answers.shift() ?? answers.at(-1) ?? Response.error)());
     });
-    return asked;
+    return requests;
   }
 
   const sse = (...events: TurnEvent[]): Response =>
@@ -66,7 +66,7 @@ describe('follow', () => {
 
   async function run(abort = new AbortController()): Promise<StoredMessage[]> {
     const shown: StoredMessage[] = [];
-    const done = follow(ANSWER, (message) => shown.push(message), abort.signal);
+    const done = followAnswer(ANSWER, (message) => shown.push(message), abort.signal);
     done.catch(() => undefined);
     await vi.runAllTimersAsync();
     await done;
@@ -74,13 +74,13 @@ describe('follow', () => {
   }
 
   it('hands on the whole at the end', async () => {
-    const asked = answerWith(() => sse(event(1, { content: 'Hel' }), event(2, { content: 'lo' }), rest(2, 'Hello')));
+    const requests = answerWith(() => sse(event(1, { content: 'Hel' }), event(2, { content: 'lo' }), rest(2, 'Hello')));
     expect((await run()).at(-1)).toMatchObject({ content: 'Hello', state: 'done' });
-    expect(asked).toEqual(['api/turns/a/events?after=0']);
+    expect(requests).toEqual(['api/turns/a/events?after=0']);
   });
 
   it('takes up behind what has come, whatever goes wrong in between', async () => {
-    const asked = answerWith(
+    const requests = answerWith(
       () => sse(event(1, { content: 'one ' })),
       lost,
       () => Response.json({ error: { code: 'starting' } }, { status: 503 }),
@@ -88,18 +88,18 @@ describe('follow', () => {
       () => sse(rest(4, 'one two three.')),
     );
     expect((await run()).at(-1)?.content).toBe('one two three.');
-    expect(asked.map((path) => path.split('=')[1])).toEqual(['0', '1', '1', '1', '3']);
+    expect(requests.map((path) => path.split('=')[1])).toEqual(['0', '1', '1', '1', '3']);
   });
 
   it('gives up where there is nothing any more', async () => {
     answerWith(() => Response.json({ error: { code: 'message_not_found' } }, { status: 404 }));
-    await expect(run()).rejects.toMatchObject({ kind: 'gone' });
+    await expect(run()).rejects.toMatchObject({ kind: 'not_found' });
   });
 
   it('ends when nobody looks any more', async () => {
     answerWith(lost, lost, lost);
     const abort = new AbortController();
-    const step = follow(ANSWER, () => undefined, abort.signal);
+    const step = followAnswer(ANSWER, () => undefined, abort.signal);
     const ended = expect(step).rejects.toMatchObject({ name: 'AbortError' });
     await vi.advanceTimersByTimeAsync(100);
     abort.abort();

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { ConversationHead } from '../api/contract';
-import { grouped, refreshed, sorted } from './conversation-list';
+import { grouped, merged, sorted } from './conversation-list';
 
 const head = (id: string, updated_at: number, pinned = false): ConversationHead => ({
   id,
@@ -19,12 +19,12 @@ describe('a list that is asked for again', () => {
   const known = [head('a', 9), head('b', 8), head('c', 7), head('d', 6)];
 
   it('is the answer, where that is all', () => {
-    expect(ids(refreshed(known, [head('b', 10)], true))).toBe('b');
-    expect(ids(refreshed(known, [], false))).toBe('');
+    expect(ids(merged(known, [head('b', 10)], true))).toBe('b');
+    expect(ids(merged(known, [], false))).toBe('');
   });
 
   it('keeps what lies behind the first part, and drops what is gone from it', () => {
-    expect(ids(refreshed(known, [head('n', 10), head('b', 8)], false))).toBe('nbcd');
+    expect(ids(merged(known, [head('n', 10), head('b', 8)], false))).toBe('nbcd');
   });
 });
 

@@ -1,4 +1,4 @@
-// The list of conversations as it is sorted and shown.
+// Order and groups of the conversation list.
 
 import type { ConversationHead } from '../api/contract';
 
@@ -13,24 +13,24 @@ export interface Group {
 const AGES: readonly Age[] = ['pinned', 'today', 'yesterday', 'week', 'older'];
 const DAY_MS = 24 * 3600 * 1000;
 
-/** Pinned first, then the newest. */
+/** Pinned ones first, then the newest. */
 export function sorted(heads: Heads): Heads {
   return [...heads].sort((a, b) => Number(b.pinned) - Number(a.pinned) || b.updated_at - a.updated_at);
 }
 
 /**
- * The list after its first part was asked for again: what the part leaves out of its own range is gone; what lies
- * behind it was loaded by scrolling and stays.
+ * The list after its first page was loaded again. What is missing from the page's range was deleted; what follows the
+ * page was loaded by scrolling and stays.
  */
-export function refreshed(known: Heads, first: Heads, complete: boolean): Heads {
-  const last = first.at(-1);
-  if (complete || !last) return first;
-  const fresh = new Set(first.map(({ id }) => id));
-  const behind = sorted([...known.filter(({ id }) => !fresh.has(id)), last]);
-  return [...first, ...behind.slice(behind.indexOf(last) + 1)];
+export function merged(known: Heads, firstPage: Heads, complete: boolean): Heads {
+  const last = firstPage.at(-1);
+  if (complete || !last) return firstPage;
+  const fresh = new Set(firstPage.map(({ id }) => id));
+  const rest = sorted([...known.filter(({ id }) => !fresh.has(id)), last]);
+  return [...firstPage, ...rest.slice(rest.indexOf(last) + 1)];
 }
 
-/** The list in groups by age, as of `now` in milliseconds. */
+/** The list in groups by age; `now` is in milliseconds. Empty groups are left out. */
 export function grouped(heads: Heads, now: number): readonly Group[] {
   const midnight = new Date(now).setHours(0, 0, 0, 0);
   const ageOf = ({ pinned, updated_at }: ConversationHead): Age => {

@@ -1,13 +1,21 @@
-// The list of conversations: what the side bar shows, and what can be done with one as a whole.
+// The list of conversations: what the side bar shows, and actions on a whole conversation.
 
-import { type ApiFailure, call, failureOf, json } from '../api/client';
+import { call, json } from '../api/client';
 import type { Conversation, ConversationChange, ConversationHead, ConversationPage, Export } from '../api/contract';
-import { refreshed, sorted, type Heads } from './conversation-list';
-import { Tabs } from './tab-channel';
+import { type ApiFailure, failureOf } from '../api/failure';
+import { merged, sorted, type Heads } from './conversation-list';
+import { TabChannel } from './tab-channel';
 
-const SOON_MS = 250;
-const LOOK_MS = 15_000;
-const FORMAT: Export['format'] = 'berth-conversations';
+const SEARCH_DELAY_MS = 250;
+const REFRESH_MS = 15_000;
+const EXPORT_FORMAT: Export['format'] = 'berth-conversations';
+
+/** A change that another tab made. `count` rises with each, so that two changes of one conversation differ. */
+interface TabChange {
+  /** null: more than one conversation. */
+  readonly id: string | null;
+  readonly count: number;
+}
 
 class Conversations {
   heads = $state.raw<Heads>([]);
@@ -15,13 +23,14 @@ class Conversations {
   /** The list has been loaded once. */
   loaded = $state(false);
   failure = $state.raw<ApiFailure | null>(null);
-  /** Id of what another tab changed, and a number that moves on each time. */
-  heard = $state.raw<{ readonly id: string | null; readonly count: number }>({ id: null, count: 0 });
+  tabChange = $state.raw<TabChange>({ id: null, count: 0 });
 
+  /** Cursor of the next page; null at the end of the list. */
   private before = $state<string | null>(null);
-  private readonly tabs = new Tabs();
-  private typing: ReturnType<typeof setTimeout> | undefined;
-  private asked = 0;
+  private readonly tabs = new TabChannel();
+  private searchTimer: ReturnType<typeof setTimeout> | undefined;
+  /** Counts requests for the first page: an older answer is dropped. */
+  private requestCount = 0;
   private loadingMore = false;
 
   get more(): boolean {
@@ -34,42 +43,42 @@ class Conversations {
 
   /** Keeps the list fresh until the returned function is called. */
   start(): () => void {
-    const look = (): void => {
+    const refreshIfVisible = (): void => {
       if (document.visibilityState === 'visible') void this.refresh();
     };
     this.tabs.listen((id) => {
-      this.heard = { id, count: this.heard.count + 1 };
+      this.tabChange = { id, count: this.tabChange.count + 1 };
       void this.refresh();
     });
-    const timer = setInterval(look, LOOK_MS);
-    document.addEventListener('visibilitychange', look);
-    addEventListener('focus', look);
+    const timer = setInterval(refreshIfVisible, REFRESH_MS);
+    document.addEventListener('visibilitychange', refreshIfVisible);
+    addEventListener('focus', refreshIfVisible);
     void this.refresh();
     return () => {
       clearInterval(timer);
-      clearTimeout(this.typing);
-      document.removeEventListener('visibilitychange', look);
-      removeEventListener('focus', look);
+      clearTimeout(this.searchTimer);
+      document.removeEventListener('visibilitychange', refreshIfVisible);
+      removeEventListener('focus', refreshIfVisible);
     };
   }
 
-  find(words: string): void {
-    this.search = words;
-    clearTimeout(this.typing);
-    this.typing = setTimeout(() => void this.load((_known, page) => page.conversations), SOON_MS);
+  setSearch(text: string): void {
+    this.search = text;
+    clearTimeout(this.searchTimer);
+    this.searchTimer = setTimeout(() => void this.load((_heads, page) => page.conversations), SEARCH_DELAY_MS);
   }
 
   refresh(): Promise<void> {
-    return this.load((known, page) => refreshed(known, page.conversations, page.before === null));
+    return this.load((heads, page) => merged(heads, page.conversations, page.before === null));
   }
 
   async loadMore(): Promise<void> {
     if (this.before === null || this.loadingMore) return;
     this.loadingMore = true;
-    const asked = this.asked;
+    const request = this.requestCount;
     try {
-      const page = await this.page(this.before);
-      if (asked !== this.asked) return;
+      const page = await this.fetchPage(this.before);
+      if (request !== this.requestCount) return;
       const known = new Set(this.heads.map(({ id }) => id));
       this.heads = [...this.heads, ...page.conversations.filter(({ id }) => !known.has(id))];
       this.before = page.before;
@@ -81,67 +90,67 @@ class Conversations {
   }
 
   async change(id: string, change: Partial<ConversationChange>): Promise<void> {
-    const all: ConversationChange = { title: null, pinned: null, settings: null, leaf_id: null, ...change };
-    const { head } = await json<Conversation>(`api/conversations/${id}`, { method: 'PATCH', body: all });
+    const body: ConversationChange = { title: null, pinned: null, settings: null, leaf_id: null, ...change };
+    const { head } = await json<Conversation>(`api/conversations/${id}`, { method: 'PATCH', body });
     this.heads = sorted(this.heads.map((known) => (known.id === id ? head : known)));
-    this.tabs.tell(id);
+    this.tabs.announce(id);
   }
 
   async remove(id: string): Promise<void> {
     try {
       await call(`api/conversations/${id}`, { method: 'DELETE' });
     } catch (error) {
-      // It was gone already: deleted in another tab, or by a request whose reply was lost.
-      if (failureOf(error).kind !== 'gone') throw error;
+      // Another tab, or an earlier request whose reply was lost, has deleted it already.
+      if (failureOf(error).kind !== 'not_found') throw error;
     }
     this.heads = this.heads.filter((head) => head.id !== id);
-    this.tabs.tell(id);
+    this.tabs.announce(id);
   }
 
-  /** Takes in what was exported; answers the conversations that were added. */
-  async take(body: object): Promise<Heads> {
-    const added = await json<ConversationPage>('api/conversations/import', { method: 'POST', body });
+  /** Imports an export and returns the conversations that were added. */
+  async importExport(body: object): Promise<Heads> {
+    const page = await json<ConversationPage>('api/conversations/import', { method: 'POST', body });
     this.search = '';
     await this.changed(null);
-    return added.conversations;
+    return page.conversations;
   }
 
-  /** Something happened to a conversation here: the list and the other tabs follow. */
+  /** Refreshes the list and informs the other tabs after a change made here. */
   async changed(id: string | null): Promise<void> {
-    this.tabs.tell(id);
+    this.tabs.announce(id);
     await this.refresh();
   }
 
-  private async load(merge: (known: Heads, page: ConversationPage) => Heads): Promise<void> {
-    const asked = ++this.asked;
+  private async load(merge: (heads: Heads, page: ConversationPage) => Heads): Promise<void> {
+    const request = ++this.requestCount;
     try {
-      const page = await this.page(null);
-      if (asked !== this.asked) return;
-      const merged = merge(this.heads, page);
-      if (page.before === null || merged.length === page.conversations.length) this.before = page.before;
-      this.heads = merged;
+      const page = await this.fetchPage(null);
+      if (request !== this.requestCount) return;
+      const heads = merge(this.heads, page);
+      if (page.before === null || heads.length === page.conversations.length) this.before = page.before;
+      this.heads = heads;
       this.failure = null;
       this.loaded = true;
     } catch (error) {
-      if (asked === this.asked) this.failure = failureOf(error);
+      if (request === this.requestCount) this.failure = failureOf(error);
     }
   }
 
-  private page(before: string | null): Promise<ConversationPage> {
+  private fetchPage(before: string | null): Promise<ConversationPage> {
     const query = new URLSearchParams();
     if (this.search.trim() !== '') query.set('search', this.search.trim());
     if (before !== null) query.set('before', before);
     const text = query.toString();
-    return json<ConversationPage>(text === '' ? 'api/conversations' : `api/conversations?${text}`, { again: false });
+    return json<ConversationPage>(text === '' ? 'api/conversations' : `api/conversations?${text}`, { retry: false });
   }
 }
 
-/** What a file holds, where it is one of ours; the service checks the rest. */
-export function readExport(file: string): object | null {
+/** The content of a file that Berth exported, or null for any other file. The service validates the rest. */
+export function parseExport(file: string): object | null {
   try {
-    const found: unknown = JSON.parse(file);
-    const ours = typeof found === 'object' && found !== null && 'format' in found && found.format === FORMAT;
-    return ours ? found : null;
+    const content: unknown = JSON.parse(file);
+    const exported = typeof content === 'object' && content !== null && 'format' in content && content.format === EXPORT_FORMAT;
+    return exported ? content : null;
   } catch {
     return null;
   }

@@ -1,18 +1,19 @@
-// What was typed and not sent, kept for each conversation over a reload.
+// Unsent text of each conversation, kept over a reload.
 
-import { load, save } from '../storage';
+import { keys, load, remove, save } from '../storage';
 
-const key = (id: string | null): string => `berth.draft.${id ?? 'new'}`;
+const PREFIX = 'berth.draft.';
+const keyOf = (id: string | null): string => `${PREFIX}${id ?? 'new'}`;
 
 export function draftOf(id: string | null): string {
-  return load(() => localStorage, key(id)) ?? '';
+  return load(() => localStorage, keyOf(id)) ?? '';
 }
 
 export function keepDraft(id: string | null, text: string): void {
-  if (text !== '') return save(() => localStorage, key(id), text);
-  try {
-    localStorage.removeItem(key(id));
-  } catch {
-    // Nothing is kept where storage is forbidden.
-  }
+  if (text === '') remove(() => localStorage, keyOf(id));
+  else save(() => localStorage, keyOf(id), text);
+}
+
+export function forgetDrafts(): void {
+  for (const key of keys(() => localStorage)) if (key.startsWith(PREFIX)) remove(() => localStorage, key);
 }

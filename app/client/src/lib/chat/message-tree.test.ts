@@ -1,26 +1,26 @@
 import { describe, expect, it } from 'vitest';
 import type { StoredMessage } from '../api/contract';
-import { put, sketch, Tree } from './message-tree';
+import { localMessage, MessageTree, upsert } from './message-tree';
 
-const said = (id: string, parent_id: string | null, role: StoredMessage['role'] = 'assistant'): StoredMessage =>
-  sketch({ id, parent_id, role, content: id, state: 'done' });
+const message = (id: string, parent_id: string | null, role: StoredMessage['role'] = 'assistant'): StoredMessage =>
+  localMessage({ id, parent_id, role, content: id, state: 'done' });
 const ids = (messages: readonly StoredMessage[]): string[] => messages.map(({ id }) => id);
 
 // q1 ─ a1 ─ q2 ─ a2
 //    └ a1b ─ q3
 // q1b
 const MESSAGES = [
-  said('q1', null, 'user'),
-  said('a1', 'q1'),
-  said('a1b', 'q1'),
-  said('q2', 'a1', 'user'),
-  said('a2', 'q2'),
-  said('q3', 'a1b', 'user'),
-  said('q1b', null, 'user'),
+  message('q1', null, 'user'),
+  message('a1', 'q1'),
+  message('a1b', 'q1'),
+  message('q2', 'a1', 'user'),
+  message('a2', 'q2'),
+  message('q3', 'a1b', 'user'),
+  message('q1b', null, 'user'),
 ];
 
 describe('a tree', () => {
-  const tree = new Tree(MESSAGES);
+  const tree = new MessageTree(MESSAGES);
 
   it.each([
     ['a2', ['q1', 'a1', 'q2', 'a2']],
@@ -41,21 +41,21 @@ describe('a tree', () => {
   });
 
   it('is empty without messages', () => {
-    expect(new Tree([]).branch(null)).toEqual([]);
+    expect(new MessageTree([]).branch(null)).toEqual([]);
   });
 
   it('shows a message whose parent is missing', () => {
-    expect(ids(new Tree([said('a', 'nowhere')]).branch(null))).toEqual(['a']);
+    expect(ids(new MessageTree([message('a', 'nowhere')]).branch(null))).toEqual(['a']);
   });
 
   it('bears thousands of messages in a row', () => {
-    const long = Array.from({ length: 5000 }, (_, n) => said(`m${n}`, n === 0 ? null : `m${n - 1}`));
-    expect(new Tree(long).branch(null)).toHaveLength(5000);
+    const long = Array.from({ length: 5000 }, (_, n) => message(`m${n}`, n === 0 ? null : `m${n - 1}`));
+    expect(new MessageTree(long).branch(null)).toHaveLength(5000);
   });
 });
 
 it('puts a message in its own place, or at the end', () => {
-  const changed = put([said('a', null), said('b', 'a')], { ...said('a', null), content: 'new' }, said('c', 'b'));
+  const changed = upsert([message('a', null), message('b', 'a')], { ...message('a', null), content: 'new' }, message('c', 'b'));
   expect(changed.map(({ id, content }) => [id, content])).toEqual([
     ['a', 'new'],
     ['b', 'b'],

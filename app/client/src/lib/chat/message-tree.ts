@@ -1,21 +1,21 @@
-// A conversation's messages as the tree they are: versions of a message are children of the same parent.
+// A conversation's messages as a tree: the versions of a message are children of the same parent.
 
 import type { StoredMessage } from '../api/contract';
 
 export type Messages = readonly StoredMessage[];
 
 /** Look-ups in one state of the messages. */
-export class Tree {
+export class MessageTree {
   private readonly byId = new Map<string, StoredMessage>();
-  private readonly below = new Map<string | null, StoredMessage[]>();
+  private readonly children = new Map<string | null, StoredMessage[]>();
 
   constructor(messages: Messages) {
     for (const message of messages) this.byId.set(message.id, message);
     for (const message of messages) {
       const parent = this.parentOf(message);
-      const others = this.below.get(parent);
-      if (others) others.push(message);
-      else this.below.set(parent, [message]);
+      const siblings = this.children.get(parent);
+      if (siblings) siblings.push(message);
+      else this.children.set(parent, [message]);
     }
   }
 
@@ -23,46 +23,46 @@ export class Tree {
     return id === null ? undefined : this.byId.get(id);
   }
 
-  /** From the first message to the newest end below `leafId`; below the newest first message where that is unknown. */
+  /** From the first message to the newest leaf below `leafId`. If that id is unknown, below the newest first message. */
   branch(leafId: string | null): StoredMessage[] {
-    const found: StoredMessage[] = [];
-    let message = this.end(this.get(leafId) ?? this.below.get(null)?.at(-1));
+    const messages: StoredMessage[] = [];
+    let message = this.newestLeaf(this.get(leafId) ?? this.children.get(null)?.at(-1));
     while (message) {
-      found.push(message);
+      messages.push(message);
       message = this.get(message.parent_id);
     }
-    return found.reverse();
+    return messages.reverse();
   }
 
   /** The message and its other versions, oldest first. */
   versions(message: StoredMessage): Messages {
-    const siblings = this.below.get(this.parentOf(message)) ?? [];
+    const siblings = this.children.get(this.parentOf(message)) ?? [];
     return siblings.filter(({ role }) => role === message.role);
   }
 
-  /** The newest end of the branches that go through a message. */
-  end(message: StoredMessage | undefined): StoredMessage | undefined {
-    let at = message;
-    for (let next = at; next; next = this.below.get(next.id)?.at(-1)) at = next;
-    return at;
+  /** The end of the newest branch through a message. */
+  newestLeaf(message: StoredMessage | undefined): StoredMessage | undefined {
+    let leaf = message;
+    for (let next = leaf; next; next = this.children.get(next.id)?.at(-1)) leaf = next;
+    return leaf;
   }
 
-  /** The message's id and those of everything that answers it. */
+  /** The ids of the message and of everything below it. */
   subtree(id: string): ReadonlySet<string> {
-    const found = new Set<string>([id]);
-    // Grows while it is walked, so that it comes to the end of every branch.
-    for (const each of found) for (const child of this.below.get(each) ?? []) found.add(child.id);
-    return found;
+    const ids = new Set<string>([id]);
+    // The set grows during the loop, which therefore reaches the end of every branch.
+    for (const parent of ids) for (const child of this.children.get(parent) ?? []) ids.add(child.id);
+    return ids;
   }
 
-  // A message whose parent is not there counts as a first one, so that it is seen at least.
+  // A message whose parent is missing counts as a first one, so that it stays visible.
   private parentOf(message: StoredMessage): string | null {
     return message.parent_id !== null && this.byId.has(message.parent_id) ? message.parent_id : null;
   }
 }
 
-/** With a message in the place of the one of its id, or behind all others. */
-export function put(messages: Messages, ...added: Messages): Messages {
+/** Replaces messages that have the same id and appends the others. */
+export function upsert(messages: Messages, ...added: Messages): Messages {
   const fresh = new Map(added.map((message) => [message.id, message]));
   const replaced = messages.map((message) => {
     const newer = fresh.get(message.id);
@@ -72,8 +72,8 @@ export function put(messages: Messages, ...added: Messages): Messages {
   return [...replaced, ...fresh.values()];
 }
 
-/** A message as the page shows it before the service has answered. */
-export function sketch(message: Pick<StoredMessage, 'id' | 'parent_id' | 'role' | 'content' | 'state'>): StoredMessage {
+/** A message as the page shows it before the service has stored it. */
+export function localMessage(message: Pick<StoredMessage, 'id' | 'parent_id' | 'role' | 'content' | 'state'>): StoredMessage {
   return {
     ...message,
     created_at: Date.now() / 1000,

@@ -1,12 +1,12 @@
-// The address names the open conversation, so that reload, back and bookmarks work: `#c=<id>`; none is a new chat.
+// The address names the open conversation (`#c=<id>`), so that reload, back and bookmarks work. No id means a new chat.
 
-const FORM = /^#c=([0-9a-f-]{36})$/;
+const CONVERSATION = /^#c=([0-9a-f-]{36})$/;
 
 class Route {
   id = $state<string | null>(null);
 
   start(): () => void {
-    const read = (): void => void (this.id = FORM.exec(location.hash)?.[1] ?? null);
+    const read = (): void => void (this.id = CONVERSATION.exec(location.hash)?.[1] ?? null);
     read();
     addEventListener('hashchange', read);
     addEventListener('popstate', read);
@@ -16,20 +16,20 @@ class Route {
     };
   }
 
-  /** Opens a conversation, or a new chat; going back comes to what was open before. */
+  /** Opens a conversation or a new chat; the browser's back button returns to the one before. */
   go(id: string | null): void {
-    if (id !== this.id) history.pushState(null, '', address(id));
+    if (id !== this.id) history.pushState(null, '', addressOf(id));
     this.id = id;
   }
 
-  /** The new chat has got its id: going back does not come to the empty one. */
-  become(id: string | null): void {
-    history.replaceState(null, '', address(id));
+  /** Gives a new chat its id, without a history entry for the empty chat. */
+  replace(id: string | null): void {
+    history.replaceState(null, '', addressOf(id));
     this.id = id;
   }
 }
 
-function address(id: string | null): string {
+function addressOf(id: string | null): string {
   return id === null ? `${location.pathname}${location.search}` : `#c=${id}`;
 }
 

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { changed, DEFAULTS, fieldsOf, parse, type Field } from './settings';
+import { DEFAULTS, fieldsOf, isCustomised, parseValue, type Field } from './settings';
 
 const field = (name: string): Field => fieldsOf(8192).find((each) => each.name === name) as Field;
 
@@ -23,11 +23,11 @@ it.each([
   ['max_tokens', '8192', 8192],
   ['max_tokens', '8193', undefined],
 ] as const)('%s: %j is %j', (name, typed, value) => {
-  expect(parse(field(name), typed)).toBe(value);
+  expect(parseValue(field(name), typed)).toBe(value);
 });
 
 it('knows whether anything is set', () => {
-  expect(changed(DEFAULTS)).toBe(false);
-  expect(changed({ ...DEFAULTS, temperature: 0 })).toBe(true);
-  expect(changed({ ...DEFAULTS, enable_thinking: false })).toBe(true);
+  expect(isCustomised(DEFAULTS)).toBe(false);
+  expect(isCustomised({ ...DEFAULTS, temperature: 0 })).toBe(true);
+  expect(isCustomised({ ...DEFAULTS, enable_thinking: false })).toBe(true);
 });

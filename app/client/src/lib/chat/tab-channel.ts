@@ -1,19 +1,19 @@
-// Tabs of the same browser tell each other that a conversation changed.
+// Tabs of one browser inform each other about changed conversations.
 
 const NAME = 'berth.conversations';
 
-export class Tabs {
-  // Missing in old browsers; then the other tab learns of it when it is looked at.
+export class TabChannel {
+  // Old browsers have no BroadcastChannel; there the other tab refreshes when it gets the focus.
   private readonly channel = typeof BroadcastChannel === 'undefined' ? null : new BroadcastChannel(NAME);
 
-  /** Calls `heard` with the id of a conversation that another tab changed; null: more than one. */
-  listen(heard: (id: string | null) => void): void {
+  /** Calls `onChange` with the id of a conversation that another tab changed; null means more than one. */
+  listen(onChange: (id: string | null) => void): void {
     this.channel?.addEventListener('message', ({ data }: MessageEvent<unknown>) => {
-      heard(typeof data === 'string' ? data : null);
+      onChange(typeof data === 'string' ? data : null);
     });
   }
 
-  tell(id: string | null): void {
+  announce(id: string | null): void {
     this.channel?.postMessage(id);
   }
 }

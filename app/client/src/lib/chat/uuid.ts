@@ -1,4 +1,4 @@
-/** A random UUID. `crypto.randomUUID` is missing where the page came by plain http from another machine. */
+/** A random UUID. `crypto.randomUUID` does not exist if the page came by plain HTTP from another machine. */
 export function uuid(): string {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   bytes[6] = ((bytes[6] ?? 0) & 0x0f) | 0x40;

@@ -1,10 +1,10 @@
-// Numbers for people. Pure: the language is an argument.
+// Numbers as text.
 
 const KIB = 1024;
 const MIB = KIB * 1024;
 const GIB = MIB * 1024;
 
-/** Three significant figures or so: `5.63 GiB`, `412 MiB`, `87 KiB`. */
+/** About three significant figures: `5.63 GiB`, `412 MiB`, `87 KiB`. */
 export function bytes(count: number): string {
   const size = Math.max(0, count);
   if (size >= GIB) return `${figures(size / GIB)} GiB`;
@@ -13,7 +13,7 @@ export function bytes(count: number): string {
   return `${Math.round(size)} B`;
 }
 
-/** Done and total in the total's unit, so that the pair reads as one: `1.20 of 5.63 GiB`. */
+/** `done` and `total`, both in the unit of the total: `1.20 of 5.63 GiB`. */
 export function bytesPair(done: number, total: number): readonly [string, string] {
   const unit = total >= GIB ? GIB : total >= MIB ? MIB : KIB;
   const digits = unit === GIB ? 2 : unit === MIB && total < 10 * MIB ? 1 : 0;
@@ -21,7 +21,7 @@ export function bytesPair(done: number, total: number): readonly [string, string
 }
 
 function figures(value: number): string {
-  // 999.6 MiB would round to "1000"; that is still right, only wide.
+  // 999.6 MiB becomes "1000", which is correct, only wider.
   return value.toFixed(value < 10 ? 2 : value < 100 ? 1 : 0);
 }
 
@@ -44,7 +44,7 @@ function pad(value: number): string {
   return String(value).padStart(2, '0');
 }
 
-/** `9.4 B`, `3.1 M`: how parameters of a model are counted. */
+/** A model's number of parameters: `9.40 B`, `3.10 M`. */
 export function parameters(count: number): string {
   if (count >= 1e9) return `${figures(count / 1e9)} B`;
   if (count >= 1e6) return `${figures(count / 1e6)} M`;
@@ -55,7 +55,7 @@ export function whole(count: number): string {
   return count.toLocaleString('en');
 }
 
-/** The first letter large, as a sentence begins; names such as int8 keep theirs. */
+/** Text with a capital first letter; names such as int8 stay as they are. */
 export function capital(words: string): string {
   return /^[a-z]+\d/.test(words) ? words : words.charAt(0).toUpperCase() + words.slice(1);
 }

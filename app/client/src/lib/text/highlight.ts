@@ -1,6 +1,6 @@
-// Colours for code, by highlight.js, which is fetched when the first code block is complete.
+// Syntax highlighting by highlight.js, which is loaded with the first complete code block.
 
-/** Marked-up HTML of code, unsafe; null where the language is not known. */
+/** HTML of highlighted code, not sanitised; null if the language is unknown. */
 export async function highlight(code: string, language: string): Promise<string | null> {
   const { default: library } = await import('highlight.js/lib/common');
   if (!library.getLanguage(language)) return null;

@@ -1,4 +1,4 @@
-// The page's language: the reader's choice, else the browser's, else English.
+// The page's language: the user's choice, or else the browser's, or else English.
 
 import { en, type Words } from '../../locale/en';
 import { zh } from '../../locale/zh';
@@ -11,7 +11,7 @@ export type Language = 'en' | 'zh';
 const KEY = 'berth.language';
 const WORDS: Readonly<Record<Language, Words>> = { en, zh };
 
-export function pick(chosen: string | null, browser: readonly string[]): Language {
+export function pickLanguage(chosen: string | null, browser: readonly string[]): Language {
   if (chosen === 'en' || chosen === 'zh') return chosen;
   for (const tag of browser) {
     const primary = tag.toLowerCase().split('-')[0];
@@ -23,7 +23,7 @@ export function pick(chosen: string | null, browser: readonly string[]): Languag
 class I18n {
   language = $state<Language>('en');
 
-  /** Every word of the page. */
+  /** All texts of the page. */
   get words(): Words {
     return WORDS[this.language];
   }
@@ -34,7 +34,7 @@ class I18n {
   }
 
   start(): void {
-    this.language = pick(
+    this.language = pickLanguage(
       load(() => localStorage, KEY),
       navigator.languages,
     );
@@ -45,15 +45,15 @@ class I18n {
     save(() => localStorage, KEY, this.language);
   }
 
-  /** What the service says, in the page's language; a number stays with its unit. */
-  say(text: Text): string {
+  /** A text of the service in the page's language; a no-break space keeps each number with its unit. */
+  localise(text: Text): string {
     const words = text[this.language] || text.en;
     return words.replace(/(\d) ([GM]iB)/g, '$1\u00a0$2');
   }
 
-  /** A reason, which the log appends to a line of its own, as a sentence. */
+  /** A reason as a sentence of its own; the service writes it as a clause. */
   sentence(reason: Text): string {
-    return capital(this.say(reason));
+    return capital(this.localise(reason));
   }
 }
 

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { en } from '../../locale/en';
 import { zh } from '../../locale/zh';
-import { pick } from './i18n.svelte';
+import { pickLanguage } from './i18n.svelte';
 
 type Leaf = string | ((...args: never[]) => string);
 
@@ -15,7 +15,7 @@ function leaves(words: object, path = ''): Map<string, Leaf> {
   return found;
 }
 
-const SAME = new Set(['footer.version', 'progress.amount']);
+const SAME = new Set(['footer.version', 'plan.chosenTitle', 'progress.amount', 'sentences']);
 const shown = (leaf: Leaf): string => (typeof leaf === 'string' ? leaf : leaf(...(['1', '2', '3'] as never[])));
 
 describe('the words', () => {
@@ -45,7 +45,7 @@ describe('the words', () => {
   });
 });
 
-describe('pick', () => {
+describe('pickLanguage', () => {
   it.each([
     [null, ['zh-CN', 'en'], 'zh'],
     [null, ['zh-Hant-TW'], 'zh'],
@@ -56,6 +56,6 @@ describe('pick', () => {
     ['zh', ['en'], 'zh'],
     ['xx', ['zh'], 'zh'],
   ] as const)('choice %s, browser %j: %s', (chosen, browser, expected) => {
-    expect(pick(chosen, browser)).toBe(expected);
+    expect(pickLanguage(chosen, browser)).toBe(expected);
   });
 });

@@ -1,5 +1,5 @@
-/** JSON with a line for each field; what is no JSON as it is. */
-export function pretty(text: string): string {
+/** JSON with one field a line; text that is not JSON stays as it is. */
+export function formatJson(text: string): string {
   try {
     return JSON.stringify(JSON.parse(text), null, 2);
   } catch {

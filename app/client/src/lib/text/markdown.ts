@@ -1,4 +1,4 @@
-// Markdown to safe HTML. The libraries do the work; the rules here say what an answer may hold.
+// Markdown to safe HTML. Libraries do the work; the rules here say what an answer may contain.
 
 import { tex } from '@mdit/plugin-tex';
 import DOMPurify from 'dompurify';
@@ -6,10 +6,10 @@ import MarkdownIt from 'markdown-it';
 import { maths } from './maths.svelte';
 
 const markdown = new MarkdownIt({ html: false, linkify: true, breaks: false });
-// "model.py" and "a@b" are no links; only written-out addresses are.
+// Only full addresses become links, not "model.py" or "a@b".
 markdown.linkify.set({ fuzzyLink: false, fuzzyEmail: false, fuzzyIP: false });
 
-// Models write both $…$ and \\(…\\). Until KaTeX is there a formula is shown as it was written.
+// Models write both $…$ and \\(…\\). Until KaTeX is loaded, a formula is shown as its source.
 markdown.use(tex, {
   delimiters: 'all',
   mathFence: true,
@@ -19,7 +19,7 @@ markdown.use(tex, {
   },
 });
 
-// An image would be fetched from another host: its address is offered as a link instead.
+// The browser would fetch an image from another host, so it becomes a link to its address.
 markdown.renderer.rules['image'] = (tokens, index) => {
   const token = tokens[index];
   const source = String(token?.attrGet('src') ?? '');
@@ -51,7 +51,7 @@ const PLAIN_ATTR = [
 
 let purifier: ReturnType<typeof DOMPurify> | null = null;
 
-/** What is left of unsafe HTML: the tags and attributes that an answer may hold. */
+/** Reduces HTML to the tags and attributes that an answer may contain. */
 export function purify(html: string): string {
   if (purifier === null) {
     purifier = DOMPurify(window);
@@ -64,9 +64,9 @@ export function purify(html: string): string {
   return purifier.sanitize(html, {
     ALLOWED_TAGS,
     ALLOWED_ATTR: ['href', ...PLAIN_ATTR],
-    // What is no address need not look like one.
+    // These are not addresses, so ALLOWED_URI_REGEXP does not apply to them.
     ADD_URI_SAFE_ATTR: PLAIN_ATTR,
-    // The formula's source, which KaTeX writes beside the formula.
+    // The TeX source, which KaTeX adds to each formula.
     ADD_FORBID_CONTENTS: ['annotation'],
     ALLOWED_URI_REGEXP: /^(?:https?|mailto):/i,
     ALLOW_DATA_ATTR: false,
@@ -75,8 +75,8 @@ export function purify(html: string): string {
 }
 
 /**
- * The answer's top-level blocks as unsafe HTML. While an answer grows only its last block changes, so the page
- * replaces that one and leaves what is being read or selected alone.
+ * The text's top-level blocks as HTML, not sanitised. While an answer grows, only its last block changes. The page
+ * replaces only that one, so what is being read or selected stays.
  */
 export function rawBlocks(text: string): string[] {
   const env = {};
@@ -93,7 +93,7 @@ export function rawBlocks(text: string): string[] {
   return blocks;
 }
 
-/** Renders a growing text; a block that has not changed is not sanitised again. */
+/** A renderer for one growing text; it sanitises only blocks that have changed. */
 export function createRenderer(): (text: string) => readonly string[] {
   let known = new Map<string, string>();
   return (text) => {

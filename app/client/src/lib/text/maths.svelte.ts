@@ -1,19 +1,22 @@
-// TeX to MathML by KaTeX, which is fetched when the first formula comes. Unlike KaTeX's HTML, MathML needs no style
-// attributes, which the Content-Security-Policy forbids; the few that KaTeX adds are taken off.
+// TeX to MathML by KaTeX, which is loaded with the first formula. KaTeX's HTML needs style attributes, which the
+// Content-Security-Policy forbids; its MathML has only a few, which are removed.
 
 import type katex from 'katex';
 
-const LARGEST_EM = 50;
-const MOST_EXPANSIONS = 500;
+const MAX_SIZE_EM = 50;
+const MAX_EXPANSIONS = 500;
 
 class Maths {
   private library = $state.raw<typeof katex | null>(null);
-  private asked = false;
+  private requested = false;
 
-  /** HTML of a formula, unsafe; null where it is no TeX, and until KaTeX is there, which then draws anew whoever asked. */
+  /**
+   * HTML of a formula, not sanitised. null for text that is not TeX, and until KaTeX is loaded; then whatever called this
+   * in a derived value is rendered again.
+   */
   render(tex: string, display: boolean): string | null {
     if (this.library === null) {
-      this.fetch();
+      this.loadLibrary();
       return null;
     }
     try {
@@ -29,18 +32,18 @@ class Maths {
       output: 'mathml',
       strict: 'ignore',
       trust: false,
-      maxSize: LARGEST_EM,
-      maxExpand: MOST_EXPANSIONS,
+      maxSize: MAX_SIZE_EM,
+      maxExpand: MAX_EXPANSIONS,
     });
     return html.replace(/ style="[^"]*"/g, '');
   }
 
-  private fetch(): void {
-    if (this.asked) return;
-    this.asked = true;
+  private loadLibrary(): void {
+    if (this.requested) return;
+    this.requested = true;
     import('katex').then(
       (module) => (this.library = module.default),
-      () => (this.asked = false),
+      () => (this.requested = false),
     );
   }
 }

@@ -1,99 +1,84 @@
-// Who may look at the page: signs in by the link in the log or by a typed key, and out again.
+// Signs in with the link from the log or with a typed key, and signs out.
 
-import { type ApiFailure, call, door, failureOf, json } from '../api/client';
+import { call, json } from '../api/client';
 import type { Session } from '../api/contract';
+import { type ApiFailure, failureOf } from '../api/failure';
+import { session } from '../api/session';
+import { forgetDrafts } from '../chat/drafts';
 
-const LINK = /^#key=(.+)$/;
-
-/** Why a key let nobody in. */
-export type Refusal =
-  | { readonly kind: 'wrong' | 'away' | 'other' }
-  | { readonly kind: 'throttled'; readonly seconds: number };
+const KEY_IN_ADDRESS = /^#key=(.+)$/;
 
 class Access {
-  /** The page is covered until somebody signs in. */
-  shut = $state(false);
+  /** The sign-in form covers the page. */
+  locked = $state(false);
   signedIn = $state(false);
-  refusal = $state.raw<Refusal | null>(null);
+  /** Why the last key was not accepted. */
+  failure = $state.raw<ApiFailure | null>(null);
 
-  private letIn: () => void = () => {};
+  private unlock: () => void = () => {};
 
-  /** Resolves once the page may be shown: at once where no key is asked for or somebody is signed in. */
+  /** Resolves as soon as the page may be shown: at once if no key is needed or somebody is signed in. */
   async start(): Promise<void> {
-    const entered = new Promise<void>((resolve) => (this.letIn = resolve));
-    door.shut = () => void this.ask();
-    door.renew = () => this.renew();
+    const unlocked = new Promise<void>((resolve) => (this.unlock = resolve));
+    session.onSignedOut = () => void this.refresh();
+    session.renewToken = () => this.renewToken();
     addEventListener('hashchange', () => {
-      if (LINK.test(location.hash)) void this.enter();
+      if (KEY_IN_ADDRESS.test(location.hash)) void this.enter();
     });
     await this.enter();
-    return entered;
+    return unlocked;
   }
 
-  /** Whether the key was the right one. */
+  /** Returns whether the service accepted the key. */
   async signIn(key: string): Promise<boolean> {
-    this.refusal = null;
+    this.failure = null;
     try {
-      this.take(await json<Session>('api/session', { method: 'POST', body: { key } }));
+      this.apply(await json<Session>('api/session', { method: 'POST', body: { key } }));
       return true;
     } catch (error) {
-      this.refusal = refusalOf(failureOf(error));
+      this.failure = failureOf(error);
       return false;
     }
   }
 
-  /** Ends the session, and leaves nothing in the browser of what was written here. */
+  /** Ends the session and removes the drafts from this browser. */
   async signOut(): Promise<void> {
     try {
       await call('api/session', { method: 'DELETE' });
       forgetDrafts();
     } catch {
-      // Away, or signed out elsewhere: the page that comes next shows which.
+      // Unreachable, or signed out in another tab. The reload shows which.
     }
     location.reload();
   }
 
-  /** By the key in the address, which is taken out of it and of the history at once, or as somebody known already. */
+  /** Signs in with the key in the address, which is removed from the address and the history at once. */
   private async enter(): Promise<void> {
-    const key = LINK.exec(location.hash)?.[1];
+    const key = KEY_IN_ADDRESS.exec(location.hash)?.[1];
     if (key !== undefined) history.replaceState(null, '', `${location.pathname}${location.search}`);
-    if (key === undefined || !(await this.signIn(decoded(key)))) await this.ask();
+    if (key === undefined || !(await this.signIn(decoded(key)))) await this.refresh();
   }
 
-  private async ask(): Promise<void> {
+  private async refresh(): Promise<void> {
     try {
-      this.take(await json<Session>('api/session'));
+      this.apply(await json<Session>('api/session'));
     } catch {
-      // Away: the page says so itself, and asks again as soon as the service refuses something.
-      this.letIn();
+      // The page itself says that the service cannot be reached, and comes back here at the first 401.
+      this.unlock();
     }
   }
 
-  private async renew(): Promise<boolean> {
-    await this.ask();
-    return door.csrfToken !== null;
+  private async renewToken(): Promise<boolean> {
+    await this.refresh();
+    return session.csrfToken !== null;
   }
 
-  private take(session: Session): void {
-    door.csrfToken = session.csrf_token;
-    this.signedIn = session.signed_in;
-    this.shut = session.key_needed && !session.signed_in;
-    if (!this.shut) this.letIn();
+  private apply(answer: Session): void {
+    session.csrfToken = answer.csrf_token;
+    this.signedIn = answer.signed_in;
+    this.locked = answer.key_needed && !answer.signed_in;
+    if (!this.locked) this.unlock();
   }
-}
-
-function forgetDrafts(): void {
-  try {
-    for (const name of Object.keys(localStorage)) if (name.startsWith('berth.draft')) localStorage.removeItem(name);
-  } catch {
-    // Nothing is kept where storage is forbidden.
-  }
-}
-
-function refusalOf(failure: ApiFailure): Refusal {
-  if (failure.status === 401) return { kind: 'wrong' };
-  if (failure.status === 429) return { kind: 'throttled', seconds: failure.retryAfter ?? 60 };
-  return { kind: failure.kind === 'away' ? 'away' : 'other' };
 }
 
 function decoded(key: string): string {

@@ -1,8 +1,8 @@
-// Scrolling that follows a growing text until the reader scrolls up, and again once they are back at the end.
+// Keeps the end of a growing text in view until the reader scrolls up, and again once they are back at the end.
 
-const NEAR_PX = 48;
+const END_PX = 48;
 
-export class Follow {
+export class AutoScroll {
   following = $state(true);
   private scroller: HTMLElement | null = null;
 
@@ -10,28 +10,28 @@ export class Follow {
   readonly attach = (scroller: HTMLElement): (() => void) => {
     this.scroller = scroller;
     let top = scroller.scrollTop;
-    const moved = (): void => {
-      const rest = scroller.scrollHeight - scroller.clientHeight - scroller.scrollTop;
+    const onScroll = (): void => {
+      const below = scroller.scrollHeight - scroller.clientHeight - scroller.scrollTop;
       const up = scroller.scrollTop < top;
       top = scroller.scrollTop;
-      if (up && rest > 1) this.following = false;
-      else if (rest < NEAR_PX) this.following = true;
+      if (up && below > 1) this.following = false;
+      else if (below < END_PX) this.following = true;
     };
-    const grown = new ResizeObserver(() => {
+    const resizes = new ResizeObserver(() => {
       if (this.following) scroller.scrollTop = scroller.scrollHeight;
     });
-    scroller.addEventListener('scroll', moved, { passive: true });
-    grown.observe(scroller);
-    if (scroller.firstElementChild) grown.observe(scroller.firstElementChild);
+    scroller.addEventListener('scroll', onScroll, { passive: true });
+    resizes.observe(scroller);
+    if (scroller.firstElementChild) resizes.observe(scroller.firstElementChild);
     return () => {
       this.scroller = null;
-      scroller.removeEventListener('scroll', moved);
-      grown.disconnect();
+      scroller.removeEventListener('scroll', onScroll);
+      resizes.disconnect();
     };
   };
 
-  /** Goes to the end and follows from there. */
-  catchUp(): void {
+  /** Scrolls to the end and follows it from there. */
+  scrollToEnd(): void {
     this.following = true;
     if (this.scroller) this.scroller.scrollTop = this.scroller.scrollHeight;
   }

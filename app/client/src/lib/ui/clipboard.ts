@@ -1,4 +1,4 @@
-/** Copies text; answers whether it worked. */
+/** Copies text and returns whether that worked. */
 export async function copyText(text: string): Promise<boolean> {
   try {
     await navigator.clipboard.writeText(text);
@@ -8,18 +8,18 @@ export async function copyText(text: string): Promise<boolean> {
   }
 }
 
-// Plain http on another machine's address is no secure context, so there is no navigator.clipboard.
+// navigator.clipboard needs a secure context, which plain HTTP from another machine is not.
 function copyBySelection(text: string): boolean {
-  const before = document.activeElement;
-  const host = before?.closest('dialog') ?? document.body;
+  const focused = document.activeElement;
+  const parent = focused?.closest('dialog') ?? document.body;
   const area = document.createElement('textarea');
   area.value = text;
   area.readOnly = true;
   area.className = 'visually-hidden';
-  host.append(area);
+  parent.append(area);
   area.select();
-  const done = document.execCommand('copy');
+  const copied = document.execCommand('copy');
   area.remove();
-  if (before instanceof HTMLElement) before.focus();
-  return done;
+  if (focused instanceof HTMLElement) focused.focus();
+  return copied;
 }

@@ -1,4 +1,4 @@
-// Where there is room: the side bar beside the chat on wide screens, over it on narrow ones.
+// The side bar: beside the chat on wide screens, over it on narrow ones.
 
 import { load, save } from '../storage';
 
@@ -7,19 +7,19 @@ const NARROW = '(max-width: 52rem)';
 
 class Layout {
   narrow = $state(false);
-  private wide = $state(true);
-  private drawer = $state(false);
+  private openWhenWide = $state(true);
+  private openWhenNarrow = $state(false);
 
   get open(): boolean {
-    return this.narrow ? this.drawer : this.wide;
+    return this.narrow ? this.openWhenNarrow : this.openWhenWide;
   }
 
   start(): () => void {
-    this.wide = load(() => localStorage, KEY) !== 'closed';
+    this.openWhenWide = load(() => localStorage, KEY) !== 'closed';
     const query = matchMedia(NARROW);
     const read = (): void => {
       this.narrow = query.matches;
-      this.drawer = false;
+      this.openWhenNarrow = false;
     };
     read();
     query.addEventListener('change', read);
@@ -32,16 +32,16 @@ class Layout {
 
   set(open: boolean): void {
     if (this.narrow) {
-      this.drawer = open;
+      this.openWhenNarrow = open;
       return;
     }
-    this.wide = open;
+    this.openWhenWide = open;
     save(() => localStorage, KEY, open ? 'open' : 'closed');
   }
 
-  /** Something was picked in the drawer, which covers it. */
-  picked(): void {
-    this.drawer = false;
+  /** Closes the side bar if it covers the page. */
+  closeDrawer(): void {
+    this.openWhenNarrow = false;
   }
 }
 

@@ -1,6 +1,7 @@
-// Short messages that go away by themselves: something was done, or could not be done.
+// Short messages about an action that worked or failed. They disappear by themselves.
 
 const SHOWN_MS = 7000;
+const MOST_SHOWN = 3;
 
 export interface Notice {
   readonly id: number;
@@ -10,11 +11,11 @@ export interface Notice {
 
 class Notices {
   all = $state.raw<readonly Notice[]>([]);
-  private next = 1;
+  private nextId = 1;
 
-  say(text: string, alarm = false): void {
-    const id = this.next++;
-    this.all = [...this.all.slice(-2), { id, text, alarm }];
+  show(text: string, alarm = false): void {
+    const id = this.nextId++;
+    this.all = [...this.all.slice(1 - MOST_SHOWN), { id, text, alarm }];
     setTimeout(() => this.dismiss(id), SHOWN_MS);
   }
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { Plan, Rung } from '../api/contract';
-import { bar, noteOf, ordered, partBytes, placeName, shortBytes } from './plan';
+import { bar, noteOf, orderedRungs, partBytes, placeName, shortBytes } from './plan';
 
 const rung = (more: Partial<Rung>): Rung => ({
   precision: 'bf16',
@@ -29,7 +29,7 @@ const terms = [
 
 it('puts the chosen rung first and keeps the ladder otherwise', () => {
   const rungs = [rung({}), rung({ precision: 'int8', verdict: 'chosen' }), rung({ precision: 'int4', verdict: 'fits' })];
-  expect(ordered({ rungs } as unknown as Plan).map(({ precision }) => precision)).toEqual(['int8', 'bf16', 'int4']);
+  expect(orderedRungs({ rungs } as unknown as Plan).map(({ precision }) => precision)).toEqual(['int8', 'bf16', 'int4']);
 });
 
 describe('parts', () => {

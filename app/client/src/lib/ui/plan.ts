@@ -1,4 +1,4 @@
-// The plan as the page shows it: order of the rungs, and the parts of each bar.
+// The plan as the page shows it: the order of the rungs and the parts of each bar.
 
 import type { Plan, Rung, TermName } from '../api/contract';
 
@@ -16,7 +16,7 @@ const PART_OF: Readonly<Record<TermName, Part>> = {
   margin: 'overhead',
 };
 
-/** Bytes of each part; what the terms don't explain counts as overhead, so that the bar is as long as the need. */
+/** Bytes of each part. Bytes that no term names count as overhead, so that the bar is as long as the need. */
 export function partBytes(rung: Rung): Readonly<Record<Part, number>> {
   const sums: Record<Part, number> = { weights: 0, cache: 0, activations: 0, overhead: 0 };
   for (const term of rung.terms) sums[PART_OF[term.name]] += term.bytes;
@@ -30,13 +30,13 @@ export function shortBytes(rung: Rung): number {
   return parts.reduce((sum, part) => sum + Math.max(0, part.need_bytes - part.free_bytes), 0);
 }
 
-/** The chosen rung first, the others in the ladder's own order. */
-export function ordered(plan: Plan): readonly Rung[] {
+/** The chosen rung first, then the others in the planner's order. */
+export function orderedRungs(plan: Plan): readonly Rung[] {
   const isChosen = (rung: Rung): boolean => rung.verdict === 'chosen';
   return [...plan.rungs.filter(isChosen), ...plan.rungs.filter((rung) => !isChosen(rung))];
 }
 
-/** `GPU 0`, `CPU`, or several as `GPU 0+1+CPU`; `device` is as a rung has it. What is no device stays as it is. */
+/** `GPU 0`, `CPU`, or several as `GPU 0+1+CPU`. `device` is the value in a rung; any other text stays as it is. */
 export function placeName(plan: Plan, device: string, gpu: (indices: string) => string): string {
   const parts = device.split('+');
   const indices = parts.filter((part) => part !== CPU).map((uuid) => plan.devices.find((one) => one.uuid === uuid)?.index);
@@ -45,8 +45,8 @@ export function placeName(plan: Plan, device: string, gpu: (indices: string) => 
 }
 
 /**
- * What the numbers of a rung don't tell. The chosen rung's reason heads the card; that of one which is too large begins
- * with the numbers that stand beside it, and what follows them is a clause of its own.
+ * The part of a rung's reason that is not shown elsewhere. The card shows the chosen rung's reason as its heading. The
+ * reason of a rung that is too large begins with the numbers that the row shows, and may go on with further clauses.
  */
 export function noteOf(rung: Rung, reason: string): string {
   if (rung.verdict === 'chosen') return '';
@@ -54,13 +54,13 @@ export function noteOf(rung: Rung, reason: string): string {
   return reason.split(/(?<=[;；。]|\. )/).slice(1).join('').trim();
 }
 
-/** Where free memory ends in the bar, and how long each part is, in percent of the bar. */
+/** Lengths in percent of the bar: of each part, and of the free memory. */
 export interface Bar {
   readonly parts: readonly { readonly part: Part; readonly percent: number }[];
   readonly freePercent: number;
 }
 
-/** Every bar of one device has the same scale, so that they can be compared. */
+/** All bars of one device have the same scale, so that they can be compared. */
 export function bar(rung: Rung, rungs: readonly Rung[]): Bar {
   const peers = rungs.filter((other) => other.device === rung.device);
   const scale = Math.max(1, ...peers.map((other) => Math.max(other.need_bytes, other.free_bytes)));

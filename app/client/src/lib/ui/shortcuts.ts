@@ -1,4 +1,4 @@
-// The page's keyboard shortcuts: which there are, and which one an event is.
+// The page's keyboard shortcuts.
 
 export type Action = 'newChat' | 'search' | 'sidebar' | 'settings' | 'input' | 'help';
 
@@ -18,24 +18,25 @@ const SHORTCUTS: readonly Shortcut[] = [
   { action: 'help', key: '/', ctrl: true },
 ];
 
-type Pressed = Pick<KeyboardEvent, 'key' | 'ctrlKey' | 'metaKey' | 'shiftKey' | 'altKey'>;
+type Keystroke = Pick<KeyboardEvent, 'key' | 'ctrlKey' | 'metaKey' | 'shiftKey' | 'altKey'>;
 
-export function actionOf(event: Pressed): Action | null {
-  const ctrl = event.ctrlKey || event.metaKey;
+/** What a keystroke does; null for one that is not a shortcut. */
+export function actionOf(event: Keystroke): Action | null {
+  const ctrlPressed = event.ctrlKey || event.metaKey;
   if (event.altKey) return null;
-  const found = SHORTCUTS.find(
-    ({ key, ctrl: wantsCtrl = false, shift = false }) =>
-      key.toLowerCase() === event.key.toLowerCase() && wantsCtrl === ctrl && shift === event.shiftKey,
+  const shortcut = SHORTCUTS.find(
+    ({ key, ctrl = false, shift = false }) =>
+      key.toLowerCase() === event.key.toLowerCase() && ctrl === ctrlPressed && shift === event.shiftKey,
   );
-  return found?.action ?? null;
+  return shortcut?.action ?? null;
 }
 
-/** The keys as they are written on the reader's keyboard. */
-export function written(action: Action, mac: boolean): readonly string[] {
-  const found = SHORTCUTS.find((shortcut) => shortcut.action === action);
-  if (!found) return [];
-  const key = found.key === 'Escape' ? 'Esc' : found.key.toUpperCase();
-  return [...(found.ctrl ? [mac ? '⌘' : 'Ctrl'] : []), ...(found.shift ? [mac ? '⇧' : 'Shift'] : []), key];
+/** The keys of an action as the reader's keyboard names them. */
+export function keyLabels(action: Action, mac: boolean): readonly string[] {
+  const shortcut = SHORTCUTS.find((each) => each.action === action);
+  if (!shortcut) return [];
+  const key = shortcut.key === 'Escape' ? 'Esc' : shortcut.key.toUpperCase();
+  return [...(shortcut.ctrl ? [mac ? '⌘' : 'Ctrl'] : []), ...(shortcut.shift ? [mac ? '⇧' : 'Shift'] : []), key];
 }
 
 export const onMac = (): boolean => /Mac|iPhone|iPad/.test(navigator.userAgent);

@@ -1,11 +1,12 @@
-// What several components can ask the page for: open this, show that dialog, put the focus there.
+// Actions that several components share: open a conversation, show a dialog, move the focus.
 
 import { tick } from 'svelte';
-import { failureOf } from '../api/client';
+import { failureOf } from '../api/failure';
 import { chat } from '../chat/chat.svelte';
 import { conversations } from '../chat/conversations.svelte';
 import { keepDraft } from '../chat/drafts';
 import { route } from '../chat/route.svelte';
+import { failureText } from '../text/failure-text';
 import { i18n } from '../text/i18n.svelte';
 import { layout } from './layout.svelte';
 import { notices } from './notices.svelte';
@@ -14,7 +15,7 @@ export type DialogName = 'plan' | 'settings' | 'help';
 
 class Ui {
   dialog = $state<DialogName | null>(null);
-  /** Of the question that is being edited. */
+  /** Id of the question that is being edited. */
   editing = $state<string | null>(null);
 
   searchField: HTMLInputElement | null = null;
@@ -25,7 +26,7 @@ class Ui {
   }
 
   open(id: string | null): void {
-    layout.picked();
+    layout.closeDrawer();
     this.editing = null;
     route.go(id);
     void chat.open(id);
@@ -48,7 +49,7 @@ class Ui {
     this.searchField?.select();
   }
 
-  /** The button that was pressed is gone afterwards: the focus goes on to what can be used next. */
+  /** The button that was pressed disappears, so the focus moves to the nearest field. */
   async toggleSideBar(): Promise<void> {
     layout.toggle();
     await tick();
@@ -57,22 +58,20 @@ class Ui {
   }
 
   async deleteConversation(id: string): Promise<void> {
-    const done = await this.attempt(conversations.remove(id).then(() => true));
-    if (!done) return;
+    const deleted = await this.attempt(conversations.remove(id).then(() => true));
+    if (!deleted) return;
     keepDraft(id, '');
     if (chat.id === id) this.newChat();
-    notices.say(i18n.words.list.deleted);
+    notices.show(i18n.words.list.deleted);
   }
 
-  /** Says what went wrong, if something did. */
-  async attempt<T>(step: Promise<T>): Promise<T | undefined> {
+  /** Waits for an action; if it fails, shows why and returns undefined. */
+  async attempt<T>(action: Promise<T>): Promise<T | undefined> {
     try {
-      return await step;
+      return await action;
     } catch (error) {
-      const { kind, detail } = failureOf(error);
       const words = i18n.words;
-      const why = detail === '' ? words.failure[kind] : words.failure.detail(detail);
-      notices.say(`${words.list.notDone} ${why}`, true);
+      notices.show(words.sentences(words.list.notDone, failureText(words, failureOf(error))), true);
       return undefined;
     }
   }
