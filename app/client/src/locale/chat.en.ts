@@ -43,7 +43,7 @@ export const chatEn = {
     kept: 'Your message is kept.',
     stopped: 'You stopped this answer.',
     length: 'The answer reached its length limit.',
-    interrupted: 'The model process or the service ended during this answer. The text so far is kept.',
+    interrupted: 'This answer was interrupted. The text so far is kept.',
     failed: 'This answer could not be finished.',
     emptyAnswer: 'The model gave an empty answer.',
     tokens: (count: string) => `${count} tokens`,

@@ -44,7 +44,7 @@ export const chatZh: Widen<typeof chatEn> = {
     kept: '你的消息已保留。',
     stopped: '你停止了这次回答。',
     length: '回答已达到长度上限。',
-    interrupted: '模型进程或服务在回答中途退出。已生成的内容已保留。',
+    interrupted: '这次回答被中断，已生成的内容已保留。',
     failed: '这次回答未能完成。',
     emptyAnswer: '模型给出了空的回答。',
     tokens: (count) => `${count} 个 token`,

@@ -26,13 +26,19 @@ export const en = {
       title: 'Downloading the model',
       text: 'The weights are downloaded once and kept. An interrupted download resumes where it stopped.',
     },
-    loading: { title: 'Loading the model', text: 'The weights are being read into memory. The chat opens by itself when they are loaded.' },
+    loading: {
+      title: 'Loading the model',
+      text: 'The weights are being read into memory. The chat opens by itself when the model is ready.',
+    },
     proving: {
       title: 'Final memory check',
       text: 'The longest allowed request runs once, to make sure that memory does not run out later.',
     },
     ready: { title: 'Ready', text: 'The model is loaded.' },
-    recovering: { title: 'Restarting the model', text: 'The model process ended. It is restarted automatically; you need not do anything.' },
+    recovering: {
+      title: 'Restarting the model',
+      text: 'The model process ended. It is restarted automatically; you need not do anything.',
+    },
     failed: { title: 'The model could not be started', text: 'The cause and what to change are below.' },
     stopping: { title: 'Shutting down', text: 'The service is being stopped.' },
   },
@@ -94,6 +100,7 @@ export const en = {
     chosenTitle: (precision: string, place: string) => `${precision} on ${place === 'CPU' ? 'the CPU' : place}`,
     why: 'Why this precision',
     refused: 'No precision fits',
+    refusedSettings: 'No precision fits with your settings',
     serves: (context: string, slots: number) =>
       `${context} tokens of context, ${slots === 1 ? 'one request at a time' : `up to ${slots} requests at once`}`,
     caption: 'All precisions that were considered: memory needed and memory free',
@@ -119,7 +126,7 @@ export const en = {
     part: {
       weights: 'Weights',
       cache: 'KV cache',
-      activations: 'Working memory',
+      activations: 'Activations',
       overhead: 'Loading, runtime and margin',
     },
     origins: 'All settings and where they come from',
@@ -151,7 +158,7 @@ export const en = {
     exit: (code: number) => `with exit code ${code}`,
     at: 'When',
     limit: 'Memory limit',
-    peak: 'Highest use',
+    peak: 'Highest memory use',
     count: 'Interruptions so far',
     back: 'The model is restarted automatically. Your conversation is kept.',
   },
