@@ -132,7 +132,7 @@ def test_other_files_are_refused_by_name(tmp_path: Path) -> None:
 MEASURE = """
 import gc, sys
 from pathlib import Path
-from app.engine import process
+from app.engine.runtime import process
 process.tune_allocator()
 from app.engine.runtime.memory import HostMeter
 from tests.integration.engine.loading.test_torch_file import load_ours

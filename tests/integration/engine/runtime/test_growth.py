@@ -24,7 +24,7 @@ PROBE = """
 import json, random, sys
 from pathlib import Path
 from app.contract.config import EngineConfig
-from app.engine import process
+from app.engine.runtime import process
 process.tune_allocator()
 from app.engine import build
 from app.engine.backend import TokenRequest
