@@ -67,7 +67,7 @@ def test_each_is_proved(number: int) -> None:
 
 def test_what_docker_says_before_berth_runs_is_in_the_readme() -> None:
     """The container is never made, so that nothing of ours could say it."""
-    section = README.split("## When it does not start")[1].split("\n## ")[0]
+    section = README.split("## Troubleshooting")[1].split("\n## ")[0]
     (row,) = [line for line in section.splitlines() if line.startswith('| `could not select device driver "nvidia"')]
     assert "NVIDIA Container Toolkit" in row
     assert "`COMPOSE_FILE`" in row
