@@ -1,4 +1,4 @@
-"""Documents, .env.example, Compose and settings say the same; the commands, modules and files that documents name exist."""
+"""Documents, .env.example, Compose and settings say the same; commands, modules and files that documents name exist."""
 
 from __future__ import annotations
 
