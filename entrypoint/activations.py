@@ -13,7 +13,7 @@ MIB = 1024 * 1024
 PREFILL_CHUNK = 512
 """Prompt tokens computed at once; bounds the activations."""
 PICKED_AT_ONCE = 1 << 20
-"""Elements of the probabilities that the engine has in work at the same time, as `app.engine.picking` says."""
+"""Elements of the probabilities that the engine has in work at the same time, as `app.engine.backend.sampler` says."""
 GRAPH_LAYER_BYTES = 256 * 1024
 DTYPE_BYTES: dict[Dtype, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
 
@@ -74,7 +74,7 @@ def graph_bytes(layout: Layout, shape: Shape, load: Load) -> int:
 
 def picking_bytes(shape: Shape, load: Load) -> int:
     """What picking a token for every slot takes: logits and log probabilities in fp32, and 52 bytes an element of those
-    whose probabilities are in work, a million or one slot's (`app.engine.picking`; measured with 1 to 64 slots).
+    whose probabilities are in work, a million or one slot's (app.engine.backend.sampler; measured with 1 to 64).
     """
     logits = load.max_num_seqs * shape.vocab
     return 8 * logits + 52 * min(logits, max(PICKED_AT_ONCE, shape.vocab))
@@ -130,7 +130,7 @@ def quantised_bytes(shape: Shape, load: Load, tokens: int, on_gpu: bool) -> int:
     bitsandbytes widens them at 9 bytes an element (int8, and two of fp32): with random weights that is most of the
     down projection's I·hidden (measured); a trained model's are few, but nothing bounds them.
     int4: the whole weight in the compute dtype while many tokens are multiplied; where the CPU's kernel packs, slices
-    of it (`app.engine.int4`) at 12 bytes an element, half of them gaps in the heap (measured).
+    of it (`app.engine.kernels.nf4_linear`) at 12 bytes an element, half of them gaps in the heap (measured).
     """
     width = _widest(shape)
     if load.precision == "int8":

@@ -25,7 +25,7 @@ SERVICE_BYTES = 96 * MIB
 """Anonymous memory of the supervisor and the web service, which share the container with an engine on the CPU: 77 MiB
 under mixed load (tests/bench/soak), and room for a web worker whose threads are all busy."""
 CODE_SIZES = 18
-"""Numbers of rows that the engine's products have (`app.engine.rows`); dense layers meet them in the proof."""
+"""Numbers of rows that the engine's products have (row_padding in the engine); dense layers meet them in the proof."""
 CODE_BYTES, CODE_BYTES_A_COLUMN = 680 * 1024, 80
 ATTENTION_CODE_BYTES = 8 * MIB
 

@@ -60,6 +60,7 @@ class PretendDevices(TorchFunctionMode):
         result = tensor.to(dtypes[0]) if dtypes else tensor
         if target != source:
             self.moves.append((source, target, tuple(tensor.shape)))
+        if target != source or named.get("copy"):
             result = result.clone()
         self._put(result, target)
         return result

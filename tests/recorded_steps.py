@@ -44,7 +44,7 @@ def _put(old: Any, new: Any) -> None:
 
 
 def record(run: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
-    """As `app.engine.step_graphs.CudaCapture` does; nothing is computed by recording alone."""
+    """As `app.engine.model.cuda_graphs.CudaCapture` does; nothing is computed by recording alone."""
     with Recording() as recording:
         result = run()
 

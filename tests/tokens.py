@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.engine.backend import Backend, TokenRequest
+from app.engine.backend.interface import Backend, TokenRequest
 from app.engine.sampling import Sampling
 
 GREEDY = Sampling(0.0, 1.0, 0, 0)

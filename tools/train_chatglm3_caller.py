@@ -19,12 +19,12 @@ import torch
 from safetensors.torch import save_file
 
 from app.contract.config import EngineConfig
-from app.engine.checkpoint import open_checkpoint
-from app.engine.formats import ChatFormat, Conversation
-from app.engine.formats.calls import python_call
+from app.engine.formats.base import ChatFormat, Conversation
 from app.engine.formats.chatglm3 import CONTROL_TOKENS
 from app.engine.formats.open import load_format
-from app.engine.load import load_model
+from app.engine.formats.parsing.calls import python_call
+from app.engine.loading.checkpoint import open_checkpoint
+from app.engine.loading.load import load_model
 from app.layouts.chatglm import NAMES
 from tools.checkpoint_shape import Shape
 from tools.demo_samples import IGNORED

@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, models, trainers
 from transformers import AutoModelForCausalLM
 
-from app.engine.formats import ChatFormat, Conversation
+from app.engine.formats.base import ChatFormat, Conversation
 from app.engine.formats.glm45 import TAGS
 from app.engine.formats.open import load_format
 from tools.checkpoint_shape import Shape

@@ -9,13 +9,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from app.contract import exits
+from app.contract import exits, lifeline
 from app.contract.config import read_config
 from app.contract.status import EngineDown
-from app.engine import process
 from app.engine.errors import EngineError, OutOfMemory, is_memory_error
-from app.engine.events import EventPipe
-from app.engine.service import Service
+from app.engine.lifecycle import Service
+from app.engine.runtime import process
+from app.engine.runtime.events import EventPipe
 
 log = logging.getLogger("app.engine")
 
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # SIGTERM is blocked before any thread starts; until there is a service, it ends the process.
     service = Service(EventPipe(options.events_fd))
     process.on_terminate(service.terminate)
-    process.hold_lifeline(options.lifeline_fd)
+    lifeline.watch(options.lifeline_fd)
     process.tune_allocator()
     process.share_cores()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s engine %(levelname)s %(message)s")

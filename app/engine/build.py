@@ -7,20 +7,21 @@ from dataclasses import dataclass
 import torch
 
 from app.contract.config import EngineConfig
-from app.engine import process
-from app.engine.backend import Backend
-from app.engine.cache import SlotCache
-from app.engine.checkpoint import Checkpoint
-from app.engine.dense import DensePasses
-from app.engine.dense_layer import join_projections
-from app.engine.events import LoadProgress
-from app.engine.formats import ChatFormat
+from app.engine.backend.interface import Backend
+from app.engine.backend.transformers_backend import TransformersBackend
+from app.engine.formats.base import ChatFormat
 from app.engine.formats.open import open_format
-from app.engine.load import load_model, weights_bytes
-from app.engine.packed import pack_linear
-from app.engine.placement import placement_of
+from app.engine.kernels.packed_linear import pack_linear
+from app.engine.loading.checkpoint import Checkpoint
+from app.engine.loading.load import load_model
+from app.engine.loading.placement import placement_of
+from app.engine.loading.weights import weights_bytes
+from app.engine.model.dense_forward import DensePasses
+from app.engine.model.dense_layer import join_projections
+from app.engine.model.kv_cache import SlotCache
+from app.engine.runtime import process
+from app.engine.runtime.events import LoadProgress
 from app.engine.sampling import SamplingDefaults, read_defaults
-from app.engine.transformers_backend import TransformersBackend
 from app.layouts import cache_bytes_per_token
 
 CPU = torch.device("cpu")

@@ -124,23 +124,3 @@ def _number(fields: dict[str, Any], name: str, default: float) -> float:
     if not isinstance(value, (int, float)) or isinstance(value, bool) or value < 0:
         raise BadCheckpoint(f"generation_config.json: {name} is {value!r}; a number is needed")
     return float(value)
-
-
-class Openings:
-    """Where an answer stands in the openings that it must begin with."""
-
-    def __init__(self, openings: tuple[tuple[int, ...], ...]) -> None:
-        self._open = openings
-        self._taken = 0
-
-    def allowed(self) -> tuple[int, ...]:
-        """The ids that may come next; empty where all may: an opening is complete, or there are none."""
-        if any(len(opening) == self._taken for opening in self._open):
-            return ()
-        return tuple(sorted({opening[self._taken] for opening in self._open}))
-
-    def take(self, token: int) -> None:
-        """Goes on by the token that was picked, one of the allowed."""
-        if self.allowed():
-            self._open = tuple(opening for opening in self._open if opening[self._taken] == token)
-            self._taken += 1

@@ -42,7 +42,7 @@ LOAD_PIECE_ELEMENTS = 1 << 21
 
 HEAP_GAP_BYTES = 20 << 20
 """Free memory that the engine's heap may keep beyond what one step takes: freed activations leave gaps of other sizes.
-19 MiB in fp32 with 16 slots (tests/bench/plan_accuracy); what is more is given back (`app.engine.memory.HeapBound`)."""
+19 MiB in fp32 with 16 slots (tests/bench/plan_accuracy); what is more is given back (`HeapBound`)."""
 
 _PRE_NORMS = ("input_layernorm", "post_attention_layernorm")
 

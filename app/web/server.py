@@ -13,8 +13,8 @@ from typing import Any
 
 from gunicorn.app.base import BaseApplication
 
+from app.contract import lifeline
 from app.contract.config import read_config
-from app.web import lifeline
 from app.web.store.revisions import bring_up_to_date_in_child
 from app.web.worker import PatientWorker
 

@@ -9,12 +9,11 @@ import os
 import shutil
 import signal
 import sys
-import threading
 from pathlib import Path
 
 from huggingface_hub import get_token
 
-from app.contract import exits
+from app.contract import exits, lifeline
 from app.contract.codec import from_json
 from app.contract.plan import Refusal
 from app.contract.status import FetchFailed
@@ -31,7 +30,7 @@ from entrypoint.models import HubModel
 def main(arguments: list[str]) -> int:
     """Downloads a job's files; returns the exit code."""
     options = _parser().parse_args(arguments)
-    _hold_lifeline(options.lifeline_fd)
+    lifeline.watch(options.lifeline_fd)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor's: it sends SIGTERM
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
@@ -93,15 +92,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--stall-seconds", type=float, default=Patience.stall_seconds)
     parser.add_argument("--give-up-seconds", type=float, default=Patience.give_up_seconds)
     return parser
-
-
-def _hold_lifeline(descriptor: int) -> None:
-    def wait() -> None:
-        while os.read(descriptor, 64):
-            pass
-        os._exit(exits.LIFELINE_CUT)
-
-    threading.Thread(target=wait, name="lifeline", daemon=True).start()
 
 
 if __name__ == "__main__":

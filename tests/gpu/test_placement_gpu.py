@@ -16,12 +16,12 @@ from app.contract.config import EngineConfig
 from app.contract.plan import Dtype, Precision
 from app.contract.status import Ready
 from app.contract.wire import Finished
-from app.engine import load
-from app.engine.cache import SlotCache
-from app.engine.checkpoint import open_checkpoint
-from app.engine.passes import Piece
-from app.engine.placement import placement_of
-from app.engine.transformers_backend import TransformersBackend
+from app.engine.backend.transformers_backend import TransformersBackend
+from app.engine.loading import load
+from app.engine.loading.checkpoint import open_checkpoint
+from app.engine.loading.placement import placement_of
+from app.engine.model.forward import Piece
+from app.engine.model.kv_cache import SlotCache
 from tests.families import LAYERS, make_family
 from tests.integration.engine_process import EngineProcess, last_of
 from tests.tokens import tokens

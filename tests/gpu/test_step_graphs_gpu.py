@@ -13,13 +13,13 @@ import torch
 
 from app.contract.config import EngineConfig
 from app.contract.plan import Dtype, Precision
-from app.engine import load
-from app.engine.backend import TokenRequest
-from app.engine.cache import SlotCache
-from app.engine.checkpoint import open_checkpoint
-from app.engine.dense import DensePasses
-from app.engine.passes import Piece, Step
-from app.engine.transformers_backend import TransformersBackend
+from app.engine.backend.interface import TokenRequest
+from app.engine.backend.transformers_backend import TransformersBackend
+from app.engine.loading import load
+from app.engine.loading.checkpoint import open_checkpoint
+from app.engine.model.dense_forward import DensePasses
+from app.engine.model.forward import Piece, Step
+from app.engine.model.kv_cache import SlotCache
 from tests.families import make_family
 from tests.tokens import GREEDY, tokens
 

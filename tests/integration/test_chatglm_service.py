@@ -13,13 +13,13 @@ import torch
 from openai import OpenAI
 
 from app.contract.config import EngineConfig
-from app.engine.answer import AnswerRequest, answer
-from app.engine.cache import SlotCache
-from app.engine.checkpoint import open_checkpoint
+from app.engine.backend.transformers_backend import TransformersBackend
 from app.engine.formats.open import open_format
-from app.engine.load import load_model
+from app.engine.loading.checkpoint import open_checkpoint
+from app.engine.loading.load import load_model
+from app.engine.model.kv_cache import SlotCache
 from app.engine.sampling import Sampling
-from app.engine.transformers_backend import TransformersBackend
+from app.engine.serving.answer import AnswerRequest, answer
 from tests.integration.service import Service, free_port, run_entrypoint, running
 
 FIXTURE = Path(__file__).resolve().parents[1] / "fixtures" / "chatglm3-tiny"

@@ -15,14 +15,17 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
 from app.contract.config import EngineConfig
-from app.engine import attention, load, prefixes, transformers_backend
-from app.engine.backend import TokenRequest
-from app.engine.cache import Batch, Chunk, SlotCache, Window
-from app.engine.checkpoint import open_checkpoint
+from app.engine.backend import prefix_slots, transformers_backend
+from app.engine.backend.interface import TokenRequest
+from app.engine.backend.prefix_slots import LEAST_REUSE
+from app.engine.backend.transformers_backend import TransformersBackend
 from app.engine.errors import NonFiniteLogits
-from app.engine.prefixes import LEAST_REUSE
+from app.engine.loading import load
+from app.engine.loading.checkpoint import open_checkpoint
+from app.engine.model import attention
+from app.engine.model.kv_cache import SlotCache
+from app.engine.model.windows import Batch, Chunk, Window
 from app.engine.sampling import Sampling
-from app.engine.transformers_backend import TransformersBackend
 from tests.families import make_family
 from tests.tokens import GREEDY, tokens
 
@@ -199,7 +202,7 @@ def test_each_gets_what_it_gets_alone(
     if clock:
         monkeypatch.setattr(transformers_backend, "time", Ticking())
     if not reuse:
-        monkeypatch.setattr(prefixes, "LEAST_REUSE", LENGTH)
+        monkeypatch.setattr(prefix_slots, "LEAST_REUSE", LENGTH)
     draw, runner = random.Random(seed), Runner(case, case.backend(slots, chunk))
     waiting = draw.sample(range(len(case.requests)), len(case.requests))
     largest = 0

@@ -17,12 +17,13 @@ from app.contract.config import EngineConfig
 from app.contract.plan import Dtype, Precision
 from app.contract.status import EngineDown, Ready
 from app.contract.wire import Delta, Finished
-from app.engine import load
-from app.engine.attention import chunk_window, use_slots
-from app.engine.cache import SlotCache
-from app.engine.checkpoint import open_checkpoint
+from app.engine.backend.transformers_backend import TransformersBackend
 from app.engine.errors import BadCheckpoint
-from app.engine.transformers_backend import TransformersBackend
+from app.engine.loading import load, weights
+from app.engine.loading.checkpoint import open_checkpoint
+from app.engine.model.attention import use_slots
+from app.engine.model.kv_cache import SlotCache
+from app.engine.model.windows import chunk_window
 from tests.integration.engine_process import EngineProcess, last_of
 from tests.tokens import tokens
 
@@ -192,11 +193,11 @@ def test_every_row_of_a_joined_tensor_goes_to_its_place() -> None:
 def test_every_rung_loads_and_stays_close(precision: Precision, dtype: Dtype, similar: float) -> None:
     expected = reference(CHATGLM3)
     model = load_ours(CHATGLM3, precision, dtype)
-    held = load.weights_bytes(model)
+    held = weights.weights_bytes(model)
     with torch.inference_mode():
         found = model(input_ids=expected["prefill64_ids"].long()).logits[:, -4:].float()
     assert torch.nn.functional.cosine_similarity(found, expected["prefill64_logits"], dim=-1).min() > similar
-    assert load.weights_bytes(model) <= held
+    assert weights.weights_bytes(model) <= held
 
 
 def test_quantised_weights_are_those_of_the_rows() -> None:
@@ -215,7 +216,7 @@ def test_progress_counts_every_stored_byte_that_is_loaded() -> None:
     counts: list[int] = []
     config = EngineConfig("fp16", "float16", "cpu", {"": "cpu"}, LENGTH, 1, 64, 0)
     model = load.load_model(checkpoint, config, counts.append)
-    assert sum(counts) == checkpoint.total_bytes == load.weights_bytes(model)
+    assert sum(counts) == checkpoint.total_bytes == weights.weights_bytes(model)
 
 
 def test_a_stranger_and_a_missing_tensor_are_named(tmp_path: Path) -> None:

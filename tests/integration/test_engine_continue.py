@@ -18,15 +18,15 @@ import torch
 
 from app.contract.config import EngineConfig
 from app.contract.wire import Delta, Message, ToolCall, ToolChoice
-from app.engine.answer import AnswerRequest, AnswerWriter
-from app.engine.backend import Backend
-from app.engine.cache import SlotCache
-from app.engine.checkpoint import open_checkpoint
+from app.engine.backend.interface import Backend
+from app.engine.backend.transformers_backend import TransformersBackend
 from app.engine.errors import RequestError
-from app.engine.formats import ChatFormat, Conversation
+from app.engine.formats.base import ChatFormat, Conversation
 from app.engine.formats.open import open_format
-from app.engine.load import load_model
-from app.engine.transformers_backend import TransformersBackend
+from app.engine.loading.checkpoint import open_checkpoint
+from app.engine.loading.load import load_model
+from app.engine.model.kv_cache import SlotCache
+from app.engine.serving.answer import AnswerRequest, AnswerWriter
 from tests.tokens import GREEDY, tokens
 from tools import tool_caller_talks as talks
 from tools.demo_questions import load_questions

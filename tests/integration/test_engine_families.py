@@ -12,10 +12,11 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from app.contract.config import EngineConfig
 from app.contract.plan import Dtype, Precision
-from app.engine import load, quantise, rows
-from app.engine.cache import SlotCache
-from app.engine.checkpoint import open_checkpoint
-from app.engine.transformers_backend import TransformersBackend
+from app.engine.backend.transformers_backend import TransformersBackend
+from app.engine.kernels import experts, row_padding
+from app.engine.loading import load, quantise, weights
+from app.engine.loading.checkpoint import open_checkpoint
+from app.engine.model.kv_cache import SlotCache
 from entrypoint import footprint
 from tests.families import FAMILIES, make_family
 from tests.tokens import tokens
@@ -25,10 +26,6 @@ LENGTH = 100
 MOE = [name for name in FAMILIES if "moe" in name]
 COMPUTED = ("inv_freq", "original_inv_freq")
 """Buffers that are no weights: tables of some hundred bytes."""
-
-NEEDS_PACKING = pytest.mark.skipif(
-    not quantise.bnb_functional.has_avx512bf16(), reason="this CPU's kernel packs no 4-bit weights"
-)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -85,7 +82,7 @@ def held_bytes(model: Any) -> int:
         ("int8", "bfloat16", False),
         ("int8", "float32", False),
         ("int4", "bfloat16", False),
-        pytest.param("int4", "bfloat16", True, marks=NEEDS_PACKING),
+        ("int4", "bfloat16", True),
     ],
 )
 @pytest.mark.parametrize("name", FAMILIES)
@@ -103,7 +100,7 @@ def test_the_plan_counts_what_is_held(
     counted = footprint.weights_bytes(checkpoint.layout, checkpoint.shape, planned)
     model = load_ours(folders[name], precision, dtype)
     assert held_bytes(model) == counted
-    assert load.weights_bytes(model) == counted
+    assert weights.weights_bytes(model) == counted
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -160,7 +157,7 @@ def test_logits_are_those_of_transformers_own_loader(folders: dict[str, Path], n
 def test_experts_one_after_the_other_compute_the_same(folders: dict[str, Path], count: int) -> None:
     hidden = torch.randn(1, count, 192, generator=torch.Generator().manual_seed(3))
     model = load_ours(folders["glm4_moe"])
-    assert model.config._experts_implementation == rows.NAME
+    assert model.config._experts_implementation == experts.NAME
     with torch.inference_mode():
         found = model.model.layers[2].mlp(hidden)
         model.config._experts_implementation = "grouped_mm"
@@ -184,7 +181,7 @@ def test_products_have_few_sizes(folders: dict[str, Path], monkeypatch: pytest.M
     for count in range(1, 30):
         assert len(tokens(backend, tuple(range(900 - count, 900)), count=3)) == 3
     assert seen == {1, 16, 32}
-    assert {rows.filled_up(count) for count in range(1, 513)} == {1, *range(16, 129, 16), *range(192, 513, 64)}
+    assert {row_padding.filled_up(count) for count in range(1, 513)} == {1, *range(16, 129, 16), *range(192, 513, 64)}
 
 
 def test_int8_with_latent_attention_stays_close(folders: dict[str, Path]) -> None:
@@ -219,4 +216,4 @@ def test_progress_counts_every_stored_byte_of_experts_too(folders: dict[str, Pat
     counts: list[int] = []
     config = EngineConfig("fp32", "float32", "cpu", {"": "cpu"}, LENGTH, 1, 64, 0)
     model = load.load_model(checkpoint, config, counts.append)
-    assert sum(counts) == checkpoint.total_bytes == load.weights_bytes(model)
+    assert sum(counts) == checkpoint.total_bytes == weights.weights_bytes(model)

@@ -28,12 +28,12 @@ from app.contract.wire import (
     Tool,
     ToolChoice,
 )
-from app.engine.answer import AnswerRequest, AnswerWriter
-from app.engine.checkpoint import open_checkpoint
-from app.engine.formats import ChatFormat
+from app.engine.formats.base import ChatFormat
 from app.engine.formats.open import load_format
-from app.engine.load import load_model
+from app.engine.loading.checkpoint import open_checkpoint
+from app.engine.loading.load import load_model
 from app.engine.sampling import Sampling
+from app.engine.serving.answer import AnswerRequest, AnswerWriter
 from tests.integration.engine_process import EngineProcess, last_of
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"

@@ -17,15 +17,15 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 from app.contract.config import EngineConfig
 from app.contract.plan import Dtype, Precision
 from app.contract.wire import Message, SamplingParams
-from app.engine import load
-from app.engine.attention import batch_window, chunk_window
-from app.engine.cache import SlotCache
-from app.engine.checkpoint import Checkpoint, open_checkpoint
+from app.engine.backend.transformers_backend import TransformersBackend
 from app.engine.errors import BadCheckpoint
-from app.engine.formats import Called, ChatFormat, Conversation
+from app.engine.formats.base import Called, ChatFormat, Conversation
 from app.engine.formats.open import load_format
+from app.engine.loading import load, weights
+from app.engine.loading.checkpoint import Checkpoint, open_checkpoint
+from app.engine.model.kv_cache import SlotCache
+from app.engine.model.windows import batch_window, chunk_window
 from app.engine.sampling import Sampling, SamplingDefaults, read_defaults
-from app.engine.transformers_backend import TransformersBackend
 from tests.integration.engine_process import TINY
 from tests.tokens import tokens
 from tools.checkpoint_shape import Shape
@@ -117,10 +117,10 @@ def test_logits_equal_those_of_transformers_own_loader(
         str(folders[name]), dtype=getattr(torch, dtype), quantization_config=quantisation, device_map={"": "cpu"}
     )
     ids = torch.tensor([prompt(60)])
-    held = load.weights_bytes(ours)
+    held = weights.weights_bytes(ours)
     with torch.inference_mode():
         assert torch.equal(ours(ids).logits, theirs(ids).logits)
-    assert load.weights_bytes(ours) <= held, "the first forward pass must not repack weights"
+    assert weights.weights_bytes(ours) <= held, "the first forward pass must not repack weights"
 
 
 def test_progress_counts_every_stored_byte(folders: dict[str, Path]) -> None:
@@ -128,7 +128,7 @@ def test_progress_counts_every_stored_byte(folders: dict[str, Path]) -> None:
     counts: list[int] = []
     model = load.load_model(checkpoint, config_for("bf16", "bfloat16"), counts.append)
     assert sum(counts) == checkpoint.total_bytes
-    assert load.weights_bytes(model) == checkpoint.total_bytes // 2
+    assert weights.weights_bytes(model) == checkpoint.total_bytes // 2
     assert not model.training
     assert not any(parameter.requires_grad for parameter in model.parameters())
 

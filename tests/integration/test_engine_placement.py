@@ -17,15 +17,16 @@ from app.contract.config import EngineConfig
 from app.contract.plan import Dtype, Precision, Rung
 from app.contract.status import Ready
 from app.contract.wire import Delta
-from app.engine import attention, dense, load
-from app.engine.attention import chunk_window
-from app.engine.cache import SlotCache
-from app.engine.checkpoint import Checkpoint, open_checkpoint
+from app.engine.backend.transformers_backend import TransformersBackend
 from app.engine.errors import EngineError
-from app.engine.passes import Piece
-from app.engine.placement import placement_of
-from app.engine.quantise import bnb_functional
-from app.engine.transformers_backend import TransformersBackend
+from app.engine.loading import load, weights
+from app.engine.loading.checkpoint import Checkpoint, open_checkpoint
+from app.engine.loading.placement import placement_of
+from app.engine.loading.quantise import bnb_functional
+from app.engine.model import attention, dense_forward
+from app.engine.model.forward import Piece
+from app.engine.model.kv_cache import SlotCache
+from app.engine.model.windows import chunk_window
 from app.layouts import Layout, Shape
 from entrypoint.config import device_map
 from entrypoint.footprint import Load, Span, kv_cache_bytes, weights_bytes
@@ -138,7 +139,7 @@ def test_all_on_one_gpu(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
         return again
 
-    monkeypatch.setattr(dense, "CudaCapture", lambda: capture)
+    monkeypatch.setattr(dense_forward, "CudaCapture", lambda: capture)
     with PretendDevices() as pretend:
         backend = backend_for(checkpoint, config_for({"": "cuda:0"}))
         pretend.moves.clear()
@@ -183,15 +184,20 @@ def rung_over(layout: Layout, shape: Shape, precision: Precision = "bf16") -> Ru
     return lay_out(asked, Candidate(precision, devices, "GPU-0000+GPU-0001+cpu", "bfloat16"), LENGTH, 1)
 
 
-@pytest.mark.parametrize("precision", ["bf16", "int8", "int4"])
+@pytest.mark.parametrize(("precision", "packed"), [("bf16", False), ("int8", False), ("int4", False), ("int4", True)])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_each_device_holds_what_the_plan_counts_for_it(
-    checkpoints: dict[str, Checkpoint], name: str, precision: Precision
+    checkpoints: dict[str, Checkpoint],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    precision: Precision,
+    packed: bool,
 ) -> None:
+    """For CPUs whose kernel packs 4-bit weights and for others, whichever this one is: loading needs no such kernel."""
+    monkeypatch.setattr(bnb_functional, "has_avx512bf16", lambda: packed)
     checkpoint = checkpoints[name]
     rung = rung_over(checkpoint.layout, checkpoint.shape, precision)
     config = config_for(device_map(rung), precision, "bfloat16")
-    packed = bool(bnb_functional.has_avx512bf16())
     with PretendDevices() as pretend:
         place = placement_of(config, LAYERS)
         model = load.load_model(checkpoint, config, lambda _count: None)
@@ -204,7 +210,7 @@ def test_each_device_holds_what_the_plan_counts_for_it(
         for index, (part, modules, layer) in enumerate(zip(rung.placements, parts, cache.layers, strict=True)):
             given = Load(precision, "bfloat16", LENGTH, 1, packed=packed and index == 0)
             counted = weights_bytes(checkpoint.layout, checkpoint.shape, given, Span(index, 1))
-            assert sum(load.weights_bytes(module) for module in modules) == counted, part.device
+            assert sum(weights.weights_bytes(module) for module in modules) == counted, part.device
             assert (layer.keys.nbytes + layer.values.nbytes) * LAYERS == kv_cache_bytes(checkpoint.shape, given)
             tensors = [tensor for module in modules for tensor in tensors_within(module, set())]
             assert {pretend.place(tensor) for tensor in (*tensors, layer.keys, layer.values)} == {place.devices[index]}

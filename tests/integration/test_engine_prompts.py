@@ -10,14 +10,16 @@ import pytest
 import torch
 
 from app.contract.config import EngineConfig
-from app.engine import attention, load
-from app.engine.backend import TokenRequest
-from app.engine.cache import Chunk, SlotCache, Window
-from app.engine.checkpoint import open_checkpoint
-from app.engine.dense_layer import join_projections
-from app.engine.passes import Piece, Step
-from app.engine.rows import filled_down, filled_up
-from app.engine.transformers_backend import TransformersBackend
+from app.engine.backend.interface import TokenRequest
+from app.engine.backend.transformers_backend import TransformersBackend
+from app.engine.kernels.row_padding import filled_down, filled_up
+from app.engine.loading import load, weights
+from app.engine.loading.checkpoint import open_checkpoint
+from app.engine.model import attention
+from app.engine.model.dense_layer import join_projections
+from app.engine.model.forward import Piece, Step
+from app.engine.model.kv_cache import SlotCache
+from app.engine.model.windows import Chunk, Window
 from tests.families import make_family
 from tests.tokens import GREEDY, tokens
 
@@ -209,9 +211,9 @@ def test_joined_projections_are_the_three_apart(folder: Path) -> None:
         config = EngineConfig("fp32", "float32", "cpu", {"": "cpu"}, LENGTH, 1, CHUNK, 0)
         model = load.load_model(checkpoint, config, lambda _count: None)
         if join:
-            before = load.weights_bytes(model)
+            before = weights.weights_bytes(model)
             join_projections(model)
-            assert load.weights_bytes(model) == before
+            assert weights.weights_bytes(model) == before
             assert not hasattr(model.model.layers[0].self_attn, "q_proj")
         cache = SlotCache(checkpoint.shape, 1, LENGTH, torch.float32, torch.device("cpu"))
         return tokens(TransformersBackend(model, cache, CHUNK, checkpoint.shape.vocab), prompt(50), count=20)

@@ -16,13 +16,14 @@ import pytest
 import torch
 
 from app.contract.config import EngineConfig
-from app.engine import load, prefixes
-from app.engine.backend import TokenRequest
-from app.engine.cache import SlotCache
-from app.engine.checkpoint import Checkpoint, open_checkpoint
-from app.engine.dense import DensePasses
+from app.engine.backend import prefix_slots
+from app.engine.backend.interface import TokenRequest
+from app.engine.backend.transformers_backend import TransformersBackend
+from app.engine.loading import load
+from app.engine.loading.checkpoint import Checkpoint, open_checkpoint
+from app.engine.model.dense_forward import DensePasses
+from app.engine.model.kv_cache import SlotCache
 from app.engine.sampling import Sampling
-from app.engine.transformers_backend import TransformersBackend
 from app.layouts import steps
 from app.layouts.steps import StepSize, step_sizes
 from tests.families import make_family
@@ -108,7 +109,7 @@ def test_each_gets_what_it_gets_alone(
     model: Model, slots: int, seed: int, reuse: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not reuse:
-        monkeypatch.setattr(prefixes, "LEAST_REUSE", LENGTH)
+        monkeypatch.setattr(prefix_slots, "LEAST_REUSE", LENGTH)
     asked = requests()
     alone = [tokens(model.backend(1), one.prompt_ids, one.sampling, 12) for one in asked]
     backend = model.recorded(slots)

@@ -15,9 +15,9 @@ import torch
 from app.contract.config import EngineConfig
 from app.contract.plan import Dtype, Precision
 from app.contract.status import EngineDown
-from app.engine import load
-from app.engine.checkpoint import open_checkpoint
 from app.engine.errors import BadCheckpoint
+from app.engine.loading import load, weights
+from app.engine.loading.checkpoint import open_checkpoint
 from tests.families import FAMILIES, make_family
 from tests.integration.engine_process import TINY, EngineProcess
 from tests.torch_checkpoints import as_torch_files
@@ -67,7 +67,7 @@ def test_the_same_logits_as_the_safetensors_original(
     monkeypatch.setattr(load, "LOAD_PIECE_ELEMENTS", 32 * 64)
     ids = torch.arange(40).unsqueeze(0)
     original, copy = (load_ours(folder, precision, dtype) for folder in pairs[name])
-    assert load.weights_bytes(copy) == load.weights_bytes(original)
+    assert weights.weights_bytes(copy) == weights.weights_bytes(original)
     with torch.inference_mode():
         assert torch.equal(copy(ids).logits, original(ids).logits)
 

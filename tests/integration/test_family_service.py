@@ -8,7 +8,7 @@ import pytest
 
 from app.contract.status import Proving, Ready
 from app.contract.wire import Finished
-from app.engine.checkpoint import open_checkpoint
+from app.engine.loading.checkpoint import open_checkpoint
 from entrypoint import footprint
 from tests.families import FAMILIES, make_family
 from tests.integration.engine_process import EngineProcess, last_of

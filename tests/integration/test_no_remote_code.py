@@ -11,10 +11,10 @@ import pytest
 
 from app.contract.config import EngineConfig
 from app.contract.wire import Message
-from app.engine.checkpoint import open_checkpoint
-from app.engine.formats import Conversation
+from app.engine.formats.base import Conversation
 from app.engine.formats.open import open_format
-from app.engine.load import load_model
+from app.engine.loading.checkpoint import open_checkpoint
+from app.engine.loading.load import load_model
 from tests.families import FAMILIES, make_family
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"

@@ -15,9 +15,9 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from app.contract.config import EngineConfig
 from app.contract.plan import Precision
-from app.engine import load
-from app.engine.checkpoint import open_checkpoint
 from app.engine.errors import BadCheckpoint
+from app.engine.loading import load, weights
+from app.engine.loading.checkpoint import open_checkpoint
 from entrypoint.checkpoint import CheckpointError, read_checkpoint
 from entrypoint.footprint import Load, weights_bytes
 from tests.families import make_family
@@ -45,7 +45,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*:FutureWarning")  # transforme
 @pytest.fixture(scope="module", autouse=True)
 def as_the_engine_runs() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("app.engine.stored.LOAD_PIECE_ELEMENTS", 32 * 128)  # several pieces, also of small weights
+        patch.setattr(
+            "app.engine.loading.prequantised.LOAD_PIECE_ELEMENTS", 32 * 128
+        )  # several pieces, also of small weights
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         yield
@@ -75,11 +77,11 @@ def load_ours(folder: Path, precision: Precision) -> Any:
 def test_the_same_logits_as_transformers_own_load(saved: dict[str, Path], name: str) -> None:
     theirs = AutoModelForCausalLM.from_pretrained(str(saved[name]), dtype=torch.bfloat16, device_map={"": "cpu"})
     ours = load_ours(saved[name], HOW[name][0])
-    held = load.weights_bytes(ours)
+    held = weights.weights_bytes(ours)
     ids = torch.arange(60).unsqueeze(0)
     with torch.inference_mode():
         assert torch.equal(ours(ids).logits, theirs(ids).logits)
-    assert load.weights_bytes(ours) <= held, "the first forward pass must not repack weights"
+    assert weights.weights_bytes(ours) <= held, "the first forward pass must not repack weights"
 
 
 def test_experts_that_bitsandbytes_passed_over_are_read_as_floats(tmp_path: Path) -> None:
@@ -102,8 +104,6 @@ def test_the_plan_counts_what_is_loaded(
 ) -> None:
     import bitsandbytes.functional as functional
 
-    if packed and not functional.has_avx512bf16():
-        pytest.skip("this CPU does not pack 4-bit weights")
     monkeypatch.setattr(functional, "has_avx512bf16", lambda: packed)
     checkpoint = read_checkpoint(saved[name])
     assert checkpoint.stored is not None
@@ -111,7 +111,7 @@ def test_the_plan_counts_what_is_loaded(
     double = checkpoint.stored.double_quant
     planned = Load(checkpoint.stored.precision, "bfloat16", 128, 1, packed, double_quant=double)
     loaded = load_ours(saved[name], checkpoint.stored.precision)
-    assert weights_bytes(checkpoint.layout, checkpoint.shape, planned) == load.weights_bytes(loaded)
+    assert weights_bytes(checkpoint.layout, checkpoint.shape, planned) == weights.weights_bytes(loaded)
 
 
 def test_saved_by_torch_it_loads_too(saved: dict[str, Path], tmp_path: Path) -> None:

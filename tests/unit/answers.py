@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable
 from itertools import pairwise
 from typing import Any
 
-from app.engine.formats import Called, Piece, Said, Thought
-from app.engine.formats.calls import json_arguments, python_arguments
-from app.engine.formats.parse import TextParser, ThinkingParser
-from app.engine.formats.segments import SegmentParser
-from app.engine.formats.tagged import TaggedParser
+from app.engine.formats.base import Called, Piece, Said, Thought
+from app.engine.formats.parsing.answer_parser import TextParser, ThinkingParser
+from app.engine.formats.parsing.calls import json_arguments, python_arguments
+from app.engine.formats.parsing.segments import SegmentParser
+from app.engine.formats.parsing.tagged import TaggedParser
 
 TURN = "\N{SYMBOL FOR RECORD SEPARATOR}"
 """Stands for the control token that begins another segment."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ import pytest
 from app.layouts import LAYOUTS, LayoutError, layout_of, native_config, shape_of, skeleton, stored_tensors
 from entrypoint.checkpoint import CheckpointError, read_checkpoint
 from entrypoint.footprint import Load, kv_cache_bytes, weights_bytes
+from entrypoint.plan import make_plan
 from tests.integration.service import run_entrypoint
 from tests.sparse import CHATGLM3_6B, GLM4_9B, sparse_checkpoint
+from tests.unit.planning import HOST, question
 
 TOP = Path(__file__).resolve().parents[2]
 TINY = TOP / "tests" / "fixtures" / "chatglm3-tiny"
@@ -170,12 +173,29 @@ def test_the_published_sizes() -> None:
     assert round(weights_bytes(layout, GLM4_9B, Load("bf16", "bfloat16", 8192, 1)) / GIB, 2) == 17.51
 
 
-def test_the_plan_for_the_published_shape(tmp_path: Path) -> None:
+CPU_WEIGHTS = {
+    True: {"bf16": 11.630, "int8": 6.315},
+    False: {"fp32": 23.259, "int8": 7.308},
+}
+"""GiB of each rung that keeps its size, on CPUs that compute bf16 and on others: there fp32 beside the int8 weights."""
+
+
+def cpu_weights(rungs: Iterable[tuple[str, str, int]]) -> dict[str, float]:
+    return {precision: round(size / GIB, 3) for precision, device, size in rungs if device == "cpu"}
+
+
+@pytest.mark.parametrize("bf16", [True, False])
+def test_the_weights_of_the_published_shape_on_either_kind_of_cpu(bf16: bool) -> None:
+    host = replace(HOST, cpu_bf16=bf16)
+    plan = make_plan(question(CHATGLM3_6B, layout=LAYOUTS["chatglm"], host=host))
+    weights = cpu_weights((rung.precision, rung.device, rung.terms[0].bytes) for rung in plan.rungs)
+    assert CPU_WEIGHTS[bf16].items() <= weights.items()
+
+
+def test_the_plan_command_for_the_published_shape(tmp_path: Path) -> None:
     folder = sparse_checkpoint(tmp_path / "chatglm3-6b", CHATGLM3_6B, "chatglm")
     done = run_entrypoint("plan", "--json", GLM_MODEL=str(folder), GLM_STATE_DIR=str(tmp_path / "state"))
     plan = json.loads(done.stdout)
     assert (plan["model"]["layout"], plan["model"]["parameters"]) == ("chatglm", 6_243_584_000)
-    weights = {(r["precision"], r["device"]): round(r["terms"][0]["bytes"] / GIB, 3) for r in plan["rungs"]}
-    assert weights["int8", "cpu"] == 6.315
-    on_this_cpu = 11.630 if ("bf16", "cpu") in weights else 23.259
-    assert on_this_cpu in weights.values()
+    weights = cpu_weights((rung["precision"], rung["device"], rung["terms"][0]["bytes"]) for rung in plan["rungs"])
+    assert CPU_WEIGHTS[plan["host"]["cpu_bf16"]].items() <= weights.items()

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from app.contract.wire import ChatRequest, DetokenizeRequest, TokenizeRequest
-from app.engine.admission import check_ids, new_token_limit, read_request
 from app.engine.errors import RequestError
+from app.engine.serving.admission import check_ids, new_token_limit, read_request
 
 REQUEST: dict[str, Any] = {"type": "chat", "request_id": "r", "messages": [{"role": "user", "content": "hi"}]}
 

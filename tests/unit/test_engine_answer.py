@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.contract.wire import Delta, Finished, TokenChance, TokenLogprob, ToolCallDelta
-from app.engine.answer import AnswerRequest, AnswerWriter
-from app.engine.backend import Logprobs
-from app.engine.formats import Conversation, Prompt
-from app.engine.formats.detokenise import IncrementalDetokeniser
-from app.engine.formats.parse import TokenParser
-from app.engine.sampling import Openings, Sampling, SamplingDefaults
+from app.engine.backend.interface import Logprobs
+from app.engine.backend.sequence import Openings
+from app.engine.formats.base import Conversation, Prompt
+from app.engine.formats.parsing.answer_parser import TokenParser
+from app.engine.formats.parsing.detokenise import IncrementalDetokeniser
+from app.engine.sampling import Sampling, SamplingDefaults
+from app.engine.serving.answer import AnswerRequest, AnswerWriter
 from tests.unit.answers import PARSERS
 
 GREEDY = Sampling(0.0, 1.0, 0, 0)

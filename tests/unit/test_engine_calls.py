@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.engine.formats.calls import json_arguments, python_arguments, python_call, tagged_arguments, typed
+from app.engine.formats.parsing.calls import json_arguments, python_arguments, python_call, tagged_arguments, typed
 from app.engine.formats.tools import read_json
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

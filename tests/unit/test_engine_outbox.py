@@ -12,7 +12,7 @@ import pytest
 
 from app.contract.codec import from_json
 from app.contract.wire import Accepted, Delta, Finished, Reply, TokenChance, TokenLogprob, ToolCallDelta
-from app.engine.outbox import Outbox
+from app.engine.serving.outbox import Outbox
 
 
 @dataclass

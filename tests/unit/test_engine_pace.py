@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.engine.pace import GAP_SECONDS, GAP_STEPS, LEAST, Pace
+from app.engine.backend.prefill_budget import GAP_SECONDS, GAP_STEPS, LEAST, Pace
 
 MOST = 512
 

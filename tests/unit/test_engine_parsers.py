@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.engine.formats import Called, Piece, Said, Thought
+from app.engine.formats.base import Called, Piece, Said, Thought
 from tests.unit.answers import PARSERS, TURN, call, cut, read
 
 LINES = "<tool_call>get_weather\n<arg_key>city</arg_key>\n<arg_value>北京</arg_value>\n</tool_call>"

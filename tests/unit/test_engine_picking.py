@@ -20,9 +20,10 @@ from transformers.generation.logits_process import (
     TopPLogitsWarper,
 )
 
-from app.engine.backend import TokenRequest
+from app.engine.backend.interface import TokenRequest
+from app.engine.backend.sampler import PREFIXES, Picked, pick, sample
+from app.engine.backend.sequence import Sampler
 from app.engine.errors import NonFiniteLogits
-from app.engine.picking import PREFIXES, Picked, Sampler, pick, sample
 from app.engine.sampling import Sampling
 
 GREEDY = Sampling(0.0, 1.0, 0, 0)

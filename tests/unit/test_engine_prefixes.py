@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.engine.prefixes import LEAST_REUSE, Slots
+from app.engine.backend.prefix_slots import LEAST_REUSE, Slots
 
 BLOCKS = tuple((letter,) * LEAST_REUSE for letter in (1, 2, 3))
 PROMPTS = st.lists(st.sampled_from(BLOCKS), min_size=1, max_size=4).map(lambda blocks: sum(blocks, ()))

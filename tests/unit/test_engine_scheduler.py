@@ -10,14 +10,14 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from app.contract.wire import Delta, Failed, Finished, Reply
-from app.engine.answer import AnswerRequest
-from app.engine.backend import Counters, NewToken, TokenRequest
+from app.engine.backend.interface import Counters, NewToken, TokenRequest
 from app.engine.errors import NonFiniteLogits, RequestError, is_broken_device, is_memory_error
-from app.engine.formats import Conversation, Prompt
-from app.engine.formats.detokenise import IncrementalDetokeniser
-from app.engine.formats.parse import PlainParser, TokenParser
+from app.engine.formats.base import Conversation, Prompt
+from app.engine.formats.parsing.answer_parser import PlainParser, TokenParser
+from app.engine.formats.parsing.detokenise import IncrementalDetokeniser
 from app.engine.sampling import Sampling, SamplingDefaults
-from app.engine.scheduler import Limits, Scheduler
+from app.engine.serving.answer import AnswerRequest
+from app.engine.serving.scheduler import Limits, Scheduler
 
 GREEDY = Sampling(0.0, 1.0, 0, 0)
 END = 0

@@ -14,7 +14,7 @@ import pytest
 from app.contract.codec import dump_line
 from app.contract.wire import TokenizeRequest
 from app.engine.sampling import SamplingDefaults
-from app.engine.server import Server
+from app.engine.serving.server import Server
 
 
 class Broken:

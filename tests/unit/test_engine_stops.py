@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.engine.stops import Cut, StopMatcher
+from app.engine.serving.stop_strings import Cut, StopMatcher
 
 LETTERS = st.text(alphabet="ab\n", max_size=30)
 

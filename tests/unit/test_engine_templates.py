@@ -14,7 +14,7 @@ from tokenizers import AddedToken, models
 
 from app.contract.wire import Message, Tool, ToolCall, ToolChoice
 from app.engine.errors import BadCheckpoint, RequestError
-from app.engine.formats import Called, ChatFormat, Conversation, Piece, Said, Thought
+from app.engine.formats.base import Called, ChatFormat, Conversation, Piece, Said, Thought
 from app.engine.formats.glm4 import Glm4Format
 from app.engine.formats.glm45 import TAGS, Glm45Format
 from app.engine.formats.open import load_format

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.engine.formats.detokenise import IncrementalDetokeniser
+from app.engine.formats.parsing.detokenise import IncrementalDetokeniser
 
 
 def decode(ids: Sequence[int]) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer, decoders, models
 
-from app.engine.formats import ChatFormat
+from app.engine.formats.base import ChatFormat
 from app.engine.formats.open import load_format
 from app.engine.formats.token_bytes import TokenBytes
 

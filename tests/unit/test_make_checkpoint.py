@@ -11,7 +11,7 @@ from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 import app.layouts
-from app.engine.checkpoint import open_checkpoint
+from app.engine.loading.checkpoint import open_checkpoint
 from tools.chatglm_checkpoint import FIXTURES, config_of
 from tools.checkpoint_shape import PUBLISHED_SHAPES, CheckpointError, Shape
 from tools.glm_tokenizer import CONTROL_TOKENS

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from app.engine import packed
-from app.engine.packed import PackedLinear, can_pack, pack_linear
+from app.engine.kernels import packed_linear
+from app.engine.kernels.packed_linear import PackedLinear, can_pack, pack_linear
 
 needs_bf16 = pytest.mark.skipif(not can_pack(), reason="this processor or build of torch has no packed bf16 products")
 ROOM = 1 << 20
@@ -69,7 +69,7 @@ def test_only_what_has_room_and_fits_is_packed() -> None:
 def test_nothing_is_packed_where_torch_lacks_it(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = model(fine=linear(128, 192))
     before = copy.deepcopy(whole.state_dict())
-    monkeypatch.setattr(packed.torch, "ops", SimpleNamespace(mkldnn=SimpleNamespace()))
+    monkeypatch.setattr(packed_linear.torch, "ops", SimpleNamespace(mkldnn=SimpleNamespace()))
     assert not can_pack()
     assert pack_linear(whole, ROOM) == 0
     assert torch.equal(whole.fine.weight, before["fine.weight"])

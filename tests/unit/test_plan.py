@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.contract.plan import Device, Plan, Precision, Rung, Text
-from app.engine.server import CONNECTIONS
+from app.engine.serving.server import CONNECTIONS
 from entrypoint.config import QUEUE_LIMIT
 from entrypoint.plan import TARGET_CONTEXT, Barred, make_plan
 from entrypoint.probe import TorchBuild

@@ -14,15 +14,15 @@ from typing import Any
 
 from app.contract.wire import Message
 from app.engine.errors import BadCheckpoint
-from app.engine.formats import Conversation, Parser, Prompt
-from app.engine.formats.calls import python_arguments, python_call
-from app.engine.formats.detokenise import IncrementalDetokeniser
-from app.engine.formats.parse import parser_of
-from app.engine.formats.segments import SegmentParser
+from app.engine.formats.base import Conversation, Parser, Prompt
+from app.engine.formats.parsing.answer_parser import parser_of
+from app.engine.formats.parsing.calls import python_arguments, python_call
+from app.engine.formats.parsing.detokenise import IncrementalDetokeniser
+from app.engine.formats.parsing.segments import SegmentParser
+from app.engine.formats.parsing.text import replace_surrogates
 from app.engine.formats.template import check_size, configured_stops
 from app.engine.formats.tools import Function, read_arguments, read_tools, refuse_call, refuse_thoughts, split_begun
 from app.engine.sampling import SamplingDefaults
-from app.engine.text import replace_surrogates
 
 TOKENIZER_FILE = "tokenizer.model"
 CONTROL_TOKENS = (

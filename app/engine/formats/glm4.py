@@ -9,11 +9,11 @@ from typing import Any
 
 from app.contract.wire import Message
 from app.engine.errors import RequestError
-from app.engine.formats import Conversation, Parser, Prompt
-from app.engine.formats.calls import json_arguments
-from app.engine.formats.parse import THINK, THOUGHT, TextParser, ThinkingParser, parser_of
-from app.engine.formats.plain_text import BREAK
-from app.engine.formats.segments import SegmentParser
+from app.engine.formats.base import Conversation, Parser, Prompt
+from app.engine.formats.parsing.answer_parser import THINK, THOUGHT, TextParser, ThinkingParser, parser_of
+from app.engine.formats.parsing.calls import json_arguments
+from app.engine.formats.parsing.segments import SegmentParser
+from app.engine.formats.safe_encoder import BREAK
 from app.engine.formats.template import TemplateFormat
 from app.engine.formats.tools import Function, read_arguments, read_tools, refuse_call, refuse_thoughts, split_begun
 from app.engine.sampling import SamplingDefaults

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from app.contract.wire import Message
-from app.engine.formats import Conversation, Parser, Prompt
-from app.engine.formats.detokenise import IncrementalDetokeniser
-from app.engine.formats.parse import THINK, THOUGHT, ThinkingParser, parser_of
-from app.engine.formats.plain_text import BREAK
-from app.engine.formats.tagged import CALL, CALL_END, KEY, KEY_END, VALUE, VALUE_END, TaggedParser
+from app.engine.formats.base import Conversation, Parser, Prompt
+from app.engine.formats.parsing.answer_parser import THINK, THOUGHT, ThinkingParser, parser_of
+from app.engine.formats.parsing.detokenise import IncrementalDetokeniser
+from app.engine.formats.parsing.tagged import CALL, CALL_END, KEY, KEY_END, VALUE, VALUE_END, TaggedParser
+from app.engine.formats.safe_encoder import BREAK
 from app.engine.formats.template import TemplateFormat
 from app.engine.formats.tools import Function, inside_call, read_arguments, read_tools, split_begun
 from app.engine.sampling import SamplingDefaults

@@ -9,14 +9,14 @@ from typing import Any
 
 from app.contract.wire import Failed
 from app.engine.errors import BadCheckpoint, RequestError
-from app.engine.formats import Conversation, Parser, Prompt
-from app.engine.formats.detokenise import IncrementalDetokeniser
-from app.engine.formats.parse import PlainParser, parser_of
-from app.engine.formats.plain_text import BREAK, SafeEncoder
+from app.engine.formats.base import Conversation, Parser, Prompt
+from app.engine.formats.parsing.answer_parser import PlainParser, parser_of
+from app.engine.formats.parsing.detokenise import IncrementalDetokeniser
+from app.engine.formats.parsing.text import replace_surrogates
+from app.engine.formats.safe_encoder import BREAK, SafeEncoder
 from app.engine.formats.token_bytes import TokenBytes
 from app.engine.formats.tools import refusal, refuse_thoughts, split_begun
 from app.engine.sampling import SamplingDefaults, read_generation_config
-from app.engine.text import replace_surrogates
 
 
 class TemplateFormat:

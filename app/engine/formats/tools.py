@@ -10,9 +10,9 @@ from typing import Any
 
 from app.contract.wire import Failed, Message, Tool, ToolCall
 from app.engine.errors import RequestError
-from app.engine.formats import Conversation
-from app.engine.formats.calls import read_json
-from app.engine.text import replace_surrogates
+from app.engine.formats.base import Conversation
+from app.engine.formats.parsing.calls import read_json
+from app.engine.formats.parsing.text import replace_surrogates
 
 NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}", re.ASCII)
 """OpenAI's rule; no control token and no tag can be written so."""

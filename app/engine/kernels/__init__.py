@@ -1,0 +1,1 @@
+"""How weights are multiplied: packed, quantised, and padded to few sizes."""

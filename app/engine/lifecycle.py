@@ -1,0 +1,149 @@
+"""The engine's life: load, prove, answer, go."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from app.contract import exits
+from app.contract.config import AppConfig, EngineConfig
+from app.contract.plan import gpus_of
+from app.contract.status import Proof, Proving, Ready
+from app.engine.errors import EngineError
+from app.engine.runtime import gpu, process
+from app.engine.runtime.events import EventPipe, Heart, LoadProgress
+from app.engine.runtime.memory import HeapBound, HostMeter, Meter, Meters
+from app.engine.serving.scheduler import Limits, Scheduler
+
+if TYPE_CHECKING:
+    from app.engine.build import Loaded
+
+CPU = "cpu"
+LAST_WORDS_SECONDS = 5.0
+"""How long connections may take to deliver their last reply when the engine goes."""
+
+log = logging.getLogger(__name__)
+
+
+class Service:
+    """One engine; `run` in the main thread, `terminate` from any."""
+
+    def __init__(self, events: EventPipe) -> None:
+        self.events = events
+        self._lock = threading.Lock()
+        self._scheduler: Scheduler | None = None
+        self._meters: Meters | None = None
+        self._planned_bytes = 0
+
+    def terminate(self) -> None:
+        """SIGTERM: the running answer finishes, the others are refused; before `ready` there is nothing to finish."""
+        with self._lock:
+            if self._scheduler is None:
+                os._exit(exits.OK)
+            log.info("stopping")
+            self._scheduler.close()
+
+    def memory_text(self) -> str:
+        """The numbers that go with an out-of-memory message."""
+        numbers = f"{self._planned_bytes} bytes planned"
+        if self._meters is not None:
+            with contextlib.suppress(RuntimeError):  # a GPU that is out of memory may not even tell how much it has
+                held, peak = self._meters.now(), self._meters.peaks()
+                numbers = f"{sum(held.values())} bytes held, {sum(peak.values())} at most, {numbers}"
+                if len(held) > 1:
+                    each = ", ".join(f"{held[device]} of at most {peak[device]} on {device}" for device in held)
+                    numbers = f"{numbers} ({each})"
+        return f"out of memory: {numbers}"
+
+    def _held(self) -> dict[str, int]:
+        """Nothing where a GPU does not even tell, as when it is out of memory."""
+        with contextlib.suppress(RuntimeError):
+            return self._meters.now() if self._meters is not None else {}
+        return {}
+
+    def run(self, config: AppConfig) -> None:
+        """Everything, until terminated. Raises what ends the engine."""
+        if config.ENGINE is None:
+            raise EngineError("config.json has no ENGINE: there is no plan yet")
+        engine = config.ENGINE
+        self._planned_bytes = engine.planned_bytes
+        gpus = gpus_of(engine.device)
+        if gpus:
+            gpu.prepare()
+        by_device: dict[str, Meter] = {uuid: gpu.GpuMeter(uuid, index) for index, uuid in enumerate(gpus)}
+        if CPU in engine.device.split("+"):
+            by_device[CPU] = HostMeter()
+        meters = self._meters = Meters(by_device)
+        self._start(config, engine, meters)
+
+    def _start(self, config: AppConfig, engine: EngineConfig, meters: Meters) -> None:
+        # torch takes a second to import; a wrong checkpoint is told before, and SIGTERM obeyed meanwhile.
+        from app.engine.loading.checkpoint import checkpoint_folder, open_checkpoint
+
+        started = time.monotonic()
+        folder = checkpoint_folder(config.MODEL_PATH)
+        checkpoint = open_checkpoint(folder)
+        progress = LoadProgress(self.events, checkpoint.total_bytes)
+        from app.engine.runtime.fast_import import import_quickly
+
+        import_quickly(lambda: _import_rooms(checkpoint.layout.native))
+        from app.engine import build, proof
+
+        if gpus_of(engine.device):
+            gpu.check_cuda(engine.device)
+        loaded = build.load(checkpoint, engine, progress)
+        load_seconds = time.monotonic() - started
+        self.events.send(Proving(load_seconds, loaded.weights_bytes))
+        log.info("loaded %d bytes of weights in %.1f s", loaded.weights_bytes, load_seconds)
+        proof_started = time.monotonic()
+        proof.prove(loaded.backend, loaded.chat)
+        process.return_freed_memory()
+        peaks = meters.peaks()
+        result = Proof(
+            engine.planned_bytes,
+            sum(peaks.values()),
+            loaded.weights_bytes,
+            load_seconds,
+            time.monotonic() - proof_started,
+            peaks if len(peaks) > 1 else {},
+        )
+        meters.stop()
+        log.info("proved in %.1f s: %d bytes at most", result.proof_seconds, result.measured_bytes)
+        held = meters.now()
+        # Where no layers lie on the CPU, steps take next to nothing of the host.
+        bound = HeapBound(peaks[CPU] - held[CPU] if CPU in peaks else 0)
+        self._answer(config, engine, loaded, Ready(result, sum(held.values()), held), bound)
+
+    def _answer(self, config: AppConfig, engine: EngineConfig, loaded: Loaded, ready: Ready, bound: HeapBound) -> None:
+        from app.engine.serving.server import Server
+
+        heart = Heart(self.events)
+
+        def between_steps() -> None:
+            heart.beat()
+            bound.keep()
+
+        limits = Limits(config.QUEUE_LIMIT, config.REQUEST_SECONDS)
+        scheduler = Scheduler(loaded.backend, loaded.chat, limits, between_steps)
+        socket_path = Path(config.ENGINE_SOCKET)
+        server = Server(socket_path, scheduler, loaded.chat, loaded.defaults, engine.max_model_len, self._held)
+        with self._lock:
+            self._scheduler = scheduler
+        self.events.send(ready)
+        log.info("ready on %s", socket_path)
+        try:
+            scheduler.run()
+        finally:
+            server.stop(LAST_WORDS_SECONDS)
+
+
+def _import_rooms(native: str) -> None:
+    from app.engine import build, proof  # noqa: F401
+    from app.engine.loading import load
+
+    load.native_classes(native)

@@ -1,0 +1,1 @@
+"""Checkpoint files to a loaded, quantised and placed model."""

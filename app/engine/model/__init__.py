@@ -1,0 +1,1 @@
+"""The forward pass: KV cache, attention, dense layers, CUDA graphs."""

@@ -1,0 +1,1 @@
+"""The engine process and what it runs on: events, memory, GPU, imports."""

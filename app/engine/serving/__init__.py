@@ -1,0 +1,1 @@
+"""Requests over the Unix socket: admission, queue, scheduler, answers."""
