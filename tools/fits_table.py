@@ -58,18 +58,18 @@ def tokens(count: int) -> str:
     return f"{tenths // 10}K" if tenths >= 100 or tenths % 10 == 0 else f"{tenths / 10}K"
 
 
-def with_table(document: str, rows: str) -> str:
+def with_table(document: str, markdown: str) -> str:
     """The document with this table between the marks."""
     before, _, rest = document.partition(BEGIN)
     _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}{rows}{END}{after}"
+    return f"{before}{BEGIN}{markdown}{END}{after}"
 
 
-def wanted() -> dict[Path, str]:
+def outputs() -> dict[Path, str]:
     """What each file should hold now."""
     tables = {README: readme_table(), PAGE: page_table()}
-    texts = {path: with_table(path.read_text(encoding="utf-8"), rows) for path, rows in tables.items()}
-    return {**texts, PLOT: plot(), SWEEP: sweep_text()}
+    pages = {path: with_table(path.read_text(encoding="utf-8"), markdown) for path, markdown in tables.items()}
+    return {**pages, PLOT: plot(), SWEEP: sweep_text()}
 
 
 def _label(cards: Cards) -> str:
@@ -92,7 +92,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a file would change")
     options = parser.parse_args(arguments)
     stale = 0
-    for path, text in wanted().items():
+    for path, text in outputs().items():
         if path.exists() and path.read_text(encoding="utf-8") == text:
             continue
         stale = 1

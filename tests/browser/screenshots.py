@@ -1,4 +1,4 @@
-"""Pictures of the chat for docs/page.md and review: `python -m tests.browser.screenshots [folder]`, by default into docs/.
+"""Pictures of the chat for docs/ and review: `python -m tests.browser.screenshots [folder]`, by default into docs/.
 
 They come from the built client and the scripted service, so that they are the same each time. With a folder, every
 state in both languages and themes is written there; docs/ gets the three that docs/page.md shows.

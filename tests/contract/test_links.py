@@ -21,13 +21,13 @@ def links(path: Path) -> list[str]:
 
 def anchors(path: Path) -> set[str]:
     """What headings can be linked by, as GitHub makes it."""
-    found: Counter[str] = Counter()
-    result = set()
+    counts: Counter[str] = Counter()
+    slugs = set()
     for heading in re.findall(r"^#+ (.+)$", prose(read(path)), re.MULTILINE):
         slug = re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
-        result.add(f"{slug}-{found[slug]}" if found[slug] else slug)
-        found[slug] += 1
-    return result
+        slugs.add(f"{slug}-{counts[slug]}" if counts[slug] else slug)
+        counts[slug] += 1
+    return slugs
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=name)
@@ -40,19 +40,19 @@ def test_links_resolve(path: Path) -> None:
 
 
 def test_the_readme_leads_to_every_page() -> None:
-    reached, waiting = {README}, [README]
-    while waiting:
-        page = waiting.pop()
-        linked = {(page.parent / link.partition("#")[0]).resolve() for link in links(page)}
-        new = (linked & set(PAGES)) - reached
-        reached |= new
-        waiting += new
-    assert reached == set(PAGES)
+    pages, queue = {README}, [README]
+    while queue:
+        page = queue.pop()
+        targets = {(page.parent / link.partition("#")[0]).resolve() for link in links(page)}
+        new = (targets & set(PAGES)) - pages
+        pages |= new
+        queue += new
+    assert pages == set(PAGES)
 
 
 def test_every_picture_is_shown() -> None:
-    shown = {(page.parent / link).resolve() for page in PAGES for link in links(page)}
-    assert {path for path in DOCS.iterdir() if path.suffix in PICTURES} <= shown
+    targets = {(page.parent / link).resolve() for page in PAGES for link in links(page)}
+    assert {path for path in DOCS.iterdir() if path.suffix in PICTURES} <= targets
 
 
 def test_anchors_as_github_makes_them(tmp_path: Path) -> None:

@@ -17,17 +17,17 @@ def tree(text: str) -> dict[str, str]:
     """Path to description, from the code block that is indented like a file tree."""
     (block,) = [body for body in fenced(text, "") if all(LINE.match(line) for line in body.splitlines())]
     above: list[tuple[int, str]] = []
-    found: dict[str, str] = {}
+    descriptions: dict[str, str] = {}
     for line in block.splitlines():
         match = LINE.match(line)
         assert match
         indent, folder = len(match[1]), match[2]
         above = [one for one in above if one[0] < indent]
         path = "/".join([name for _, name in above[-1:]] + [folder])
-        assert path not in found, path
-        found[path] = match[3] or ""
+        assert path not in descriptions, path
+        descriptions[path] = match[3] or ""
         above.append((indent, path))
-    return found
+    return descriptions
 
 
 def packages() -> set[str]:
@@ -42,15 +42,15 @@ def is_below(path: str, folders: tuple[str, ...]) -> bool:
 
 
 def test_each_package_has_a_line_in_the_design() -> None:
-    described = {path for path, text in tree(read(DESIGN)).items() if text}
-    assert {path for path in packages() - described if not is_below(path, MIRRORS)} == set()
+    lines = {path for path, description in tree(read(DESIGN)).items() if description}
+    assert {path for path in packages() - lines if not is_below(path, MIRRORS)} == set()
 
 
 def test_the_readme_has_each_part() -> None:
-    described = {path for path, text in tree(read(README)).items() if text}
+    lines = {path for path, description in tree(read(README)).items() if description}
     parts = {path for path in packages() if path.count("/") == 0} - {"app"}
     parts |= {path for path in packages() if path.startswith("app/") and path.count("/") == 1}
-    assert parts <= described
+    assert parts <= lines
 
 
 def test_every_folder_of_the_trees_exists() -> None:
@@ -62,6 +62,6 @@ def test_every_folder_of_the_trees_exists() -> None:
 def test_the_parts_named_in_the_readme_are_packages() -> None:
     """The README names each part's packages in one line."""
     for part in ("entrypoint", "app/engine", "app/web"):
-        named = set(re.findall(r"[a-z_]+", tree(read(README))[part].partition(":")[2]))
+        names = set(re.findall(r"[a-z_]+", tree(read(README))[part].partition(":")[2]))
         inside = {path.removeprefix(f"{part}/") for path in packages() if path.startswith(f"{part}/")}
-        assert named <= inside, part
+        assert names <= inside, part
