@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from app.contract.plan import Dtype, Precision
-from app.layouts import Layout, Shape, cache_bytes_per_token
+from app.layouts.graph_sizes import step_sizes
+from app.layouts.layout import Layout
 from app.layouts.nf4 import SLICE_ELEMENTS
-from app.layouts.steps import step_sizes
+from app.layouts.shape import Shape
+from app.layouts.skeleton import cache_bytes_per_token
 
 MIB = 1024 * 1024
 PREFILL_CHUNK = 512

@@ -7,9 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.layouts import Layout, LayoutError, Shape, layout_of, shape_of, skeleton, stored_tensors
 from app.layouts.chatglm import is_rank_list, is_sentencepiece
-from app.layouts.stored import quantised_of
+from app.layouts.config_fields import LayoutError
+from app.layouts.layout import Layout
+from app.layouts.quantisation import quantised_of
+from app.layouts.registry import layout_of, shape_of
+from app.layouts.shape import Shape
+from app.layouts.skeleton import skeleton, stored_tensors
 from entrypoint.headers import CheckpointError, Tensor
 from entrypoint.sources import LocalFolder, Source
 from entrypoint.stored import Stored, check_float, check_stored

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from app.layouts import LayoutError, layout_of, shape_of, stored_tensors
-from app.layouts.stored import floats_only
+from app.layouts.config_fields import LayoutError
+from app.layouts.quantisation import floats_only
+from app.layouts.registry import layout_of, shape_of
+from app.layouts.skeleton import stored_tensors
 from entrypoint.checkpoint import Checkpoint, CheckpointError
 from entrypoint.headers import DTYPE_BYTES, Tensor
 from entrypoint.torch_index import DTYPES

@@ -8,16 +8,11 @@ import math
 from dataclasses import dataclass, replace
 
 from app.contract.plan import Device, Precision, Term
-from app.layouts import (
-    HEAP_GAP_BYTES,
-    LOAD_PIECE_ELEMENTS,
-    Layout,
-    Parameter,
-    Shape,
-    cache_bytes_per_token,
-    skeleton,
-)
+from app.layouts.layout import Layout
 from app.layouts.nf4 import ABSMAX_BLOCK, NF4_BLOCK, PACKED_ROWS, WIDE_ROWS, row_slices
+from app.layouts.registry import HEAP_GAP_BYTES, LOAD_PIECE_ELEMENTS
+from app.layouts.shape import Parameter, Shape
+from app.layouts.skeleton import cache_bytes_per_token, skeleton
 from entrypoint.activations import DTYPE_BYTES, MIB, PREFILL_CHUNK, activation_bytes, graph_bytes
 from entrypoint.activations import Load as Load
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from app.contract.plan import Device, Host, Model, Precision, Text
-from app.layouts import Layout, Shape
+from app.layouts.layout import Layout
+from app.layouts.shape import Shape
 from entrypoint.probe import TorchBuild
 from entrypoint.settings import Settings
 from entrypoint.stored import Stored

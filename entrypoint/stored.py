@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from app.contract.plan import Precision
-from app.layouts import Layout, Shape, stored_tensors
-from app.layouts import StoredTensor as Expected
-from app.layouts.stored import SCALE_SUFFIXES, Quantised
+from app.layouts.layout import Layout
+from app.layouts.quantisation import SCALE_SUFFIXES, Quantised
+from app.layouts.shape import Shape
+from app.layouts.shape import StoredTensor as Expected
+from app.layouts.skeleton import stored_tensors
 from entrypoint.files import CheckpointError
 from entrypoint.headers import Tensor
 from entrypoint.words import size

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from app.layouts import Layout, LayoutError, Shape, layout_of, shape_of, stored_tensors
-from app.layouts.stored import floats_only
+from app.layouts.config_fields import LayoutError
+from app.layouts.layout import Layout
+from app.layouts.quantisation import floats_only
+from app.layouts.registry import layout_of, shape_of
+from app.layouts.shape import Shape
+from app.layouts.skeleton import stored_tensors
 from entrypoint.headers import CheckpointError, Tensor
 from entrypoint.sources import indexed_files
 

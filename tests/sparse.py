@@ -8,7 +8,9 @@ import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from app.layouts import LAYOUTS, Shape, StoredTensor, layout_of, shape_of, stored_tensors
+from app.layouts.registry import LAYOUTS, layout_of, shape_of
+from app.layouts.shape import Shape, StoredTensor
+from app.layouts.skeleton import stored_tensors
 
 GLM4_9B = Shape(40, 4096, 32, 2, 128, 13696, 151552, 32768, attention_bias=True, tied=False)
 CHATGLM3_6B = Shape(28, 4096, 32, 2, 128, 13696, 65024, 8192, attention_bias=True, tied=False)

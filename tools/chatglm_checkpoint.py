@@ -9,8 +9,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from app.layouts import LAYOUTS, LayoutError, shape_of, stored_tensors
 from app.layouts.chatglm import FIELDS
+from app.layouts.config_fields import LayoutError
+from app.layouts.registry import LAYOUTS, shape_of
+from app.layouts.skeleton import stored_tensors
 from tools.checkpoint_shape import CONFIG_NAMES, CheckpointError, Shape
 
 FIXTURES = Path(__file__).parents[1] / "tests" / "fixtures"

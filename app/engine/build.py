@@ -22,7 +22,7 @@ from app.engine.model.kv_cache import SlotCache
 from app.engine.runtime import process
 from app.engine.runtime.events import LoadProgress
 from app.engine.sampling import SamplingDefaults, read_defaults
-from app.layouts import cache_bytes_per_token
+from app.layouts.skeleton import cache_bytes_per_token
 
 CPU = torch.device("cpu")
 

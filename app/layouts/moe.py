@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from app.layouts.fields import LayoutError, count, flag, positive
+from app.layouts.config_fields import LayoutError, count, flag, positive
 from app.layouts.shape import Experts, Latent
 
 _FIXED = (

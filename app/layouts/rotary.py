@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from app.layouts.fields import LayoutError, positive
+from app.layouts.config_fields import LayoutError, positive
 
 ROPE_TYPES = ("default", "linear", "llama3", "yarn")
 BY_LENGTH = ("dynamic", "longrope")

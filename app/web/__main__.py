@@ -7,8 +7,8 @@ import logging
 import signal
 from pathlib import Path
 
-from app.web.request_log import LogFormatter
-from app.web.server import Server, ServerOptions
+from app.web.monitoring.request_log import LogFormatter
+from app.web.wsgi.server import Server, ServerOptions
 
 
 def main() -> None:

@@ -12,8 +12,9 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from app.contract.codec import from_json
 from app.contract.config import AppConfig
-from app.web import errors, headers, request_log
-from app.web.access import make_access
+from app.web import error_handlers
+from app.web.access import security_headers
+from app.web.access.guard import make_access
 from app.web.blueprints import (
     conversations,
     health,
@@ -27,14 +28,15 @@ from app.web.blueprints import (
     tokenize,
     turns,
 )
-from app.web.engine_client import EngineClient
-from app.web.metrics import RequestMetrics
-from app.web.metrics_service import ServiceCollector
+from app.web.conversations.event_stream import Readers
+from app.web.conversations.turns import Turns
+from app.web.engine_client.client import EngineClient
+from app.web.engine_client.metrics import ServiceCollector
+from app.web.monitoring import request_log
+from app.web.monitoring.request_metrics import RequestMetrics
+from app.web.monitoring.status_file import StatusFile
 from app.web.services import Services
-from app.web.status_file import StatusFile
-from app.web.storage import Storage
-from app.web.turns import Turns
-from app.web.turns_readers import Readers
+from app.web.store.lazy_store import Storage
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
 _RESERVED_THREADS = 8
@@ -60,7 +62,7 @@ def create_app(config_path: Path, *, threads: int = 64) -> Flask:
     if config.TRUSTED_PROXIES:
         hops = config.TRUSTED_PROXIES
         app.wsgi_app = ProxyFix(app.wsgi_app, hops, hops, hops, x_prefix=hops)  # type: ignore[method-assign]
-    for part in (request_log, errors, headers, shared.access):
+    for part in (request_log, error_handlers, security_headers, shared.access):
         part.init_app(app)
     for blueprint in (
         session.bp,

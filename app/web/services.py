@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 from flask import current_app
 
 from app.contract.config import AppConfig
-from app.web.access import Access, OpenAccess
-from app.web.engine_client import EngineClient
-from app.web.metrics import RequestMetrics
-from app.web.status_file import StatusFile
-from app.web.storage import Storage
-from app.web.turns_readers import Readers
+from app.web.access.guard import Access, OpenAccess
+from app.web.conversations.event_stream import Readers
+from app.web.engine_client.client import EngineClient
+from app.web.monitoring.request_metrics import RequestMetrics
+from app.web.monitoring.status_file import StatusFile
+from app.web.store.lazy_store import Storage
 
 if TYPE_CHECKING:
-    from app.web.turns import Turns  # which needs what needs this
+    from app.web.conversations.turns import Turns  # which needs what needs this
 
 _KEY = "berth"
 

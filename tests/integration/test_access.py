@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from app.web.gathering import GATHER_SECONDS
+from app.web.wsgi.request_buffer import GATHER_SECONDS
 from tests.integration.service import Service, run_entrypoint, running, wait_until
 
 SLOW_CLIENTS = 300

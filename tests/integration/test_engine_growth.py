@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from app.contract.plan import Precision
-from app.layouts import HEAP_GAP_BYTES
+from app.layouts.registry import HEAP_GAP_BYTES
 from entrypoint.checkpoint import read_checkpoint
 from entrypoint.footprint import ATTENTION_CODE_BYTES
 from tools.checkpoint_shape import Shape

@@ -27,7 +27,8 @@ from app.engine.model import attention, dense_forward
 from app.engine.model.forward import Piece
 from app.engine.model.kv_cache import SlotCache
 from app.engine.model.windows import chunk_window
-from app.layouts import Layout, Shape
+from app.layouts.layout import Layout
+from app.layouts.shape import Shape
 from entrypoint.config import device_map
 from entrypoint.footprint import Load, Span, kv_cache_bytes, weights_bytes
 from entrypoint.ladder import Candidate

@@ -24,8 +24,8 @@ from app.engine.loading.checkpoint import Checkpoint, open_checkpoint
 from app.engine.model.dense_forward import DensePasses
 from app.engine.model.kv_cache import SlotCache
 from app.engine.sampling import Sampling
-from app.layouts import steps
-from app.layouts.steps import StepSize, step_sizes
+from app.layouts import graph_sizes
+from app.layouts.graph_sizes import StepSize, step_sizes
 from tests.families import make_family
 from tests.recorded_steps import record
 from tests.tokens import GREEDY, tokens
@@ -67,7 +67,7 @@ class Model:
 
 @pytest.fixture(params=["glm4", "chatglm3"])
 def model(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Model:
-    monkeypatch.setattr(steps, "LEAST_WIDTH", 40)
+    monkeypatch.setattr(graph_sizes, "LEAST_WIDTH", 40)
     make_family(tmp_path / "checkpoint", request.param)
     checkpoint = open_checkpoint(tmp_path / "checkpoint")
     config = EngineConfig("fp32", "float32", "cpu", {"": "cpu"}, LENGTH, 1, CHUNK, 0)

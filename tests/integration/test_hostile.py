@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from app.web.chat_request import NEUTRAL, READ, WITHOUT_EFFECT
+from app.web.chat.request import NEUTRAL, READ, WITHOUT_EFFECT
 from tests.integration.service import Service, running, wait_until
 from tests.integration.streams import CHAT, RawStream, Witness, busy, chat_body, head, settled, stats, stream
 from tools.checkpoint_shape import Shape

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from app.contract.plan import Device, Host, Model, Text
-from app.layouts import LAYOUTS, Shape
+from app.layouts.registry import LAYOUTS
+from app.layouts.shape import Shape
 from entrypoint.plan import Question
 from entrypoint.probe import TorchBuild
 from entrypoint.settings import Settings

@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
-from app.layouts import LAYOUTS, LayoutError, layout_of, native_config, shape_of, skeleton, stored_tensors
+from app.layouts.config_fields import LayoutError
+from app.layouts.registry import LAYOUTS, layout_of, native_config, shape_of
+from app.layouts.skeleton import skeleton, stored_tensors
 from entrypoint.checkpoint import CheckpointError, read_checkpoint
 from entrypoint.footprint import Load, kv_cache_bytes, weights_bytes
 from entrypoint.plan import make_plan

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from app.layouts import skeleton
+from app.layouts.skeleton import skeleton
 from entrypoint.checkpoint import CheckpointError, read_checkpoint
 from tools.checkpoint_shape import Shape
 from tools.make_checkpoint import make_checkpoint

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from app.web import conversation_import
+from app.web.conversations import import_file
 from tests.conversations import Chats, new_id, over_flask
 from tests.unit.web_client import web_client
 
@@ -103,7 +103,7 @@ def test_an_import_that_is_too_large_is_a_413(chats: Chats, monkeypatch: pytest.
     assert len(chats.fine("POST", f"{ALL}/import", larger)["conversations"]) == 2
     monkeypatch.setattr("app.web.blueprints.conversations.MAX_BYTES", 1000)
     assert chats.refused("POST", f"{ALL}/import", exported)[0] == 413
-    monkeypatch.setattr(conversation_import, "MAX_MESSAGES", 2)
+    monkeypatch.setattr(import_file, "MAX_MESSAGES", 2)
     monkeypatch.setattr("app.web.blueprints.conversations.MAX_BYTES", 1_000_000)
     assert chats.refused("POST", f"{ALL}/import", exported)[0] == 400
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from app.engine.runtime import memory, process
-from app.layouts import HEAP_GAP_BYTES
+from app.layouts.registry import HEAP_GAP_BYTES
 
 STEP, USED = 1000, 10_000
 

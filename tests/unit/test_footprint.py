@@ -5,7 +5,9 @@ from dataclasses import replace
 import pytest
 
 from app.contract.plan import Precision
-from app.layouts import LAYOUTS, Experts, Latent, Parameter, Shape, skeleton
+from app.layouts.registry import LAYOUTS
+from app.layouts.shape import Experts, Latent, Parameter, Shape
+from app.layouts.skeleton import skeleton
 from entrypoint.activations import GRAPH_LAYER_BYTES, Load, activation_bytes, context_bytes, graph_bytes
 from entrypoint.footprint import (
     Span,

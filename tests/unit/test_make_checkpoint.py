@@ -10,8 +10,9 @@ import torch
 from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-import app.layouts
 from app.engine.loading.checkpoint import open_checkpoint
+from app.layouts.registry import layout_of, shape_of
+from app.layouts.skeleton import skeleton
 from tools.chatglm_checkpoint import FIXTURES, config_of
 from tools.checkpoint_shape import PUBLISHED_SHAPES, CheckpointError, Shape
 from tools.glm_tokenizer import CONTROL_TOKENS
@@ -131,7 +132,7 @@ def test_published_shapes_have_as_many_parameters_as_known(name: str, parameters
     """Counted elsewhere on the native classes, without buffers; Air is the one that is called 106B."""
     shape = Shape.published(name)
     fields = config_of(shape) if shape.model_type == "chatglm" else published_fields(make_config(shape))
-    counted = app.layouts.skeleton(app.layouts.layout_of(fields), app.layouts.shape_of(fields))
+    counted = skeleton(layout_of(fields), shape_of(fields))
     assert sum(parameter.elements for parameter in counted if not parameter.full_precision) == parameters
 
 

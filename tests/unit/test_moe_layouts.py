@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from app.layouts import LAYOUTS, LayoutError, layout_of, shape_of, skeleton, stored_tensors
+from app.layouts.config_fields import LayoutError
+from app.layouts.registry import LAYOUTS, layout_of, shape_of
+from app.layouts.skeleton import skeleton, stored_tensors
 from entrypoint.checkpoint import CheckpointError, read_checkpoint
 from entrypoint.footprint import Load, kv_cache_bytes
 from tests.families import FAMILIES, make_family

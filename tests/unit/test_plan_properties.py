@@ -8,7 +8,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from app.contract.plan import Plan, Precision, Rung
-from app.layouts import LAYOUTS, Experts, Latent, Shape
+from app.layouts.registry import LAYOUTS
+from app.layouts.shape import Experts, Latent, Shape
 from entrypoint.placing import cpu_layers
 from entrypoint.plan import TARGET_CONTEXT, make_plan
 from entrypoint.settings import Settings

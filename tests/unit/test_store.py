@@ -24,7 +24,7 @@ from app.contract.conversations import (
     NewTurn,
     StoredMessage,
 )
-from app.web.errors import ApiError
+from app.web.http.errors import ApiError
 from app.web.store.messages import LOST_EVENTS
 from app.web.store.store import Store
 from tests.conversations import new_id

@@ -15,12 +15,13 @@ from alembic.script import ScriptDirectory
 
 from app.contract.conversations import ChatSettings, MessageError, NewConversation
 from app.contract.wire import ToolCall
-from app.web.errors import ApiError
-from app.web.storage import Storage
+from app.web.http.errors import ApiError
 from app.web.store.database import connect_for_migration
+from app.web.store.lazy_store import Storage
 from app.web.store.messages import LOST_EVENTS
-from app.web.store.revisions import REVISIONS, bring_up_to_date_in_child, revision_of
 from app.web.store.schema import MIGRATIONS, upgrade
+from app.web.store.sqlite_file import REVISIONS, revision_of
+from app.web.store.startup_migration import bring_up_to_date_in_child
 from app.web.store.store import Store
 from app.web.store.tables import metadata
 from tests.conversations import new_id
@@ -150,7 +151,7 @@ def test_a_file_that_cannot_be_used_is_named_once_and_left_as_it_is(
 
 
 def test_a_file_that_is_repaired_is_opened_without_a_restart(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.web.storage._RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("app.web.store.lazy_store._RETRY_SECONDS", 0.0)
     path.mkdir()
     storage = Storage(path)
     with pytest.raises(ApiError):

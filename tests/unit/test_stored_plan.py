@@ -13,8 +13,9 @@ import pytest
 
 from app.contract import exits
 from app.contract.plan import Plan
-from app.layouts import LAYOUTS, stored_tensors
-from app.layouts.stored import Quantised, quantised_of
+from app.layouts.quantisation import Quantised, quantised_of
+from app.layouts.registry import LAYOUTS
+from app.layouts.skeleton import stored_tensors
 from entrypoint.checkpoint import Checkpoint, CheckpointError, read_checkpoint
 from entrypoint.footprint import Load, weights_bytes
 from entrypoint.plan import make_plan

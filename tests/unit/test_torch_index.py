@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
-from app.layouts import LAYOUTS, Shape, layout_of, shape_of, stored_tensors
+from app.layouts.registry import LAYOUTS, layout_of, shape_of
+from app.layouts.shape import Shape
+from app.layouts.skeleton import stored_tensors
 from entrypoint.headers import CheckpointError
 from entrypoint.torch_index import tensors_from_total
 from tests.sparse import CHATGLM3_6B, config_for

@@ -8,8 +8,9 @@ import pytest
 
 from app.contract.conversations import ChatSettings, MessageError, StoredMessage, TurnEvent
 from app.contract.wire import ToolCall, ToolCallDelta
-from app.web.turns_prompt import chat_request, title_of
-from app.web.turns_running import RunningTurn
+from app.web.conversations.prompt import chat_request
+from app.web.conversations.running_turn import RunningTurn
+from app.web.store.turns import title_of
 
 
 @pytest.mark.parametrize(

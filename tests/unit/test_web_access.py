@@ -19,8 +19,8 @@ from app.contract.codec import to_json, write_atomically
 from app.contract.config import AppConfig
 from app.contract.plan import Text
 from app.contract.status import Status
-from app.web import limits
-from app.web.access_rules import HOLDING, RULES
+from app.web.access import rate_limits
+from app.web.access.rules import HOLDING, RULES
 from app.web.factory import create_app
 
 KEY = "correct-horse-battery-staple"
@@ -194,7 +194,7 @@ def test_a_session_ends_after_thirty_days(app: Flask, monkeypatch: pytest.Monkey
     client = app.test_client()
     sign_in(client)
     now = time.time()
-    monkeypatch.setattr("app.web.sessions.time.time", lambda: now + 31 * 24 * 3600)
+    monkeypatch.setattr("app.web.access.sessions.time.time", lambda: now + 31 * 24 * 3600)
     assert client.get("/api/status").status_code == 401
 
 
@@ -378,7 +378,7 @@ def test_forwarded_addresses_count_only_where_a_proxy_is_trusted(tmp_path: Path)
 
 
 def test_requests_of_one_client_are_limited_generously(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "REQUESTS_A_MINUTE", 5)
+    monkeypatch.setattr(rate_limits, "REQUESTS_A_MINUTE", 5)
     app = make_app(Path(app.config["KEY_FILE"]).parent)
     client = app.test_client()
     answers = [client.get("/v1/models", headers=BEARER) for _ in range(11)]
@@ -388,7 +388,7 @@ def test_requests_of_one_client_are_limited_generously(app: Flask, monkeypatch: 
 
 
 def test_a_client_waits_for_so_many_answers_at_once(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "AT_ONCE", 2)
+    monkeypatch.setattr(rate_limits, "AT_ONCE", 2)
     view = app.view_functions["openai.chat_completions"]
     app.view_functions["openai.chat_completions"] = lambda: iter(["a", "b"])  # a stream
     client = app.test_client()

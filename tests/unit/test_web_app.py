@@ -20,7 +20,7 @@ from app.contract.plan import Plan, Refusal, Text
 from app.contract.status import Death, Progress, Status
 from app.web.blueprints import page
 from app.web.factory import create_app
-from app.web.status_file import describe
+from app.web.monitoring.status_file import describe
 from tests.browser.states import PLAN
 
 MODEL = "zai-org/glm-test"

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from app.contract.wire import Message, SamplingParams
-from app.web.chat_request import MAX_STOP_STRINGS, ChatCall, read_chat
-from app.web.errors import ApiError
+from app.web.chat.request import MAX_STOP_STRINGS, ChatCall, read_chat
+from app.web.http.errors import ApiError
 
 MODEL = "zai-org/glm-test"
 HELLO = [{"role": "user", "content": "hello"}]

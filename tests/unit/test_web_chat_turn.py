@@ -15,10 +15,11 @@ import pytest
 
 from app.contract.codec import dump_line
 from app.contract.wire import Accepted, ChatRequest, Delta, Failed, Finished, Message, Reply
-from app.web import chat_turn, drain
-from app.web.chat_reply import DONE, KEEP_ALIVE, Answer
-from app.web.chat_turn import Turn
-from app.web.engine_client import (
+from app.web import drain
+from app.web.chat import completion
+from app.web.chat.completion import Completion
+from app.web.chat.response import DONE, Answer
+from app.web.engine_client.client import (
     ClientLeftError,
     EngineCall,
     EngineClient,
@@ -26,8 +27,10 @@ from app.web.engine_client import (
     EngineUnavailableError,
     TooManyCallsError,
 )
-from app.web.errors import ApiError
-from app.web.request_log import RequestRecord
+from app.web.engine_client.turn import EngineTurn
+from app.web.http.errors import ApiError
+from app.web.http.sse import KEEP_ALIVE
+from app.web.monitoring.request_log import RequestRecord
 
 ANSWER = Answer("chatcmpl-1", 1, "glm", None, include_usage=False)
 REQUEST = ChatRequest("req_1", (Message("user", "hi"),))
@@ -37,7 +40,7 @@ REQUEST = ChatRequest("req_1", (Message("user", "hi"),))
 class Line:
     """A turn, the engine's end of its socket, and the browser's end of the other."""
 
-    turn: Turn
+    turn: EngineTurn
     engine: socket.socket
     browser: socket.socket
 
@@ -48,14 +51,14 @@ class Line:
 
 @pytest.fixture
 def line(monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
-    monkeypatch.setattr(chat_turn, "_KEEP_ALIVE_SECONDS", 0.05)
+    monkeypatch.setattr(completion, "_KEEP_ALIVE_SECONDS", 0.05)
     monkeypatch.setattr(drain, "_deadline", None)
     engine, ours = socket.socketpair()
     browser, client = socket.socketpair()
     ours.setblocking(False)
     free = threading.BoundedSemaphore(1)
     free.acquire()
-    turn = Turn(EngineCall(ours, client, free), RequestRecord())
+    turn = EngineTurn(EngineCall(ours, client, free), RequestRecord())
     with engine, client, browser:
         yield Line(turn, engine, browser)
         turn.close()
@@ -67,7 +70,7 @@ def last_error(events: list[bytes]) -> str:
 
 
 def test_silence_is_filled_with_comments(line: Line) -> None:
-    events = line.turn.events(ANSWER)
+    events = Completion(line.turn).events(ANSWER)
     assert [next(events), next(events), next(events)] == [KEEP_ALIVE] * 3
     line.send(Delta("hi", 2), Finished("stop", 3, 2))
     opening, text, end = events
@@ -77,7 +80,7 @@ def test_silence_is_filled_with_comments(line: Line) -> None:
 
 def test_replies_in_pieces_and_many_at_once(line: Line) -> None:
     data = b"".join(dump_line(Delta(f"{n}", 1)) for n in range(50)) + dump_line(Finished("stop", 3, 50))
-    events = line.turn.events(ANSWER)
+    events = Completion(line.turn).events(ANSWER)
     next(events)
     line.engine.sendall(data[:37])
     assert next(events) == KEEP_ALIVE
@@ -88,35 +91,35 @@ def test_replies_in_pieces_and_many_at_once(line: Line) -> None:
 @pytest.mark.parametrize("garbage", [b"nonsense\n", b'{"type":"delta"}\n', b'{"type":[]}\n', b"[]\n", b"\xff\n"])
 def test_what_cannot_be_understood_ends_the_answer(line: Line, garbage: bytes) -> None:
     line.engine.sendall(garbage)
-    assert last_error(list(line.turn.events(ANSWER))) == "engine_died"
+    assert last_error(list(Completion(line.turn).events(ANSWER))) == "engine_died"
 
 
 def test_a_refusal_in_mid_stream_is_an_error_event(line: Line) -> None:
     line.send(Accepted(3), Delta("a", 1), Failed(500, "nan", "The numbers broke."))
-    assert last_error(list(line.turn.events(ANSWER))) == "nan"
+    assert last_error(list(Completion(line.turn).events(ANSWER))) == "nan"
     assert line.turn.record.outcome == "nan"
 
 
 def test_end_of_file_after_part_of_a_line(line: Line) -> None:
     line.engine.sendall(b'{"type":"del')
     line.engine.close()
-    assert last_error(list(line.turn.events(ANSWER))) == "engine_died"
+    assert last_error(list(Completion(line.turn).events(ANSWER))) == "engine_died"
 
 
 def test_a_client_that_left_ends_the_wait_even_while_tokens_flow(line: Line) -> None:
     line.send(*[Delta("x", 1)] * 3)
     line.browser.close()
     with pytest.raises(ClientLeftError):
-        line.turn.whole()
+        Completion(line.turn).whole()
 
 
 def test_the_end_of_the_drain_ends_the_answer(line: Line) -> None:
     drain.begin(0.0)
-    assert last_error(list(line.turn.events(ANSWER))) == "stopping"
+    assert last_error(list(Completion(line.turn).events(ANSWER))) == "stopping"
 
 
 def test_a_line_without_end_is_cut_off(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.web.engine_client.LINE_LIMIT_BYTES", 1000)
+    monkeypatch.setattr("app.web.engine_client.client.LINE_LIMIT_BYTES", 1000)
     line.engine.sendall(b"x" * 100_000)
     with pytest.raises(EngineDiedError):
         line.turn.call.wait(1)
@@ -166,7 +169,7 @@ def test_an_engine_that_refuses_before_it_has_read_everything_is_heard(tmp_path:
 
 
 def test_an_engine_that_accepts_nothing_is_not_waited_for_for_ever(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat_turn, "_ACCEPT_SECONDS", 0.1)
+    monkeypatch.setattr(completion, "ACCEPT_SECONDS", 0.1)
     with pytest.raises(ApiError) as caught:
-        chat_turn.await_acceptance(line.turn)
+        completion.await_acceptance(line.turn)
     assert (caught.value.status, caught.value.code) == (503, "engine_silent")

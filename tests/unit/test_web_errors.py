@@ -11,7 +11,7 @@ from flask import Flask, Response, abort
 from flask.testing import FlaskClient
 from werkzeug.exceptions import default_exceptions
 
-from app.web.access_rules import RULES
+from app.web.access.rules import RULES
 from app.web.factory import create_app
 from tests.integration.web_process import temporary_folder, write_config, write_status
 

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from app.web import gathering
-from app.web.gathering import BODY_BYTES, HEAD_BYTES, Gathered, TimedUnreader
+from app.web.wsgi import request_buffer
+from app.web.wsgi.request_buffer import BODY_BYTES, HEAD_BYTES, Gathered, TimedUnreader
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -77,7 +77,7 @@ def test_a_body_that_takes_too_long_is_an_error(monkeypatch: pytest.MonkeyPatch)
         unreader = TimedUnreader(ours)
         unreader.begin(b"ab")
         assert unreader.read(2) == b"ab"
-        monkeypatch.setattr(gathering, "BODY_SECONDS", 0.05)
+        monkeypatch.setattr(request_buffer, "BODY_SECONDS", 0.05)
         unreader.begin(b"a")
         theirs.send(b"b")
         assert unreader.read(2) == b"ab"

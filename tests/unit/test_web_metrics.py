@@ -17,10 +17,10 @@ from werkzeug.test import TestResponse
 from app.contract.codec import to_json, write_atomically
 from app.contract.status import Attempt, Proof, read_status
 from app.contract.wire import Accepted, Delta, Finished, Reply, Stats, ToolCallDelta
-from app.web import metrics
 from app.web.factory import create_app
-from app.web.metrics import RequestMetrics
-from app.web.request_log import RequestRecord
+from app.web.monitoring import request_metrics
+from app.web.monitoring.request_log import RequestRecord
+from app.web.monitoring.request_metrics import RequestMetrics
 from tests.browser.states import PLAN
 from tests.exposition import Exposition
 from tests.integration.fake_engine import FakeEngine
@@ -152,7 +152,7 @@ def test_without_an_engine_its_numbers_are_absent_and_the_rest_is_there(web: Web
 
 
 def test_an_engine_that_says_nothing_is_not_waited_for(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.web.metrics_service._ENGINE_SECONDS", 0.1)
+    monkeypatch.setattr("app.web.engine_client.metrics._ENGINE_SECONDS", 0.1)
     silent = threading.Event()
     monkeypatch.setattr(FakeEngine, "_serve", lambda self, connection: silent.wait(30) and connection.close())
     try:
@@ -188,10 +188,10 @@ def test_a_model_name_of_any_characters_is_written_so_that_it_can_be_read(web: W
 
 def test_series_are_bounded_whatever_codes_come(monkeypatch: pytest.MonkeyPatch) -> None:
     counted = RequestMetrics()
-    for number in range(3 * metrics._MAX_CODES):
+    for number in range(3 * request_metrics._MAX_CODES):
         counted.failed(f"code_{number}")
     failures = Exposition(counted.exposition().decode()).series("request_failure_total")
-    assert len(failures) == metrics._MAX_CODES + 1 and failures["other"] == 2 * metrics._MAX_CODES
+    assert len(failures) == request_metrics._MAX_CODES + 1 and failures["other"] == 2 * request_metrics._MAX_CODES
 
 
 def test_many_at_once_are_all_counted(web: Web) -> None:

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from app.contract.codec import to_json, write_atomically
 from app.contract.wire import Accepted, Delta, Finished, ToolCallDelta
-from app.web import chat_request
-from app.web.access_rules import RULES
+from app.web.access.rules import RULES
+from app.web.chat import request
 from app.web.factory import create_app
 from app.web.openapi.operations import OPERATIONS
 from tests.integration.fake_engine import FakeEngine
@@ -91,15 +91,15 @@ def test_what_needs_the_key_says_so(tmp_path: Path, document: dict[str, Any]) ->
 
 
 def test_the_chat_body_names_every_field_that_is_known(document: dict[str, Any]) -> None:
-    known = {*chat_request.READ, *chat_request.WITHOUT_EFFECT, *chat_request.NEUTRAL}
+    known = {*request.READ, *request.WITHOUT_EFFECT, *request.NEUTRAL}
     assert set(document["components"]["schemas"]["ChatBody"]["properties"]) == known
 
 
-@pytest.mark.parametrize("name", chat_request.RANGES)
+@pytest.mark.parametrize("name", request.RANGES)
 def test_numbers_have_the_bounds_that_are_checked(
     web: tuple[FlaskClient, FakeEngine], document: dict[str, Any], name: str
 ) -> None:
-    bounds = chat_request.RANGES[name]
+    bounds = request.RANGES[name]
     beyond = bounds.high + 1 if bounds.whole else bounds.high + 0.001
     for value in (bounds.low, bounds.high, beyond, bounds.low - 1, None, "1", True):
         body = {"messages": HELLO, name: value}

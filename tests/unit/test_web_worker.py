@@ -9,8 +9,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from app.web.server import Server, ServerOptions
-from app.web.worker import PatientWorker
+from app.web.wsgi.server import Server, ServerOptions
+from app.web.wsgi.worker import PatientWorker
 
 
 def test_an_event_of_a_connection_that_was_just_ended_is_nothing() -> None:

@@ -10,9 +10,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from app.engine.errors import BadCheckpoint
-from app.layouts import Layout, LayoutError, Parameter, Part, Shape, layout_of, native_config, shape_of, stored_tensors
-from app.layouts import StoredTensor as Expected
-from app.layouts.stored import Quantised, quantised_of
+from app.layouts.config_fields import LayoutError
+from app.layouts.layout import Layout
+from app.layouts.quantisation import Quantised, quantised_of
+from app.layouts.registry import layout_of, native_config, shape_of
+from app.layouts.shape import Parameter, Part, Shape
+from app.layouts.shape import StoredTensor as Expected
+from app.layouts.skeleton import stored_tensors
 
 DTYPE_BYTES = {"BF16": 2, "F16": 2, "F32": 4}
 """safetensors' names of the dtypes that weights are stored in."""

@@ -23,7 +23,7 @@ from app.engine.kernels.latent_slices import slice_latents
 from app.engine.loading.checkpoint import Checkpoint, StoredTensor, open_file
 from app.engine.loading.placement import Placement, connect, placement_of
 from app.engine.loading.weights import Piece, _pieces, _Plain, set_parameter
-from app.layouts import LAYOUTS
+from app.layouts.registry import LAYOUTS
 
 NATIVE_CLASSES = {
     "glm": ("GlmConfig", "GlmForCausalLM"),

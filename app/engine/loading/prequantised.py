@@ -11,8 +11,8 @@ from app.engine.kernels.bnb import bnb_functional
 from app.engine.loading.checkpoint import Checkpoint, StoredTensor, open_file
 from app.engine.loading.placement import Placement
 from app.engine.loading.quantise import Int8, Nf4, swap_linear
-from app.layouts import LOAD_PIECE_ELEMENTS
 from app.layouts.nf4 import ABSMAX_BLOCK, NF4_BLOCK, row_slices
+from app.layouts.registry import LOAD_PIECE_ELEMENTS
 
 PRECISIONS = {"int8": "int8", "nf4": "int4"}
 

@@ -13,8 +13,8 @@ from app.engine.kernels.bnb import bnb_functional, bnb_nn
 from app.engine.loading.checkpoint import Checkpoint, StoredTensor
 from app.engine.loading.placement import Placement
 from app.engine.loading.weights import Piece, set_parameter
-from app.layouts import Parameter
 from app.layouts.nf4 import ABSMAX_BLOCK, NF4_BLOCK, PACKED_ROWS
+from app.layouts.shape import Parameter
 
 INT8_THRESHOLD = 6.0
 """Activations beyond it are computed in 16 bits (LLM.int8(), arXiv 2208.07339)."""

@@ -9,7 +9,7 @@ import torch
 
 from app.engine.loading.checkpoint import StoredTensor
 from app.engine.loading.placement import Placement
-from app.layouts import LOAD_PIECE_ELEMENTS
+from app.layouts.registry import LOAD_PIECE_ELEMENTS
 
 Piece = tuple[int, int, torch.Tensor]
 """First row of the parameter, row behind the last, and the rows between, converted and on the device."""

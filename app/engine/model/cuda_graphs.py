@@ -1,7 +1,7 @@
 """CUDA graphs of the decode step: one launch in place of a thousand, which take longer than the GPU's own work.
 
 A graph repeats the recorded kernels over the same memory: what differs from step to step has to lie in its inputs, and
-sizes are fixed. So there are a few (`app.layouts.steps`), and a step takes the smallest that holds it. One sequence has
+sizes are fixed. So there are a few (`graph_sizes`), and a step takes the smallest that holds it. One sequence has
 rows of its own, which are copied from its slot; several are computed as the first slots, idle ones among them, whose
 token is written behind what they hold, where nobody sees it and the next one that comes writes over it.
 """
@@ -15,7 +15,7 @@ import torch
 from app.engine.model.forward import Step
 from app.engine.model.kv_cache import SlotCache
 from app.engine.model.windows import Rows
-from app.layouts.steps import StepSize
+from app.layouts.graph_sizes import StepSize
 
 Run = Callable[[], torch.Tensor]
 Capture = Callable[[Run], Run]

@@ -22,7 +22,7 @@ from app.engine.model.dense_layer import DenseLayer, norm_of
 from app.engine.model.forward import Piece, Step
 from app.engine.model.kv_cache import SlotCache
 from app.engine.model.windows import Rows, Window, batch_window, chunk_window
-from app.layouts.steps import step_sizes
+from app.layouts.graph_sizes import step_sizes
 
 KINDS = ("glm", "glm4")
 """Native model types whose layers these are; glm4 normalises what attention and MLP add, too."""

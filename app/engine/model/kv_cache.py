@@ -8,7 +8,7 @@ import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from app.engine.model.windows import Batch, Chunk, Window, Windows
-from app.layouts import Shape
+from app.layouts.shape import Shape
 
 
 class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]

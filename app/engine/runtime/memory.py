@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from app.engine.runtime import process
-from app.layouts import HEAP_GAP_BYTES
+from app.layouts.registry import HEAP_GAP_BYTES
 
 STATUS = Path("/proc/self/status")
 SAMPLE_SECONDS = 0.01

@@ -13,12 +13,12 @@ from werkzeug.datastructures import Headers
 
 from app.contract.codec import to_json
 from app.contract.conversations import Conversation, ConversationPage, Export
-from app.web import fields
-from app.web.conversation_import import MAX_BYTES, read_import
-from app.web.conversation_markdown import Language, markdown
-from app.web.conversation_request import MAX_SEARCH, read_change, read_new_conversation
-from app.web.errors import ApiError, bad_field
-from app.web.json_body import read_object
+from app.web.conversations.import_file import MAX_BYTES, read_import
+from app.web.conversations.markdown import Language, markdown
+from app.web.conversations.request import MAX_SEARCH, read_change, read_new_conversation
+from app.web.http import fields
+from app.web.http.errors import ApiError, bad_field
+from app.web.http.json_body import read_object
 from app.web.services import Services, services
 
 bp = Blueprint("conversations", __name__, url_prefix="/api/conversations")

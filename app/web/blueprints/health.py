@@ -5,8 +5,8 @@ from __future__ import annotations
 from flask import Blueprint, Response, jsonify
 
 from app.contract.codec import to_json
+from app.web.monitoring.status_file import words_of
 from app.web.services import services
-from app.web.status_file import words_of
 
 bp = Blueprint("health", __name__)
 

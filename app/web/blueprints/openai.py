@@ -8,11 +8,11 @@ from typing import Any
 from flask import Blueprint, Response, jsonify, request
 
 from app.contract.status import Status
-from app.web import request_log
-from app.web.chat_reply import Answer
-from app.web.chat_request import ChatCall, model_not_found, read_chat
-from app.web.chat_turn import Turn, admit
-from app.web.json_body import read_object
+from app.web.chat.completion import Completion, admit
+from app.web.chat.request import ChatCall, model_not_found, read_chat
+from app.web.chat.response import Answer
+from app.web.http.json_body import read_object
+from app.web.monitoring import request_log
 from app.web.services import services
 
 bp = Blueprint("openai", __name__, url_prefix="/v1")
@@ -41,21 +41,22 @@ def chat_completions() -> Response:
     record.metrics, record.model = shared.metrics, shared.model_name
     chat = read_chat(read_object(request), shared.model_name, record.id)
     record.stream = chat.stream
-    turn = admit(shared, chat, request.environ.get("gunicorn.socket"), record)
-    return _stream(turn, chat) if chat.stream else _whole(turn, chat)
+    client = request.environ.get("gunicorn.socket")
+    completion = admit(shared.status, shared.engine, chat, client, record)
+    return _stream(completion, chat) if chat.stream else _whole(completion, chat)
 
 
-def _whole(turn: Turn, chat: ChatCall) -> Response:
+def _whole(completion: Completion, chat: ChatCall) -> Response:
     try:
-        return jsonify(_answer(chat).completion(*turn.whole()))
+        return jsonify(_answer(chat).completion(*completion.whole()))
     finally:
-        turn.close()
+        completion.close()
 
 
-def _stream(turn: Turn, chat: ChatCall) -> Response:
-    response = Response(turn.events(_answer(chat)), mimetype="text/event-stream", headers=_STREAM_HEADERS)
+def _stream(completion: Completion, chat: ChatCall) -> Response:
+    response = Response(completion.events(_answer(chat)), mimetype="text/event-stream", headers=_STREAM_HEADERS)
     # Not in the generator: closed before its first step, it would never get to clean up.
-    response.call_on_close(turn.close)
+    response.call_on_close(completion.close)
     return response
 
 

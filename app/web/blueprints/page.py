@@ -10,8 +10,8 @@ from flask import Blueprint, Response, make_response, render_template, request, 
 from werkzeug.routing import BaseConverter
 from werkzeug.security import safe_join
 
+from app.web.monitoring.status_file import words_of
 from app.web.services import services
-from app.web.status_file import words_of
 
 bp = Blueprint("page", __name__)
 

@@ -6,10 +6,10 @@ from flask import Blueprint, Response, jsonify, request
 
 from app.contract.access import SignIn
 from app.contract.codec import to_json
-from app.web import fields
-from app.web.access import refuse_other_origins
-from app.web.errors import ApiError, bad_field
-from app.web.json_body import read_object
+from app.web.access.guard import refuse_other_origins
+from app.web.http import fields
+from app.web.http.errors import ApiError, bad_field
+from app.web.http.json_body import read_object
 from app.web.services import services
 
 bp = Blueprint("session", __name__)

@@ -7,9 +7,9 @@ from dataclasses import replace
 from flask import Blueprint, Response, jsonify
 
 from app.contract.codec import to_json
-from app.web.errors import ApiError
+from app.web.http.errors import ApiError
+from app.web.monitoring.status_file import describe
 from app.web.services import services
-from app.web.status_file import describe
 
 bp = Blueprint("status", __name__)
 

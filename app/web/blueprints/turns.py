@@ -8,11 +8,11 @@ from flask import Blueprint, Response, jsonify, request
 
 from app.contract.codec import to_json
 from app.contract.conversations import TurnEvent
-from app.web.conversation_request import MOST_SEQ, read_new_turn
-from app.web.errors import bad_field
-from app.web.json_body import read_object
+from app.web.conversations.event_stream import events, one_event
+from app.web.conversations.request import MOST_SEQ, read_new_turn
+from app.web.http.errors import bad_field
+from app.web.http.json_body import read_object
 from app.web.services import services
-from app.web.turns_readers import events, one_event
 
 bp = Blueprint("turns", __name__, url_prefix="/api")
 

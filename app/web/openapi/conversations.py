@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app.contract.json_schema import Schema
-from app.web.conversation_request import MAX_CONTENT, MAX_SEARCH, MOST_SEQ, RANGES
+from app.web.conversations.request import MAX_CONTENT, MAX_SEARCH, MOST_SEQ, RANGES
 from app.web.openapi.operation import EVENTS, JSON, Operation, Reply, answers
 from app.web.openapi.requests import number
 

@@ -11,7 +11,7 @@ from werkzeug.routing import Rule
 
 from app.contract import access, conversations, plan, status
 from app.contract.json_schema import Definitions, Schema
-from app.web.access_rules import RULES
+from app.web.access.rules import RULES
 from app.web.openapi import requests
 from app.web.openapi.answers import SCHEMAS
 from app.web.openapi.conversations import limit

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from app.contract.json_schema import Schema
-from app.web import chat_messages, chat_request, chat_thinking, chat_tools, fields, tokenize_request
+from app.web.chat import messages as chat_messages
+from app.web.chat import request, thinking, tokenize, tools
+from app.web.http import fields
 
 _NAMES_BY_TYPE = {str: "string", dict: "object", bool: "boolean", int: "integer", float: "number", list: "array"}
 _TEXT: Schema = {"type": "string"}
@@ -17,26 +19,26 @@ _EMPTY: Schema = {"enum": [None, [], ""]}
 
 def chat_body() -> Schema:
     """Of POST /v1/chat/completions: every field there is; one more is refused."""
-    neutral = {name: {"enum": [*values, None]} for name, values in chat_request.NEUTRAL.items()}
-    ignored = {name: {"type": [_NAMES_BY_TYPE[kind], "null"]} for name, kind in chat_request.WITHOUT_EFFECT.items()}
-    numbers = {name: number(bounds) for name, bounds in chat_request.RANGES.items()}
+    neutral = {name: {"enum": [*values, None]} for name, values in request.NEUTRAL.items()}
+    ignored = {name: {"type": [_NAMES_BY_TYPE[kind], "null"]} for name, kind in request.WITHOUT_EFFECT.items()}
+    numbers = {name: number(bounds) for name, bounds in request.RANGES.items()}
     return _object({**_READ_FIELDS, **numbers, **ignored, **neutral}, "messages")
 
 
 def tokenize_body() -> Schema:
     """Of POST /tokenize: a conversation, or a plain prompt."""
-    flags = {name: {"enum": [only, None]} for name, only in tokenize_request.ONLY.items()}
-    chat = {name: _READ_FIELDS[name] for name in tokenize_request.CHAT_ONLY if name not in flags}
+    flags = {name: {"enum": [only, None]} for name, only in tokenize.ONLY.items()}
+    chat = {name: _READ_FIELDS[name] for name in tokenize.CHAT_ONLY if name not in flags}
     model = {"model": _READ_FIELDS["model"]}
     asked = {**model, **flags, **chat, "messages": {"$ref": "#/components/schemas/Messages"}, "prompt": _NULL}
-    without = dict.fromkeys(("messages", *tokenize_request.CHAT_ONLY), _NULL)
+    without = dict.fromkeys(("messages", *tokenize.CHAT_ONLY), _NULL)
     return {"anyOf": [_object(asked, "messages"), _object({**model, **flags, **without, "prompt": _TEXT}, "prompt")]}
 
 
 def detokenize_body() -> Schema:
     """Of POST /detokenize."""
-    ids = {"type": "integer", "minimum": 0, "maximum": tokenize_request.LARGEST_ID}
-    tokens = {"type": "array", "items": ids, "maxItems": tokenize_request.MAX_TOKENS}
+    ids = {"type": "integer", "minimum": 0, "maximum": tokenize.LARGEST_ID}
+    tokens = {"type": "array", "items": ids, "maxItems": tokenize.MAX_TOKENS}
     return _object({"model": _READ_FIELDS["model"], "tokens": tokens}, "tokens")
 
 
@@ -79,7 +81,7 @@ def _nullable(schema: Schema) -> Schema:
 _ID: Schema = {"type": "string", "minLength": 1, "maxLength": chat_messages.MAX_ID_CHARACTERS}
 _PART = _object({"type": {"const": "text"}, "text": _TEXT}, "type", "text")
 _CONTENT: dict[str, Any] = {"anyOf": [_TEXT, {"type": "array", "items": _PART, "minItems": 1}]}
-_FUNCTION_NAME: Schema = {"type": "string", "pattern": f"^{chat_tools.NAME.pattern}$"}
+_FUNCTION_NAME: Schema = {"type": "string", "pattern": f"^{tools.NAME.pattern}$"}
 _ARGUMENTS: Schema = {**_TEXT, "description": "A JSON object as text.", "contentMediaType": "application/json"}
 _CALL = _object(
     {
@@ -104,7 +106,7 @@ _TOOL = _object({"type": {"const": "function"}, "function": _FUNCTION}, "type", 
 _CHOICE = _object(
     {"type": {"const": "function"}, "function": _object({"name": _FUNCTION_NAME}, "name")}, "type", "function"
 )
-_STOP: Schema = {"type": "string", "minLength": 1, "maxLength": chat_request.MAX_STOP_CHARACTERS}
+_STOP: Schema = {"type": "string", "minLength": 1, "maxLength": request.MAX_STOP_CHARACTERS}
 _READ_FIELDS: dict[str, Schema] = {
     "messages": {"$ref": "#/components/schemas/Messages"},
     "model": {"type": ["string", "null"], "description": "The served model's id, or none."},
@@ -113,18 +115,18 @@ _READ_FIELDS: dict[str, Schema] = {
         **_nullable(_object({"include_usage": _SWITCH, "include_obfuscation": _SWITCH})),
         "description": "Only where stream is true.",
     },
-    "stop": {"anyOf": [_STOP, {"type": "array", "items": _STOP, "maxItems": chat_request.MAX_STOP_STRINGS}, _NULL]},
+    "stop": {"anyOf": [_STOP, {"type": "array", "items": _STOP, "maxItems": request.MAX_STOP_STRINGS}, _NULL]},
     "logprobs": _SWITCH,
     "top_logprobs": {
-        **number(fields.Range(0, chat_request.MOST_LOGPROBS, whole=True)),
+        **number(fields.Range(0, request.MOST_LOGPROBS, whole=True)),
         "description": "Above 0 only where logprobs is true.",
     },
     "continue_final_message": {**_SWITCH, "description": "The last message is an assistant's, and its answer goes on."},
     "add_generation_prompt": {**_SWITCH, "description": "The opposite of continue_final_message, or left out."},
-    "tools": _nullable({"type": "array", "items": _TOOL, "maxItems": chat_tools.MAX_TOOLS}),
-    "tool_choice": {"anyOf": [{"enum": list(chat_tools.MODES)}, _CHOICE, _NULL]},
+    "tools": _nullable({"type": "array", "items": _TOOL, "maxItems": tools.MAX_TOOLS}),
+    "tool_choice": {"anyOf": [{"enum": list(tools.MODES)}, _CHOICE, _NULL]},
     "parallel_tool_calls": _SWITCH,
     "chat_template_kwargs": _nullable(_object({"enable_thinking": _SWITCH})),
-    "reasoning_effort": {"enum": [*chat_thinking.EFFORTS, None]},
+    "reasoning_effort": {"enum": [*thinking.EFFORTS, None]},
 }
 """Those of the fields that are read which are no bare numbers."""

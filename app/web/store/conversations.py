@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, delete, func, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, insert, or_, select, text, tuple_, update
 
 from app.contract.conversations import (
     Conversation,
@@ -17,9 +17,8 @@ from app.contract.conversations import (
     NewConversation,
     StoredMessage,
 )
-from app.web.errors import ApiError, bad_field
+from app.web.http.errors import ApiError, bad_field
 from app.web.store.database import Database
-from app.web.store.search import holds
 from app.web.store.tables import (
     HEAD,
     conversations,
@@ -29,6 +28,9 @@ from app.web.store.tables import (
     settings_of,
     settings_text,
 )
+
+_GRAM = 3
+"""Characters of an entry of the index; shorter texts are looked for in the messages themselves."""
 
 
 @dataclass(frozen=True)
@@ -171,3 +173,34 @@ def count_of(connection: Connection, conversation_id: str) -> int:
 def _is_in(connection: Connection, message_id: str, conversation_id: str) -> bool:
     query = select(messages.c.n).where(messages.c.id == message_id, messages.c.conversation_id == conversation_id)
     return connection.execute(query).first() is not None
+
+
+def has_index(connection: Connection) -> bool:
+    """Whether this SQLite could make the index."""
+    found = connection.exec_driver_sql("SELECT 1 FROM sqlite_master WHERE name = 'messages_index'").first()
+    return found is not None
+
+
+def holds(connection: Connection, wanted: str) -> ColumnElement[bool]:
+    """The condition on `conversations`. Capitals don't matter where they are ASCII's."""
+    containing = _containing(wanted)
+    if len(wanted) >= _GRAM and has_index(connection):
+        containing = containing.where(messages.c.n.in_(_candidates(wanted)))
+    return or_(_like(conversations.c.title, wanted), conversations.c.id.in_(containing))
+
+
+def _containing(wanted: str) -> Select[Any]:
+    return select(messages.c.conversation_id).where(_like(messages.c.content, wanted))
+
+
+def _like(column: ColumnElement[str], wanted: str) -> ColumnElement[bool]:
+    escaped = wanted.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return column.like(f"%{escaped}%", escape="\\")
+
+
+def _candidates(wanted: str) -> Select[Any]:
+    """Messages that hold all threes of the text somewhere. The index knows no positions, so it takes no phrases."""
+    threes = dict.fromkeys(wanted[at : at + _GRAM] for at in range(len(wanted) - _GRAM + 1))
+    quoted = " ".join('"' + three.replace('"', '""') + '"' for three in threes)
+    found = text("SELECT rowid AS n FROM messages_index WHERE messages_index MATCH :threes")
+    return select(found.bindparams(threes=quoted).columns(messages.c.n).subquery("found").c.n)

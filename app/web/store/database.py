@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from app.web.store.errors import explained, is_about_the_file, storage_unavailable
-from app.web.store.revisions import BUSY_SECONDS
+from app.web.store.sqlite_file import BUSY_SECONDS
 
 _CONNECTIONS = 4
 """Each may cache pages. Transactions take milliseconds, so a few serve all threads."""

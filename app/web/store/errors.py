@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from app.web.errors import ApiError
+from app.web.http.errors import ApiError
 
 _REASONS = {
     sqlite3.SQLITE_CORRUPT: "the file is damaged; move it away to start with an empty one",

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import CTE, Connection, Row, delete, insert, select, update
 
 from app.contract.conversations import StoredMessage
-from app.web.errors import ApiError
+from app.web.http.errors import ApiError
 from app.web.store.conversations import row_of
 from app.web.store.database import Database
 from app.web.store.tables import conversations, message_of, message_values, messages

@@ -11,10 +11,9 @@ from sqlalchemy.exc import DBAPIError
 
 from app.web.store.database import connect_for_migration
 from app.web.store.errors import explained, is_about_the_file, storage_unavailable
-from app.web.store.file import prepare_file
-from app.web.store.revisions import REVISIONS, revision_of
+from app.web.store.sqlite_file import REVISIONS, prepare_file, revision_of
 
-MIGRATIONS = Path(__file__).resolve().parents[1] / "migrations"
+MIGRATIONS = Path(__file__).resolve().parent / "migrations"
 _log = logging.getLogger("berth.web")
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from app.contract.conversations import NewTurn
-from app.web.store.begin import Begun, begin_turn
 from app.web.store.conversations import Conversations
 from app.web.store.database import Database
 from app.web.store.messages import Messages
 from app.web.store.schema import bring_up_to_date
 from app.web.store.transfer import Transfer
+from app.web.store.turns import Begun, begin_turn
 
 
 class Store:

@@ -1,0 +1,1 @@
+"""The page's conversations: requests, turns, import and export."""

@@ -1,0 +1,1 @@
+"""The engine as the web service sees it: one connection a request."""

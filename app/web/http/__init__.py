@@ -1,0 +1,1 @@
+"""What all routes share: errors, fields, JSON bodies, server-sent events."""

@@ -1,0 +1,1 @@
+"""gunicorn: the server, its worker and how a request body is buffered."""
