@@ -25,7 +25,7 @@ client: setup ## Build the web client
 	@$(BIN)/python tools/build_client.py
 
 demo: setup ## Train the bundled demo model anew
-	$(BIN)/python -m tools.train_demo
+	$(BIN)/python -m tools.demo.train
 
 lint: setup-dev ## Check style and types
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""Commands: `python -m entrypoint serve`, `plan` (see plan_command.py), `doctor` (see doctor.py), `link`."""
+"""Commands: `python -m entrypoint serve`, `plan`, `doctor`, `link`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import sys
 from collections.abc import Callable
 
 from app.contract import exits
-from entrypoint import access, doctor, plan_command
-from entrypoint.checkpoint import CheckpointError
-from entrypoint.remote import HubRefused
-from entrypoint.settings import Settings, SettingsError, load_settings
+from entrypoint.checkpoint.checkpoint import CheckpointError
+from entrypoint.commands import doctor, link, plan
+from entrypoint.hub.remote_headers import HubRefused
+from entrypoint.settings.settings import Settings, SettingsError, load_settings
 
 
 def main(arguments: list[str]) -> int:
@@ -19,8 +19,8 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m entrypoint", description="A GLM chat service that fits the memory")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("serve", help="measure, plan, launch the chat service and watch over it")
-    plan = commands.add_parser("plan", help="print what fits this machine and why; writes nothing")
-    plan_command.add_arguments(plan)
+    show = commands.add_parser("plan", help="print what fits this machine and why; writes nothing")
+    plan.add_arguments(show)
     check = commands.add_parser("doctor", help="check everything a deployment needs; exit 0, 1 (warnings) or 2")
     doctor.add_arguments(check)
     commands.add_parser("link", help="print the address to open, which signs a browser in where Berth made the key")
@@ -40,16 +40,16 @@ def main(arguments: list[str]) -> int:
 
 
 def _serve(settings: Settings, _options: argparse.Namespace) -> int:
-    from entrypoint.serve import serve
+    from entrypoint.commands.serve import serve
 
     return serve(settings)
 
 
 COMMANDS: dict[str, Callable[[Settings, argparse.Namespace], int]] = {
     "serve": _serve,
-    "plan": plan_command.run,
+    "plan": plan.run,
     "doctor": doctor.run,
-    "link": access.print_link,
+    "link": link.print_link,
 }
 
 

@@ -6,15 +6,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from app.contract.plan import Device, Model, Precision, Text
-from entrypoint import gpu_words
-from entrypoint.checkpoint import Checkpoint, CheckpointError, read_checkpoint
-from entrypoint.host import read_host
-from entrypoint.models import ModelChoice, demo_instead, resolve_model
-from entrypoint.plan import Barred, Question, make_plan
-from entrypoint.probe import probe_gpus, read_torch_build
-from entrypoint.remote import HubRefused, Reading, reason
-from entrypoint.settings import Settings
-from entrypoint.state import Held, pid_namespace
+from entrypoint.checkpoint.checkpoint import Checkpoint, CheckpointError, read_checkpoint
+from entrypoint.hub.remote_headers import HubRefused, Reading, reason
+from entrypoint.machine import gpu_messages
+from entrypoint.machine.gpus import probe_gpus
+from entrypoint.machine.host import read_host
+from entrypoint.machine.torch_build import read_torch_build
+from entrypoint.model_choice import ModelChoice, demo_instead, resolve_model
+from entrypoint.plan.inputs import Barred, Question
+from entrypoint.plan.planner import make_plan
+from entrypoint.settings.settings import Settings
+from entrypoint.state.state_dir import Held, pid_namespace
 
 
 def read_model(settings: Settings) -> tuple[ModelChoice, Checkpoint]:
@@ -27,7 +29,8 @@ def read_model(settings: Settings) -> tuple[ModelChoice, Checkpoint]:
     try:
         if choice.hub is None:
             return choice, read_checkpoint(choice.folder)
-        return choice, Reading(settings, choice, lambda _note: None).wait().checkpoint
+        reading = Reading(settings, choice.hub, lambda _note: None, patient=not choice.is_default)
+        return choice, reading.wait().checkpoint
     except (CheckpointError, HubRefused) as error:
         if not choice.is_default:
             raise
@@ -65,7 +68,7 @@ def measure(
     shared = sum(held.gpu_bytes.get(device.uuid, 0) for device in devices if device.unified)
     in_group = held.namespace == pid_namespace()
     host = read_host(settings.hf_home, held.anonymous_bytes + shared, in_group, gpus.none)
-    host = replace(host, gpu_notes=(*gpus.notes, *gpu_words.notes(devices, host.available_bytes)))
+    host = replace(host, gpu_notes=(*gpus.notes, *gpu_messages.notes(devices, host.available_bytes)))
     return Question(
         settings=settings,
         model=_model(choice, checkpoint),

@@ -10,9 +10,9 @@ from openai import OpenAI
 from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletionChunk
 
-from tools import tool_caller_talks
+from tools.tool_caller import talks
 
-TOOLS = [{"type": "function", "function": json.loads(tool.function)} for tool in tool_caller_talks.TOOLS]
+TOOLS = [{"type": "function", "function": json.loads(tool.function)} for tool in talks.TOOLS]
 
 
 def assemble(chunks: Iterable[ChatCompletionChunk]) -> dict[str, Any]:

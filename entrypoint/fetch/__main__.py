@@ -17,14 +17,14 @@ from app.contract import exits, lifeline
 from app.contract.codec import from_json
 from app.contract.plan import Refusal
 from app.contract.status import FetchFailed
-from entrypoint import hub_words
 from entrypoint.fetch.job import Job
 from entrypoint.fetch.meter import Meter
 from entrypoint.fetch.transfer import NO_ROOM, FetchError, Patience, Transfer
-from entrypoint.host import existing
-from entrypoint.hub import Hub
-from entrypoint.hub_cache import HubCache
-from entrypoint.models import HubModel
+from entrypoint.hub import messages
+from entrypoint.hub.cache import HubCache
+from entrypoint.hub.client import Hub
+from entrypoint.hub.listing import HubModel
+from entrypoint.paths import existing
 
 
 def main(arguments: list[str]) -> int:
@@ -56,7 +56,7 @@ def fetch(job: Job, meter: Meter, patience: Patience) -> None:
         job,
         meter,
         patience,
-        lambda error: hub_words.refusal(error, job.endpoint, model, token is not None),
+        lambda error: messages.refusal(error, job.endpoint, model, token is not None),
     )
     try:
         _check_room(job, cache)
@@ -74,14 +74,14 @@ def _check_room(job: Job, cache: HubCache) -> None:
     need = sum(max(0, file.size - cache.there(file.etag)) for file in job.files)
     free = shutil.disk_usage(cache.folder).free
     if need > free:
-        raise FetchError(hub_words.disk_short(Path(job.hf_home), need, free))
+        raise FetchError(messages.disk_short(Path(job.hf_home), need, free))
 
 
 def _disk_refusal(error: OSError, folder: Path, meter: Meter) -> Refusal:
     if error.errno in NO_ROOM:
-        return hub_words.disk_full(folder, meter.done_bytes, meter.total_bytes, error.strerror or "no room")
+        return messages.disk_full(folder, meter.done_bytes, meter.total_bytes, error.strerror or "no room")
     place = existing(folder)
-    return hub_words.unwritable(place, error.strerror or str(error), place.stat().st_uid, os.geteuid())
+    return messages.unwritable(place, error.strerror or str(error), place.stat().st_uid, os.geteuid())
 
 
 def _parser() -> argparse.ArgumentParser:

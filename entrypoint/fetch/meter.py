@@ -12,7 +12,7 @@ import time
 from app.contract.codec import dump_line
 from app.contract.plan import Text
 from app.contract.status import FetchEvent, Fetching
-from entrypoint.words import size
+from entrypoint.units import size
 
 TELL_SECONDS = 0.5
 LOG_SECONDS = 5.0

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from app.contract.plan import Refusal
-from entrypoint import hub_words
 from entrypoint.fetch.job import Job, WantedFile
 from entrypoint.fetch.meter import Meter
-from entrypoint.hub import Hub
-from entrypoint.hub_cache import HubCache
-from entrypoint.hub_listing import HubError, Listing
+from entrypoint.hub import messages
+from entrypoint.hub.cache import HubCache
+from entrypoint.hub.client import Hub
+from entrypoint.hub.listing import HubError, Listing
 
 CHUNK_BYTES = 1 << 20
 PROBE_SECONDS = 10.0
@@ -82,8 +82,8 @@ class Transfer:
                 if self._download(file):
                     break
                 if attempt == 2:
-                    raise FetchError(hub_words.wrong_hash(file.name, self.job.repo, self.job.endpoint))
-                self.meter.note(hub_words.mismatch(file.name, self.job.repo))
+                    raise FetchError(messages.wrong_hash(file.name, self.job.repo, self.job.endpoint))
+                self.meter.note(messages.mismatch(file.name, self.job.repo))
         self.cache.link(self.job.commit, file.name, file.etag)
 
     def _already_whole(self, file: WantedFile) -> bool:
@@ -97,7 +97,7 @@ class Transfer:
         if size == file.size and digest.hexdigest() == file.etag:
             return True
         self.meter.found(-size)
-        self.meter.note(hub_words.mismatch(file.name, self.job.repo))
+        self.meter.note(messages.mismatch(file.name, self.job.repo))
         blob.unlink()
         return False
 
@@ -137,7 +137,7 @@ class Transfer:
                 return fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 if not told:
-                    self.meter.note(hub_words.another_downloads(file.name))
+                    self.meter.note(messages.another_downloads(file.name))
                 told = True
                 time.sleep(1)
 
@@ -168,5 +168,5 @@ class Transfer:
         if error.kind in ("slow", "cut"):
             state = self.hub.answers(self.listing, min(PROBE_SECONDS, self.patience.stall_seconds))
         done, total = self.meter.done_bytes, self.meter.total_bytes
-        self.meter.note(hub_words.stalled(silent, done, total, self.job.endpoint, state, pause))
+        self.meter.note(messages.stalled(silent, done, total, self.job.endpoint, state, pause))
         time.sleep(pause)

@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 
 from tests.container import lab
-from tools.checkpoint_shape import Shape
-from tools.make_checkpoint import make_checkpoint
+from tools.checkpoints.make_checkpoint import make_checkpoint
+from tools.checkpoints.shape import Shape
 
 GIB = 1024**3
 READY_SECONDS = 1800.0

@@ -28,8 +28,8 @@ from app.contract.codec import dump_line
 from app.contract.plan import Precision
 from app.contract.wire import ChatRequest, Message, SamplingParams
 from tests.bench.plan_accuracy import MIB, planned, started
-from tools.checkpoint_shape import Shape
-from tools.make_checkpoint import make_checkpoint
+from tools.checkpoints.make_checkpoint import make_checkpoint
+from tools.checkpoints.shape import Shape
 
 CONTEXT = 1024
 NEW_TOKENS = 128

@@ -19,11 +19,11 @@ from contextlib import contextmanager
 from playwright.sync_api import Page, expect, sync_playwright
 
 from app.contract.conversations import StoredMessage
-from tests.browser import states
-from tests.browser.chatting import answers, ask, box
 from tests.browser.conftest import FLAGS, chromium
 from tests.browser.screenshots import ANSWER
-from tests.browser.stub import DIST, Stub, end, text
+from tests.browser.support import states
+from tests.browser.support.chatting import answers, ask, box
+from tests.browser.support.stub import DIST, Stub, end, text
 
 MESSAGES = 500
 PATIENCE_MS = 60_000

@@ -28,17 +28,17 @@ from pathlib import Path
 from app.contract.codec import write_atomically
 from app.contract.plan import Plan, Precision, Text
 from app.contract.status import Proof, Ready
-from entrypoint.access import Access
-from entrypoint.checkpoint import read_checkpoint
-from entrypoint.config import app_config
-from entrypoint.engine_run import EngineRun
-from entrypoint.footprint import SERVICE_BYTES, code_bytes
+from entrypoint.checkpoint.checkpoint import read_checkpoint
 from entrypoint.measure import measure
-from entrypoint.models import ModelChoice
-from entrypoint.plan import make_plan
-from entrypoint.settings import Settings
-from tools.checkpoint_shape import Shape
-from tools.make_checkpoint import make_checkpoint
+from entrypoint.model_choice import ModelChoice
+from entrypoint.plan.footprint import SERVICE_BYTES, code_bytes
+from entrypoint.plan.planner import make_plan
+from entrypoint.settings.settings import Settings
+from entrypoint.state.api_key import Access
+from entrypoint.state.app_config import app_config
+from entrypoint.supervisor.engine_process import EngineRun
+from tools.checkpoints.make_checkpoint import make_checkpoint
+from tools.checkpoints.shape import Shape
 
 MIB = 1024**2
 START_SECONDS = 900.0

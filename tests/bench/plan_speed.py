@@ -17,22 +17,23 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from entrypoint.checkpoint import read_checkpoint
+from entrypoint.checkpoint.checkpoint import read_checkpoint
 from entrypoint.measure import measure
-from entrypoint.models import resolve_model
-from entrypoint.plan import make_plan
-from entrypoint.settings import Settings
-from tests.integration.service import run_entrypoint
+from entrypoint.model_choice import resolve_model
+from entrypoint.plan.planner import make_plan
+from entrypoint.settings.settings import Settings
+from tests.paths import TOP
+from tests.processes.service import run_entrypoint
 from tests.sparse import SENTENCEPIECE_START, sharded_checkpoint
 
-SHAPES = Path(__file__).parents[2] / "tools" / "published_shapes.json"
+SHAPES = TOP / "tools" / "checkpoints" / "published_shapes.json"
 LIMITS = {"headers read and checked": 0.3, "plan made": 0.3, "whole command": 1.0}
 
 
 def timed(action: Callable[[], object]) -> float:
     """Seconds that it takes, without what an earlier call left in the caches of app.layouts and footprint."""
     from app.layouts.skeleton import skeleton
-    from entrypoint import footprint
+    from entrypoint.plan import footprint
 
     for cached in (skeleton, footprint._sums, footprint.load_transient_bytes):
         cached.cache_clear()
@@ -62,7 +63,9 @@ def main() -> None:
     """Runs the rounds and prints a line for each figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--like", default="zai-org/GLM-4.5-Air", help="a checkpoint of tools/published_shapes.json")
+    parser.add_argument(
+        "--like", default="zai-org/GLM-4.5-Air", help="a checkpoint of tools/checkpoints/published_shapes.json"
+    )
     parser.add_argument("--shards", type=int, default=46)
     options = parser.parse_args()
     config = json.loads(SHAPES.read_text(encoding="utf-8"))[options.like]

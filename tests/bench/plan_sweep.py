@@ -13,8 +13,8 @@ import itertools
 import sys
 from collections.abc import Sequence
 
-from tools.fits_sweep import sweep_text
-from tools.published import RUNGS, Planned, published, sweep
+from tools.checkpoints.published import RUNGS, Planned, published, sweep
+from tools.fits.sweep import sweep_text
 
 
 def rank(planned: Planned) -> int:

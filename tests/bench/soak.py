@@ -22,9 +22,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from entrypoint.config import QUEUE_LIMIT
-from entrypoint.footprint import SERVICE_BYTES
-from entrypoint.web_run import THREADS_BESIDE_STREAMS
+from entrypoint.plan.footprint import SERVICE_BYTES
+from entrypoint.state.app_config import QUEUE_LIMIT
+from entrypoint.supervisor.web_process import THREADS_BESIDE_STREAMS
 from tests.bench.soak_load import KINDS, Load, Target, ask, chat, stream
 from tests.bench.soak_watch import Sample, sample, settled
 from tests.container import lab

@@ -15,8 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from entrypoint.host import anonymous_bytes, tree_anonymous_bytes
-from tests.integration.service import Service, run_entrypoint, running, wait_until
+from entrypoint.machine.host import anonymous_bytes, tree_anonymous_bytes
+from tests.processes.service import Service, run_entrypoint, running, wait_until
 
 MIB = 1024**2
 LIMITS = {

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, expect, sync_playwright
 
-from tests.browser.stub import DIST, Stub
+from tests.browser.support.stub import DIST, Stub
 
 SHOTS = os.environ.get("BERTH_SCREENSHOTS")
 """A folder for screenshots, where they are wanted."""

@@ -15,12 +15,13 @@ from typing import Any
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from app.contract.conversations import MessageError, StoredMessage
-from tests.browser import states
-from tests.browser.chatting import answers, ask, box
 from tests.browser.conftest import FLAGS, PHONE, WIDE, chromium
-from tests.browser.stub import Stub, end, text, thought, tool
+from tests.browser.support import states
+from tests.browser.support.chatting import answers, ask, box
+from tests.browser.support.stub import Stub, end, text, thought, tool
+from tests.paths import TOP
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+DOCS = TOP / "docs"
 HOUR = 3600
 TITLES = {
     "en": ("Packing for Iceland", "Tidy up a shell script", "Names for a rowing club", "Why is the sky blue?"),

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from app.contract.status import Status
-from tests.browser import states
-from tests.browser.chatting import box
 from tests.browser.conftest import PHONE, WIDE, Open
 from tests.browser.screenshots import SCENES, stock
-from tests.browser.stub import Stub
+from tests.browser.support import states
+from tests.browser.support.chatting import box
+from tests.browser.support.stub import Stub
+from tests.paths import TOP
 
-AXE = Path(__file__).resolve().parents[2] / "app" / "client" / "node_modules" / "axe-core" / "axe.min.js"
+AXE = TOP / "app" / "client" / "node_modules" / "axe-core" / "axe.min.js"
 STARTING = {
     "loading": states.loading(3.1),
     "downloading": states.downloading(3.1),

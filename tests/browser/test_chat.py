@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser import states
-from tests.browser.chatting import answers, ask, at_rest, box, open_chat
 from tests.browser.conftest import PHONE, Open, Tab
-from tests.browser.stub import Stub, end, error, failed, text, thought, tool
+from tests.browser.support import states
+from tests.browser.support.chatting import answers, ask, at_rest, box, open_chat
+from tests.browser.support.stub import Stub, end, error, failed, text, thought, tool
 
 MARKDOWN = """\
 ## Which precision fits

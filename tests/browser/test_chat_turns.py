@@ -7,9 +7,9 @@ import threading
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.chatting import answers, ask, at_rest, box, open_chat, questions
 from tests.browser.conftest import Open, Tab
-from tests.browser.stub import Stub, end, text
+from tests.browser.support.chatting import answers, ask, at_rest, box, open_chat, questions
+from tests.browser.support.stub import Stub, end, text
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from app.contract.conversations import StoredMessage
-from tests.browser import states
-from tests.browser.chatting import answers, ask, at_rest, box, open_chat, questions
 from tests.browser.conftest import PHONE, Open, Tab
-from tests.browser.stub import Stub, end, text
+from tests.browser.support import states
+from tests.browser.support.chatting import answers, ask, at_rest, box, open_chat, questions
+from tests.browser.support.stub import Stub, end, text
 
 HOUR = 3600
 EMPTY = "What would you like to know?"

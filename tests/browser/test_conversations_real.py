@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.chatting import answers, ask, at_rest, box, questions
 from tests.browser.conftest import Open, Tab
-from tests.integration.service import Service, running, wait_until
+from tests.browser.support.chatting import answers, ask, at_rest, box, questions
+from tests.processes.service import Service, running, wait_until
 
 LONG_MS = 60_000
 WORDS = re.compile(r"[a-z]{3}")

@@ -13,11 +13,11 @@ from playwright.sync_api import Page, expect
 from app.contract.codec import to_json
 from app.contract.conversations import ChatSettings, Conversation, ConversationHead, Export, StoredMessage
 from app.contract.wire import ToolCall
-from tests.browser.chatting import answers, ask, at_rest, open_chat
 from tests.browser.conftest import Open
-from tests.browser.stub import Stub, end, text, thought
-from tests.browser.vectors import FORMULAS, HTML, MARKDOWN, VECTORS, WORDS
-from tests.integration.service import running
+from tests.browser.support.chatting import answers, ask, at_rest, open_chat
+from tests.browser.support.stub import Stub, end, text, thought
+from tests.browser.support.vectors import FORMULAS, HTML, MARKDOWN, VECTORS, WORDS
+from tests.processes.service import running
 
 FOUND = """() => {
     const bad = [];

@@ -9,10 +9,10 @@ import pytest
 from playwright.sync_api import expect
 
 from app.contract.plan import Origin, Placement, Plan, Rung, Text
-from tests.browser import states
 from tests.browser.conftest import PHONE, WIDE, Open
-from tests.browser.states import GIB, PLAN, rung
-from tests.browser.stub import Stub
+from tests.browser.support import states
+from tests.browser.support.states import GIB, PLAN, rung
+from tests.browser.support.stub import Stub
 
 FIRST, SECOND = "GPU-aaaa", "GPU-bbbb"
 NOTE = Text(

@@ -10,7 +10,7 @@ from pathlib import Path
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Open
-from tests.integration.service import running, wait_until
+from tests.processes.service import running, wait_until
 
 READY_MS = 90_000
 

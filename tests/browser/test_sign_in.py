@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Open, Tab
-from tests.integration.service import Service, running, wait_until
+from tests.processes.service import Service, running, wait_until
 
 READY_MS = 90_000
 

@@ -17,9 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.paths import TOP
+
 IMAGE = "berth:test"
-OVERLAY = ROOT.parent / "shared" / "docker-lab" / "compose.lab.yaml"
+OVERLAY = TOP.parent / "shared" / "docker-lab" / "compose.lab.yaml"
 USER_ID = 10001
 KEY = "a-key-that-all-container-tests-share"
 
@@ -201,7 +202,7 @@ class Project:
     files: list[Path]
 
     def compose(self, *args: str, check: bool = True, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-        files = [arg for file in [ROOT / "compose.yaml", *self.files, self.override] for arg in ("--file", str(file))]
+        files = [arg for file in [TOP / "compose.yaml", *self.files, self.override] for arg in ("--file", str(file))]
         base = ["compose", "--project-name", self.name, "--env-file", os.devnull, *files]
         return docker(*base, *args, check=check, timeout=timeout)
 

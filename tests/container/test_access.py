@@ -9,7 +9,7 @@ import pytest
 
 from tests.container import lab
 from tests.container.lab import Containers
-from tests.integration.service import wait_until
+from tests.processes.service import wait_until
 
 UNSET = {"GLM_API_KEY": ""}
 

@@ -12,6 +12,7 @@ import pytest
 
 from tests.container import lab
 from tests.container.lab import Project, Service
+from tests.paths import TOP
 
 
 def test_healthy_service_answers_a_chat(service: Service) -> None:
@@ -101,14 +102,14 @@ def test_memory_limit_is_what_the_plan_sees(image: str, tmp_path: Path) -> None:
 @pytest.fixture
 def host(engine: None, tmp_path: Path) -> Path:
     """A folder as a user has it: the Compose files and a `.env` made from `.env.example`."""
-    shutil.copy(lab.ROOT / "compose.yaml", tmp_path)
-    shutil.copytree(lab.ROOT / "docker", tmp_path / "docker")
+    shutil.copy(TOP / "compose.yaml", tmp_path)
+    shutil.copytree(TOP / "docker", tmp_path / "docker")
     return tmp_path
 
 
 def configuration(host: Path, **settings: str) -> dict[str, object]:
     """What `docker compose config` makes of the folder, with settings taken off their comment or added."""
-    lines = (lab.ROOT / ".env.example").read_text(encoding="utf-8").splitlines()
+    lines = (TOP / ".env.example").read_text(encoding="utf-8").splitlines()
     for name, value in settings.items():
         assert any(line.startswith(f"#{name}=") for line in lines), f"{name} is not in .env.example"
         lines = [f"{name}={value}" if line.startswith(f"#{name}=") else line for line in lines]

@@ -10,8 +10,9 @@ import pytest
 
 from tests.container import lab
 from tests.container.lab import Containers
+from tests.paths import TOP
 
-DEMO = lab.ROOT / "app" / "demo_model"
+DEMO = TOP / "app" / "demo_model"
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def test_sagemaker_starts_serve_pings_8080_and_invokes(containers: Containers, t
 
 
 def test_gpu_vm_compose_asks_for_all_gpus_and_requires_them(image: str, tmp_path: Path) -> None:
-    gpu_file = lab.ROOT / "docker" / "compose.gpu.yaml"
+    gpu_file = TOP / "docker" / "compose.gpu.yaml"
     with lab.project(tmp_path, image, files=[gpu_file]) as project:
         glm = json.loads(project.compose("config", "--format", "json").stdout)["services"]["glm"]
         assert glm["environment"]["GLM_REQUIRE_GPU"] == "1"

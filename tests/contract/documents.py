@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-TOP = Path(__file__).resolve().parents[2]
+from tests.paths import TOP
+
 README = TOP / "README.md"
 DOCS = TOP / "docs"
 CONFIGURATION = DOCS / "configuration.md"

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from entrypoint.serve import VERSION
-from entrypoint.settings import NAMES
-from tests.contract.documents import CONFIGURATION, DOCUMENTS, PAGES, README, TOP, fenced, name, read
+from entrypoint.commands.serve import VERSION
+from entrypoint.settings.settings import NAMES
+from tests.contract.documents import CONFIGURATION, DOCUMENTS, PAGES, README, fenced, name, read
+from tests.paths import TOP
 
 EXAMPLE = TOP / ".env.example"
 COMPOSE = (TOP / "compose.yaml", TOP / "docker" / "compose.gpu.yaml")
@@ -65,7 +66,7 @@ def test_the_examples_env_file_is_accepted(tmp_path: Path) -> None:
         if re.match(r"#?(?!GLM_API_KEY_FILE)[A-Z_]+=", line)
     ]
     (tmp_path / ".env").write_text("\n".join(lines), encoding="utf-8")
-    script = "from entrypoint.settings import load_settings; print(load_settings())"
+    script = "from entrypoint.settings.settings import load_settings; print(load_settings())"
     done = subprocess.run(
         [sys.executable, "-c", script],
         cwd=tmp_path,

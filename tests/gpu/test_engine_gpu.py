@@ -11,7 +11,7 @@ import torch
 from app.contract.plan import Dtype, Precision
 from app.contract.status import Proving, Ready
 from app.contract.wire import Finished
-from tests.integration.engine_process import EngineProcess, last_of, make_tiny
+from tests.processes.engine import EngineProcess, last_of, make_tiny
 
 pytestmark = [
     pytest.mark.gpu,

@@ -23,7 +23,7 @@ from app.engine.loading.placement import placement_of
 from app.engine.model.forward import Piece
 from app.engine.model.kv_cache import SlotCache
 from tests.families import LAYERS, make_family
-from tests.integration.engine_process import EngineProcess, last_of
+from tests.processes.engine import EngineProcess, last_of
 from tests.tokens import tokens
 
 pytestmark = [

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from tests.conversations import Chats
-from tests.integration.conversing import chats_of
-from tests.integration.fake_engine import FakeEngine
-from tests.integration.web_process import WebProcess, start_web, temporary_folder
 from tests.nvml_stub import Stub, build_library
+from tests.processes.conversing import chats_of
+from tests.processes.fake_engine import FakeEngine
+from tests.processes.web import WebProcess, start_web, temporary_folder
 
 
 @pytest.fixture(scope="session")

@@ -7,9 +7,9 @@ from typing import Any
 from app.contract.plan import Device, Host, Model, Text
 from app.layouts.registry import LAYOUTS
 from app.layouts.shape import Shape
-from entrypoint.plan import Question
-from entrypoint.probe import TorchBuild
-from entrypoint.settings import Settings
+from entrypoint.machine.torch_build import TorchBuild
+from entrypoint.plan.inputs import Question
+from entrypoint.settings.settings import Settings
 from tests.sparse import GLM4_9B
 
 __all__ = ["CUDA_BUILD", "GIB", "GLM4_9B", "HOST", "SMALL", "gpu", "question"]

@@ -11,8 +11,8 @@ from typing import Any
 from flask.testing import FlaskClient
 
 from app.web.factory import create_app
-from tests.integration.fake_engine import FakeEngine
-from tests.integration.web_process import temporary_folder, write_config, write_status
+from tests.processes.fake_engine import FakeEngine
+from tests.processes.web import temporary_folder, write_config, write_status
 
 CHAT = "/v1/chat/completions"
 

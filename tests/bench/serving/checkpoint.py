@@ -6,9 +6,9 @@ import json
 import struct
 from pathlib import Path
 
-from tools.checkpoint_shape import Shape
-from tools.glm_tokenizer import BYTES, CONTROL_TOKENS
-from tools.make_checkpoint import make_checkpoint
+from tools.checkpoints.make_checkpoint import make_checkpoint
+from tools.checkpoints.shape import Shape
+from tools.tool_caller.glm_tokenizer import BYTES, CONTROL_TOKENS
 
 SHAPE = Shape(hidden=1024, layers=16, heads=16, kv_heads=2, head_dim=64, intermediate=4096, vocab=8192)
 HEAD = "lm_head.weight"

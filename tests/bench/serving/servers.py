@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench.serving.client import Target
-from tests.integration.service import TOP, clean_environment, free_port, running
+from tests.processes.service import TOP, clean_environment, free_port, running
 from tools.setup_env import torch_version
 
 START_SECONDS = 300.0

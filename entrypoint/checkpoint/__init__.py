@@ -1,0 +1,1 @@
+"""Checkpoints, read from their headers without torch."""

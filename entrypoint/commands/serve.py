@@ -1,0 +1,58 @@
+"""`serve`: what has to be right before anything starts, and what is left tidy after."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+
+from app.contract.status import Status
+from entrypoint.model_choice import resolve_model
+from entrypoint.settings.settings import Settings, address
+from entrypoint.state.api_key import invitation, open_access
+from entrypoint.state.state_dir import RUN_DIR, make_run_dir, open_state
+from entrypoint.state.status_writer import StatusBoard
+from entrypoint.supervisor.listener import bind
+from entrypoint.supervisor.supervisor import Supervisor
+
+VERSION = "0.1.0"
+
+
+def serve(settings: Settings) -> int:
+    """Runs the service until it is told to stop; returns the exit code.
+
+    Raises:
+        SettingsError: a setting, the port or the state directory is wrong.
+        CheckpointError: the model can't be read.
+    """
+    choice = resolve_model(settings)
+    state, lock = open_state(settings.state_dir)
+    with bind(settings) as listener:
+        run_dir = make_run_dir()
+        try:
+            now = time.time()
+            status = Status(
+                phase="starting",
+                since=now,
+                started_at=now,
+                version=VERSION,
+                model_name=choice.name,
+                model_why=choice.why,
+                address=address(settings),
+            )
+            board = StatusBoard(run_dir / "status.json", status)
+            access = open_access(settings, state, run_dir)
+            sys.stderr.write(
+                f"Berth {VERSION} is starting, and its page says how far it is. {invitation(settings, state)}\n"
+            )
+            return Supervisor(settings, choice, state, run_dir, listener, board, access).run()
+        finally:
+            _clear(run_dir)
+            os.close(lock)
+
+
+def _clear(run_dir: Path) -> None:
+    if run_dir != RUN_DIR:
+        shutil.rmtree(run_dir, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""The model hub: listings, headers by range requests, the local cache."""

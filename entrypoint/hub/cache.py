@@ -1,0 +1,105 @@
+"""huggingface_hub's cache on disk, as it documents it: blobs by hash, snapshots by commit, refs by branch or tag."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from entrypoint.checkpoint.safe_open import CheckpointError
+from entrypoint.checkpoint.source import INDEX, SINGLE_FILE, TORCH_FILE, TORCH_INDEX, LocalFolder, indexed_files
+from entrypoint.hub.listing import COMMIT
+from entrypoint.paths import exists, is_file, is_folder
+
+WEIGHTS = ((INDEX, SINGLE_FILE), (TORCH_INDEX, TORCH_FILE))
+"""An index and the one file where there is none: safetensors first, where both kinds are there."""
+TOKENIZERS = ("tokenizer.json", "tokenizer.model")
+
+
+@dataclass(frozen=True)
+class HubCache:
+    """One model's folder below HF_HOME."""
+
+    folder: Path
+
+    @classmethod
+    def of(cls, hf_home: Path, repo: str) -> HubCache:
+        """The folder of a model."""
+        return cls(hf_home / "hub" / f"models--{repo.replace('/', '--')}")
+
+    def commit(self, revision: str) -> str | None:
+        """The commit that a revision meant when it was last downloaded."""
+        if COMMIT.fullmatch(revision):
+            return revision
+        try:
+            commit = (self.folder / "refs" / revision).read_text(encoding="ascii").strip()
+        except (OSError, ValueError):
+            return None
+        return commit if COMMIT.fullmatch(commit) else None
+
+    def snapshot(self, commit: str) -> Path:
+        """The folder with that commit's files."""
+        return self.folder / "snapshots" / commit
+
+    def blob(self, etag: str) -> Path:
+        """Where a file's bytes lie once they are whole and checked."""
+        return self.folder / "blobs" / etag
+
+    def partial(self, etag: str) -> Path:
+        """Where they lie until then; named by their hash, so that what is there may be continued."""
+        return self.folder / "blobs" / f"{etag}.berth.incomplete"
+
+    def there(self, etag: str) -> int:
+        """Bytes of a file that have come, all of them or some."""
+        for path in (self.blob(etag), self.partial(etag)):
+            if exists(path):
+                return path.stat().st_size
+        return 0
+
+    def link(self, commit: str, name: str, etag: str) -> None:
+        """Puts a whole blob into a snapshot; where links can't be made, the file itself.
+
+        In one step: an engine may read the snapshot, and another download make the same link.
+        """
+        pointer = self.snapshot(commit) / name
+        pointer.parent.mkdir(parents=True, exist_ok=True)
+        draft = pointer.with_name(f".{name}.{secrets.token_hex(4)}")
+        try:
+            draft.symlink_to(os.path.relpath(self.blob(etag), pointer.parent))
+        except OSError:
+            draft = self.blob(etag)
+        draft.replace(pointer)
+
+    def write_ref(self, revision: str, commit: str) -> None:
+        """Notes which commit a branch or tag means."""
+        if not COMMIT.fullmatch(revision):
+            path = self.folder / "refs" / revision
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(commit, encoding="ascii")
+
+    def missing(self, revision: str) -> str | None:
+        """What a whole snapshot of a revision lacks; None where nothing is lacking."""
+        commit = self.commit(revision)
+        if commit is None or not is_folder(self.snapshot(commit)):
+            return f"revision {revision}"
+        folder = self.snapshot(commit)
+        if not is_file(folder / "config.json"):
+            return "config.json"
+        if not any(is_file(folder / name) for name in TOKENIZERS):
+            return " or ".join(TOKENIZERS)
+        return _missing_weights(folder)
+
+
+def _missing_weights(folder: Path) -> str | None:
+    """The first weight file that is not there, of the kind that the loader would take."""
+    for index, single in WEIGHTS:
+        if exists(folder / index):
+            try:
+                names = indexed_files(str(folder / index), LocalFolder(folder).read_json(index))
+            except CheckpointError:
+                return index
+            return next((name for name in names if not is_file(folder / name)), None)
+        if is_file(folder / single):
+            return None
+    return SINGLE_FILE

@@ -1,0 +1,1 @@
+"""What the machine has: GPUs, memory, control groups, the torch build."""

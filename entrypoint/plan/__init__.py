@@ -1,0 +1,1 @@
+"""Settings, devices and checkpoint to a plan, by pure functions."""

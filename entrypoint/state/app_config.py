@@ -1,0 +1,77 @@
+"""Writes config.json, the app config that Flask loads and the engine reads."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from app.contract.codec import ContractError
+from app.contract.config import AppConfig, EngineConfig, read_config
+from app.contract.plan import Plan, Rung, gpus_of
+from entrypoint.model_choice import ModelChoice
+from entrypoint.plan.activations import PREFILL_CHUNK
+from entrypoint.plan.ladder import CPU
+from entrypoint.state.api_key import Access
+
+QUEUE_LIMIT = 64
+"""Requests that may wait for a slot."""
+
+
+def app_config(
+    choice: ModelChoice,
+    run_dir: Path,
+    plan: Plan | None,
+    access: Access,
+    request_seconds: int = 0,
+    database: Path | None = None,
+) -> AppConfig:
+    """The app config; without a plan it holds the settings alone."""
+    chosen = plan.chosen if plan else None
+    return AppConfig(
+        MODEL_NAME=choice.name,
+        MODEL_PATH=str(choice.folder),
+        STATUS_FILE=str(run_dir / "status.json"),
+        ENGINE_SOCKET=str(run_dir / "engine.sock"),
+        QUEUE_LIMIT=QUEUE_LIMIT,
+        REQUEST_SECONDS=request_seconds,
+        KEY_FILE=str(access.key_file) if access.key_file else None,
+        SESSIONS_FILE=str(access.sessions_file),
+        TRUSTED_PROXIES=access.trusted_proxies,
+        DATABASE=str(database) if database else None,
+        ENGINE=_engine(chosen) if chosen else None,
+        ORIGINS=plan.origins if plan else (),
+    )
+
+
+def stands(path: Path, config: AppConfig) -> bool:
+    """Whether a config.json that can't be replaced says the same, apart from where its values come from."""
+    try:
+        return replace(read_config(path), ORIGINS=()) == replace(config, ORIGINS=())
+    except ContractError:
+        return False
+
+
+def device_map(rung: Rung) -> dict[str, str]:
+    """The device of every module, see `EngineConfig.device_map`; nothing is left for the engine to decide."""
+    seen = {uuid: f"cuda:{index}" for index, uuid in enumerate(gpus_of(rung.device))} | {CPU: CPU}
+    if not rung.placements:
+        return {"": seen[rung.device]}
+    modules = {"model.embed_tokens": seen[rung.placements[0].device]}
+    for placement in rung.placements:
+        for layer in range(placement.first_layer, placement.first_layer + placement.layers):
+            modules[f"model.layers.{layer}"] = seen[placement.device]
+    last = seen[rung.placements[-1].device]
+    return modules | {"model.norm": last, "lm_head": last}
+
+
+def _engine(rung: Rung) -> EngineConfig:
+    return EngineConfig(
+        precision=rung.precision,
+        compute_dtype=rung.compute_dtype,
+        device=rung.device,
+        device_map=device_map(rung),
+        max_model_len=rung.max_model_len,
+        max_num_seqs=rung.max_num_seqs,
+        prefill_chunk=min(PREFILL_CHUNK, rung.max_model_len),
+        planned_bytes=rung.need_bytes,
+    )

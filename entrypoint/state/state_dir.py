@@ -1,0 +1,179 @@
+"""The state directory: one Berth at a time, config.json, and what the running one holds."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import pwd
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from app.contract.codec import from_json, write_atomically
+from entrypoint.paths import existing
+from entrypoint.settings.settings import SettingsError
+
+SOCKET_PATH_LIMIT = 107
+"""Bytes in sun_path less the final NUL (unix(7))."""
+RUN_DIR = Path("/run/berth")
+
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a running service holds, for a `plan` beside it."""
+
+    namespace: int = 0
+    """Inode of its PID namespace: tells whether a reader shares its container, and so its memory limit."""
+    anonymous_bytes: int = 0
+    gpu_bytes: dict[str, int] = field(default_factory=dict)
+    """By GPU UUID."""
+
+
+@dataclass(frozen=True)
+class StateDir:
+    """The state directory's files."""
+
+    folder: Path
+
+    @property
+    def config(self) -> Path:
+        """The app config."""
+        return self.folder / "config.json"
+
+    @property
+    def database(self) -> Path:
+        """The conversations, an SQLite file that the web service makes."""
+        return self.folder / "berth.db"
+
+    @property
+    def ledger(self) -> Path:
+        """What was measured here, and which rungs failed."""
+        return self.folder / "ledger.json"
+
+    @property
+    def held(self) -> Path:
+        """What the running service holds."""
+        return self.folder / "held.json"
+
+    @property
+    def api_key(self) -> Path:
+        """The key that Berth made where none was given."""
+        return self.folder / "api_key"
+
+    @property
+    def sessions(self) -> Path:
+        """Who is signed in; the web service writes it."""
+        return self.folder / "sessions.json"
+
+    @property
+    def lock(self) -> Path:
+        """Locked (flock) while a service runs; the lock goes with its process, however it ends."""
+        return self.folder / "lock"
+
+
+def open_state(folder: Path) -> tuple[StateDir, int]:
+    """Makes the directory where it is missing and locks it; the lock lasts as long as the descriptor.
+
+    Raises:
+        SettingsError: it can't be written (with owner, uid and remedy), or another Berth runs on it.
+    """
+    state = StateDir(folder)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+        lock = os.open(state.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise SettingsError(f"GLM_STATE_DIR={folder}: {_unwritable(folder, error)}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(lock)
+        raise SettingsError(
+            f"GLM_STATE_DIR={folder}: another Berth runs on it; stop it, or give this one a directory of its own"
+        ) from error
+    except OSError as error:
+        log.warning("%s is on a volume without locks (%s): let one Berth only use it", folder, error.strerror)
+    return state, lock
+
+
+def read_held(folder: Path) -> Held:
+    """What a service that runs on this state directory holds; nothing where none runs. Writes nothing."""
+    if not is_running(folder):
+        return Held()
+    try:
+        return from_json(Held, json.loads(StateDir(folder).held.read_text(encoding="utf-8")), "held.json")
+    except (OSError, ValueError):
+        return Held()
+
+
+def is_running(folder: Path) -> bool:
+    """Whether a service runs on this state directory."""
+    try:
+        with StateDir(folder).lock.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False
+
+
+def write_held(state: StateDir, anonymous_bytes: int, gpu_bytes: dict[str, int]) -> None:
+    """Notes what this service holds; a full disk must not end it, the note only serves `plan`."""
+    with contextlib.suppress(OSError):
+        write_atomically(state.held, Held(pid_namespace(), anonymous_bytes, gpu_bytes))
+
+
+def pid_namespace() -> int:
+    """Inode of this process's PID namespace; 0 where it can't be told."""
+    try:
+        return Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:
+        return 0
+
+
+def make_run_dir() -> Path:
+    """A private directory for sockets and status: the tmpfs of Compose, elsewhere a temporary one (mode 0700).
+
+    Raises:
+        SettingsError: none can be made, or its path is too long for a Unix socket.
+    """
+    if os.access(RUN_DIR, os.W_OK):
+        return RUN_DIR
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="berth-"))
+    except OSError as error:
+        raise SettingsError(
+            f"TMPDIR: no temporary directory can be made ({error.strerror}); give one that can be written"
+        ) from error
+    if len(os.fsencode(folder / "engine.sock")) > SOCKET_PATH_LIMIT:
+        folder.rmdir()
+        raise SettingsError(
+            f"TMPDIR={folder.parent}: too long for a Unix socket's path (107 bytes); give a shorter one"
+        )
+    return folder
+
+
+def _unwritable(folder: Path, error: OSError) -> str:
+    place = existing(folder)
+    uid = os.geteuid()
+    return (
+        f"{error.strerror}; {place} belongs to {owner(place)} and Berth runs as uid {uid}: "
+        f"run `chown -R {uid} {place}` on the host, or set GLM_STATE_DIR to a directory that uid {uid} can write"
+    )
+
+
+def owner(place: Path) -> str:
+    """Name and uid of the owner of a path that exists."""
+    uid = place.stat().st_uid
+    try:
+        return f"{pwd.getpwuid(uid).pw_name} (uid {uid})"
+    except KeyError:
+        return f"an unknown user (uid {uid})"

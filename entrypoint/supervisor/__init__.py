@@ -1,0 +1,1 @@
+"""Starts, watches and restarts the web service and the engine."""

@@ -1,0 +1,368 @@
+"""The download's own process, against a hub with faults: it resumes, it checks, and says what it can't do."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.contract import exits
+from app.contract.codec import from_json, to_json
+from app.contract.status import FetchEvent, FetchFailed, Fetching
+from entrypoint.fetch.job import Job, WantedFile
+from entrypoint.hub.cache import HubCache
+from entrypoint.hub.listing import parse_listing
+from tests.hub_server import COMMIT, HubServer, hub_serving
+from tests.paths import FIXTURES
+from tests.processes.service import TOP, clean_environment, wait_until
+
+REPO = "zai-org/chatglm3-6b"
+FIXTURE = FIXTURES / "chatglm3-tiny"
+SHARD = "model-00001-of-00003.safetensors"
+TOKEN = "hf_sesame_open"
+
+
+@pytest.fixture
+def hub() -> Iterator[HubServer]:
+    with hub_serving(**{REPO.replace("/", "__"): FIXTURE}) as server:
+        yield server
+
+
+@dataclass
+class Fetch:
+    """A running download and what it has said."""
+
+    process: subprocess.Popen[bytes]
+    lifeline: int
+    events: list[FetchEvent] = field(default_factory=list)
+    thread: threading.Thread | None = None
+
+    def end(self, seconds: float = 60) -> int:
+        code = self.process.wait(seconds)
+        assert self.thread
+        self.thread.join(seconds)
+        return code
+
+    def failed(self) -> FetchFailed:
+        assert self.end() == exits.FETCH_FAILED
+        last = self.events[-1]
+        assert isinstance(last, FetchFailed)
+        return last
+
+    def notes(self) -> list[str]:
+        return [event.note.en for event in self.events if isinstance(event, Fetching) and event.note]
+
+    def done(self) -> int:
+        return max((event.done_bytes for event in self.events if isinstance(event, Fetching)), default=0)
+
+
+@dataclass
+class Place:
+    """A cache and the job to fill it."""
+
+    folder: Path
+    hub: HubServer
+    running: list[Fetch] = field(default_factory=list)
+
+    @property
+    def cache(self) -> HubCache:
+        return HubCache.of(self.folder / "home", REPO)
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text(encoding="utf-8")
+
+    def job(self, **changes: Any) -> Job:
+        listing = parse_listing(REPO, "the listing", json.dumps(self.hub.listing(REPO)).encode())
+        files = tuple(
+            WantedFile(f.name, f.size, f.etag) for f in listing.files if f.name.startswith(("model", "config", "token"))
+        )
+        job = Job(self.hub.url, REPO, "main", COMMIT, str(self.folder / "home"), True, files)
+        return Job(**{**vars(job), **changes})
+
+    def start(self, job: Job | None = None, prepare: Callable[[], None] | None = None, **options: float) -> Fetch:
+        file = self.folder / "job.json"
+        file.write_text(json.dumps(to_json(job or self.job())), encoding="utf-8")
+        events, theirs = os.pipe()
+        lifeline_end, lifeline = os.pipe()
+        settings = {"stall-seconds": 0.5, "give-up-seconds": 20.0} | options
+        extra = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+        with (self.folder / "log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "entrypoint.fetch", "--job", str(file), "--events-fd", str(theirs),
+                 "--lifeline-fd", str(lifeline_end), *extra],
+                env={**clean_environment(HF_TOKEN=TOKEN), "PYTHONPATH": str(TOP)},
+                cwd=self.folder, pass_fds=[theirs, lifeline_end], stderr=log, preexec_fn=prepare,
+            )  # fmt: skip
+        os.close(theirs)
+        os.close(lifeline_end)
+        fetch = Fetch(process, lifeline)
+
+        def listen() -> None:
+            with os.fdopen(events, "rb") as lines:
+                for line in lines:
+                    fetch.events.append(from_json(FetchEvent, json.loads(line), "event"))  # type: ignore[arg-type]
+
+        fetch.thread = threading.Thread(target=listen)
+        fetch.thread.start()
+        self.running.append(fetch)
+        return fetch
+
+    def whole(self) -> None:
+        """Every file is in the snapshot with the bytes of the original, nothing partial is left."""
+        snapshot = self.cache.snapshot(COMMIT)
+        for path in snapshot.iterdir():
+            assert path.read_bytes() == (FIXTURE / path.name).read_bytes()
+        assert self.cache.missing("main") is None
+        assert list((self.cache.folder / "blobs").glob("*incomplete")) == []
+
+
+@pytest.fixture
+def place(tmp_path: Path, hub: HubServer) -> Iterator[Place]:
+    place = Place(tmp_path, hub)
+    yield place
+    for fetch in place.running:
+        if fetch.process.poll() is None:
+            fetch.process.kill()
+        fetch.end()
+        os.close(fetch.lifeline)
+
+
+def test_everything_arrives_in_the_layout_of_huggingface_hub(place: Place) -> None:
+    fetch = place.start()
+    assert fetch.end() == 0
+    place.whole()
+    assert fetch.done() == place.job().total_bytes
+    from huggingface_hub import scan_cache_dir, try_to_load_from_cache
+
+    home = place.folder / "home" / "hub"
+    assert try_to_load_from_cache(REPO, SHARD, cache_dir=home) == str(place.cache.snapshot(COMMIT) / SHARD)
+    (found,) = scan_cache_dir(home).repos
+    assert found.repo_id == REPO and found.refs.keys() == {"main"}
+    assert scan_cache_dir(home).warnings == []
+
+
+def test_a_second_one_downloads_nothing(place: Place) -> None:
+    assert place.start().end() == 0
+    place.hub.seen.clear()
+    assert place.start().end() == 0
+    assert place.hub.seen == []
+
+
+def test_after_kill_9_it_goes_on_where_it_stopped(place: Place) -> None:
+    place.hub.faults.bytes_per_second = 100_000
+    first = place.start()
+    wait_until(lambda: first.done() > 100_000, 60, "some bytes")
+    first.process.kill()
+    assert first.end() == -signal.SIGKILL
+    assert place.cache.missing("main")
+    (partial,) = (place.cache.folder / "blobs").glob("*incomplete")
+    had = partial.stat().st_size
+    place.hub.faults.bytes_per_second = None
+    place.hub.seen.clear()
+    assert place.start().end() == 0
+    place.whole()
+    assert place.hub.seen[0].range == f"bytes={had}-"
+
+
+def test_a_cut_connection_is_taken_up_again(place: Place) -> None:
+    place.hub.faults.cut_after, place.hub.faults.cuts_left = {SHARD: 60_000}, 2
+    fetch = place.start()
+    assert fetch.end() == 0
+    place.whole()
+    starts = [int((seen.range or "").removeprefix("bytes=").rstrip("-")) for seen in place.hub.requests_for(SHARD)]
+    assert starts[0] == 0 and starts == sorted(set(starts)) and len(starts) == 3
+
+
+def test_a_server_without_ranges_does_not_spoil_the_file(place: Place) -> None:
+    place.hub.faults.cut_after, place.hub.faults.cuts_left = {SHARD: 60_000}, 1
+    place.hub.faults.ignore_ranges = True
+    assert place.start().end() == 0
+    place.whole()
+
+
+def test_a_stall_is_named_with_numbers_and_retried(place: Place) -> None:
+    place.hub.faults.stall_after, place.hub.faults.stalls_left = {SHARD: 60_000}, 1
+    fetch = place.start()
+    assert fetch.end() == 0
+    place.whole()
+    (note,) = set(fetch.notes())
+    assert note.startswith("No byte for ") and f" of {place.job().total_bytes / 2**20:.1f} MiB" in note
+    assert "answers, the file's bytes do not come. Retrying in 1 s." in note
+    assert note in place.log
+
+
+def test_a_hub_that_is_gone_is_retried_then_given_up(place: Place) -> None:
+    place.hub.faults.stall_after = {SHARD: 0}
+    place.hub.faults.answers = {COMMIT: 503}
+    fetch = place.start(**{"give-up-seconds": 3.0})
+    refusal = fetch.failed().refusal
+    assert "does not answer (no byte for" in refusal.why.en
+    assert refusal.env_line == "HF_ENDPOINT=https://huggingface.co"
+    assert any("answers with an error (HTTP 503)" in note for note in fetch.notes())
+    assert place.cache.missing("main")
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "words", "line"),
+    [
+        (401, None, "does not let this HF_TOKEN read", "HF_TOKEN=hf_..."),
+        (403, "GatedRepo", "is gated", "HF_TOKEN=hf_..."),
+        (404, "RepoNotFound", "knows no model", "GLM_MODEL=zai-org/chatglm3-6b"),
+    ],
+)
+def test_what_will_not_pass_fails_at_once(place: Place, status: int, code: str, words: str, line: str) -> None:
+    place.hub.faults.answers, place.hub.faults.error_code = {SHARD: status}, code
+    refusal = place.start().failed().refusal
+    assert words in refusal.why.en and refusal.env_line == line
+    assert len(place.hub.requests_for(SHARD)) == 1
+    assert TOKEN not in place.log and TOKEN not in json.dumps(to_json(refusal))
+
+
+@pytest.mark.parametrize("status", [429, 500])
+def test_what_may_pass_is_tried_again(place: Place, status: int) -> None:
+    place.hub.faults.answers, place.hub.faults.answers_left = {SHARD: status}, 1
+    place.hub.faults.headers = {"Retry-After": "1"}
+    fetch = place.start()
+    assert fetch.end() == 0
+    assert any(f"HTTP {status}" in note for note in fetch.notes())
+    place.whole()
+
+
+def test_a_wait_that_is_asked_for_and_too_long_is_refused(place: Place) -> None:
+    place.hub.faults.answers, place.hub.faults.headers = {SHARD: 429}, {"Retry-After": "3600"}
+    assert "asks for 3600 s of patience" in place.start().failed().refusal.why.en
+
+
+def test_wrong_bytes_are_deleted_named_and_fetched_once_more(place: Place) -> None:
+    right = (FIXTURE / SHARD).read_bytes()
+    place.hub.faults.bodies[SHARD] = right[:-1] + bytes([right[-1] ^ 1])
+    fetch = place.start()
+    refusal = fetch.failed().refusal
+    assert f"{SHARD} of {REPO} arrived twice with a wrong hash" in refusal.why.en
+    assert len(place.hub.requests_for(SHARD)) == 2
+    assert not (place.cache.snapshot(COMMIT) / SHARD).exists()
+    assert list((place.cache.folder / "blobs").glob("*incomplete")) == []
+    assert any("it was deleted and is fetched again" in note for note in fetch.notes())
+    del place.hub.faults.bodies[SHARD]
+    assert place.start().end() == 0
+    place.whole()
+
+
+@pytest.mark.parametrize("damage", ["blob", "partial", "too_long"])
+def test_what_is_there_already_is_checked(place: Place, damage: str) -> None:
+    file = next(file for file in place.job().files if file.name == SHARD)
+    at = place.cache.blob(file.etag) if damage == "blob" else place.cache.partial(file.etag)
+    at.parent.mkdir(parents=True)
+    at.write_bytes(b"\0" * (file.size + 1 if damage == "too_long" else file.size // 2))
+    fetch = place.start()
+    assert fetch.end() == 0
+    place.whole()
+    assert fetch.done() <= place.job().total_bytes + 1
+
+
+def test_a_file_that_is_shorter_than_listed_never_counts_as_whole(place: Place) -> None:
+    place.hub.faults.bodies[SHARD] = (FIXTURE / SHARD).read_bytes()[:1000]
+    fetch = place.start(**{"give-up-seconds": 2.0})
+    fetch.failed()
+    assert not (place.cache.snapshot(COMMIT) / SHARD).exists()
+
+
+@pytest.mark.slow
+def test_a_server_that_sends_more_than_it_listed_is_cut_off(place: Place) -> None:
+    place.hub.faults.bodies[SHARD] = (FIXTURE / SHARD).read_bytes() + b"x" * 50_000_000
+    assert "wrong hash" in place.start().failed().refusal.why.en
+    assert place.hub.sent[SHARD] < 25_000_000
+    assert list((place.cache.folder / "blobs").glob("*incomplete")) == []
+
+
+def test_too_little_room_is_said_before_a_byte_comes(place: Place) -> None:
+    job = place.job()
+    huge = WantedFile("model.safetensors", 1 << 60, "0" * 64)
+    refusal = place.start(place.job(files=(*job.files, huge))).failed().refusal
+    assert refusal.why.en.startswith(f"The download needs {2**30:.2f} GiB in {place.folder / 'home'}, ")
+    assert " are free: " in refusal.why.en and refusal.env_line == "GLM_MODEL=demo"
+    assert place.hub.seen == []
+
+
+def test_a_disk_that_fills_up_in_mid_download(place: Place) -> None:
+    """By a limit to a file's size, the nearest to a full disk that needs no disk of its own."""
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # noqa: E731
+    refusal = place.start(prepare=limit).failed().refusal
+    assert "took no more bytes at" in refusal.why.en and "File too large" in refusal.why.en
+    assert "is kept and continued" in refusal.remedy.en
+    assert not (place.cache.snapshot(COMMIT) / SHARD).exists()
+    assert place.start().end() == 0
+    place.whole()
+
+
+def test_a_cache_that_cannot_be_written(place: Place) -> None:
+    (place.folder / "home").write_text("no folder", encoding="utf-8")
+    refusal = place.start().failed().refusal
+    assert "can't be written" in refusal.why.en and f"Berth runs as uid {os.geteuid()}" in refusal.why.en
+
+
+def test_sigterm_ends_it_and_what_came_is_kept(place: Place) -> None:
+    place.hub.faults.stall_after = {SHARD: 60_000}
+    fetch = place.start(**{"stall-seconds": 60.0})
+    wait_until(lambda: fetch.done() > 60_000, 60, "some bytes")
+    fetch.process.terminate()
+    assert fetch.end(5) == 128 + signal.SIGTERM
+    assert "Traceback" not in place.log
+    (partial,) = (place.cache.folder / "blobs").glob("*incomplete")
+    assert partial.stat().st_size >= 60_000
+
+
+def test_without_its_supervisor_it_ends(place: Place) -> None:
+    place.hub.faults.stall_after = {SHARD: 60_000}
+    fetch = place.start(**{"stall-seconds": 60.0})
+    wait_until(lambda: fetch.done() > 0, 60, "some bytes")
+    os.close(fetch.lifeline)
+    assert fetch.end(5) == exits.LIFELINE_CUT
+    fetch.lifeline = os.open(os.devnull, os.O_RDONLY)
+
+
+@pytest.mark.slow
+def test_two_at_once_bring_one_copy(place: Place) -> None:
+    place.hub.faults.bytes_per_second = 200_000
+    both = [place.start(), place.start()]
+    assert [fetch.end() for fetch in both] == [0, 0]
+    place.whole()
+    assert sum(place.hub.sent.values()) < 1.5 * place.job().total_bytes
+
+
+def test_a_redirect_elsewhere_carries_no_token_and_is_not_logged(place: Place) -> None:
+    with hub_serving(**{REPO.replace("/", "__"): FIXTURE}) as elsewhere:
+        place.hub.faults.redirect_to = elsewhere.url
+        assert place.start().end() == 0
+        assert elsewhere.seen and not any(seen.token for seen in elsewhere.seen)
+    place.whole()
+    assert {seen.token for seen in place.hub.seen} == {f"Bearer {TOKEN}"}
+    assert "SECRET" not in place.log and TOKEN not in place.log
+
+
+def test_no_code_comes_with_a_model(tmp_path: Path) -> None:
+    from entrypoint.hub.client import Hub
+    from entrypoint.hub.listing import Deadline
+    from entrypoint.hub.source import HubSource
+
+    folder = Path(shutil.copytree(FIXTURE, tmp_path / "with-code", copy_function=shutil.copyfile))
+    for name in ("modeling_chatglm.py", "pytorch_model.bin", "README.md", "model.gguf"):
+        (folder / name).write_bytes(b"x")
+    with hub_serving(**{REPO.replace("/", "__"): folder}) as server:
+        hub, deadline = Hub(server.url, None), Deadline(30)
+        listing = hub.listing(REPO, "main", deadline)
+        cache = HubCache.of(tmp_path, REPO)
+        names = {file.name for file in HubSource(hub, listing, cache, deadline, lambda *_: None).needed()}
+    assert names == {path.name for path in FIXTURE.iterdir() if not path.name.startswith("expected")}

@@ -1,0 +1,1 @@
+"""Real processes for tests: the engine, the web service, the whole service, and clients of theirs."""

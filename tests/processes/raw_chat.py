@@ -1,0 +1,51 @@
+"""A chat request without a client library, for what a library would hide."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+from tests.processes.web import MODEL, WebProcess
+
+
+def say(text: str) -> Any:
+    return {"model": MODEL, "messages": [{"role": "user", "content": text}]}
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+class Raw:
+    """A chat request on a bare socket, which can be dropped at any moment."""
+
+    def __init__(self, web: WebProcess, body: Any) -> None:
+        data = json.dumps(body).encode()
+        self.socket = socket.create_connection(("127.0.0.1", web.port), timeout=5)
+        head = "POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n"
+        head += "Content-Type: application/json\r\n"
+        self.socket.sendall(f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data)
+
+    def __enter__(self) -> Raw:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def first_bytes(self) -> bytes:
+        return self.socket.recv(200)
+
+    def read_all(self) -> bytes:
+        parts = []
+        while part := self.socket.recv(65536):
+            parts.append(part)
+        return b"".join(parts)
+
+    def close(self) -> None:
+        self.socket.close()

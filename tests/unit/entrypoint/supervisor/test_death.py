@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from app.contract.exits import ENGINE_BAD_CHECKPOINT, ENGINE_OUT_OF_MEMORY, ENGINE_SELF_TEST
+from app.contract.plan import Plan, Rung, Text
+from app.contract.status import EngineDown, Phase
+from entrypoint.plan.planner import make_plan
+from entrypoint.settings.settings import Settings
+from entrypoint.state import ledger
+from entrypoint.supervisor.death import Facts, certify, final_refusal
+from entrypoint.supervisor.recovery import MEMORY_WAIT_SECONDS, Recovery, next_step
+from tests.unit.planning import GIB, SMALL, gpu, question
+
+FACTS = Facts(1.0, "ready", -signal.SIGKILL, None, 1, 2 * GIB, 2 * GIB)
+
+
+@pytest.mark.parametrize(
+    ("facts", "cause"),
+    [
+        (FACTS, "killed_by_kernel_oom"),
+        (replace(FACTS, oom_kills=0), "killed_by_signal"),
+        (replace(FACTS, exit_code=-signal.SIGSEGV), "killed_by_signal"),
+        (replace(FACTS, exit_code=ENGINE_OUT_OF_MEMORY), "out_of_memory"),
+        (replace(FACTS, exit_code=ENGINE_BAD_CHECKPOINT), "bad_checkpoint"),
+        (replace(FACTS, exit_code=ENGINE_SELF_TEST), "self_test"),
+        (replace(FACTS, exit_code=1), "crashed"),
+        (replace(FACTS, exit_code=1, account=EngineDown("out_of_memory", "CUDA")), "out_of_memory"),
+        (replace(FACTS, silent_seconds=60.4), "hung"),
+    ],
+)
+def test_the_killer_is_named(facts: Facts, cause: str) -> None:
+    assert certify(facts).cause == cause
+
+
+def test_a_kernel_kill_tells_limit_and_peak() -> None:
+    death = certify(FACTS)
+    assert "limit 2.00 GiB, peak 2.00 GiB" in death.why.en
+    assert "上限 2.00 GiB" in death.why.zh
+    assert death.remedy is not None
+
+
+def test_a_hung_engine_is_told_with_its_silence_and_started_again() -> None:
+    death = certify(replace(FACTS, silent_seconds=60.4))
+    assert death.why.en == "The engine hung in service: it made no step for 60 s and was killed."
+    assert "服务过程中引擎卡死：60 秒内没有任何进展" in death.why.zh
+    assert death.remedy is not None
+    assert next_step(death, True, 0, 1).action == "same"
+
+
+def test_another_signal_is_not_blamed_on_memory() -> None:
+    assert "SIGKILL, not for lack of memory" in certify(replace(FACTS, oom_kills=0)).why.en
+
+
+@pytest.mark.parametrize(
+    ("cause", "phase", "automatic", "fewer", "memory_deaths", "action"),
+    [
+        ("out_of_memory", "loading", True, True, 0, "lower"),
+        ("out_of_memory", "proving", True, True, 0, "fewer"),
+        ("out_of_memory", "proving", False, True, 0, "fewer"),
+        ("out_of_memory", "proving", True, False, 0, "lower"),
+        ("out_of_memory", "proving", False, False, 0, "fail"),
+        ("killed_by_kernel_oom", "ready", True, True, 1, "fewer"),
+        ("killed_by_kernel_oom", "ready", True, False, 2, "same"),
+        ("killed_by_kernel_oom", "ready", True, True, 3, "lower"),
+        ("killed_by_kernel_oom", "ready", False, True, 3, "fail"),
+        ("bad_checkpoint", "loading", True, True, 0, "fail"),
+        ("self_test", "proving", True, True, 0, "fail"),
+        ("crashed", "ready", False, True, 0, "same"),
+        ("no_cuda", "loading", False, True, 0, "elsewhere"),
+        ("gpu_lost", "ready", True, True, 0, "elsewhere"),
+    ],
+)
+def test_what_follows(cause: str, phase: Phase, automatic: bool, fewer: bool, memory_deaths: int, action: str) -> None:
+    death = replace(certify(FACTS), cause=cause, phase=phase)  # type: ignore[arg-type]
+    assert next_step(death, automatic, memory_deaths, 1, fewer).action == action
+
+
+def test_crashes_back_off() -> None:
+    death = replace(certify(FACTS), cause="crashed")
+    assert [next_step(death, True, 0, crashes).delay_seconds for crashes in (1, 2, 3, 9)] == [1, 2, 4, 60]
+
+
+def test_a_precision_that_was_set_is_not_replaced_but_the_line_is_told() -> None:
+    assert final_refusal(certify(FACTS), automatic=False).env_line == "GLM_PRECISION=auto"
+    assert final_refusal(certify(FACTS), automatic=True).env_line is None
+
+
+def plan_with(free_gib: float, recovery: Recovery) -> Plan:
+    return make_plan(question(SMALL, devices=(gpu(free_gib),), barred=recovery.barred, only=recovery.only))
+
+
+def chosen(plan: Plan) -> Rung:
+    assert plan.chosen is not None
+    return plan.chosen
+
+
+def test_out_of_memory_at_load_goes_one_rung_lower_once_the_memory_is_back() -> None:
+    recovery = Recovery(automatic=True)
+    first = chosen(plan_with(10, recovery))
+    recovery.after(replace(certify(FACTS), phase="loading"), first, 100.0)
+    assert recovery.verdict(plan_with(5, recovery), first, 100.5) == "wait"
+    plan = plan_with(9.5, recovery)
+    assert recovery.verdict(plan, first, 101.0) == "start"
+    assert (first.precision, chosen(plan).precision) == ("bf16", "int8")
+
+
+def test_memory_that_does_not_come_back_is_used_as_it_is_after_the_wait() -> None:
+    recovery = Recovery(automatic=True)
+    first = chosen(plan_with(10, recovery))
+    recovery.after(certify(FACTS), first, 100.0)
+    plan = plan_with(5, recovery)
+    assert recovery.verdict(plan, first, 100 + MEMORY_WAIT_SECONDS) == "start"
+    assert chosen(plan).precision == first.precision
+
+
+def test_a_neighbour_that_keeps_the_memory_costs_a_rung_at_the_third_wait() -> None:
+    recovery = Recovery(automatic=True)
+    first = chosen(plan_with(10, recovery))
+    assert recovery.after(certify(FACTS), first, 0.0).action == "fewer"
+    single = replace(question(SMALL, devices=(gpu(10),), only=recovery.only), most_slots=1)
+    full = chosen(make_plan(single)).need_bytes / GIB * 0.85
+    assert recovery.verdict(plan_with(full, recovery), first, 10.0) == "wait"
+    assert recovery.verdict(plan_with(full, recovery), first, 20.0) == "wait"
+    lower = plan_with(full, recovery)
+    assert recovery.verdict(lower, first, 30.0) == "start"
+    assert chosen(lower).precision in ("int8", "int4")
+
+
+def test_a_precision_that_was_set_gives_up_at_the_third() -> None:
+    recovery = Recovery(automatic=False)
+    first = chosen(plan_with(10, recovery))
+    recovery.after(certify(FACTS), first, 0.0)
+    verdicts = [recovery.verdict(plan_with(0.1, recovery), first, now) for now in (9.0, 10.0, 20.0)]
+    assert verdicts == ["wait", "wait", "give_up"]
+
+
+def test_old_deaths_are_forgotten_and_crashes_end_with_service() -> None:
+    recovery = Recovery(automatic=True)
+    first = chosen(plan_with(10, recovery))
+    assert [recovery.after(certify(FACTS), first, now).action for now in (0.0, 700.0, 1400.0)] == ["fewer"] * 3
+    crash = replace(certify(FACTS), cause="crashed")
+    assert recovery.after(crash, first, 0.0).delay_seconds == 1
+    recovery.served()
+    assert recovery.after(crash, first, 0.0).delay_seconds == 1
+
+
+def test_out_of_memory_in_service_keeps_the_rung_with_half_the_slots() -> None:
+    recovery = Recovery(automatic=True)
+    first = chosen(plan_with(10, recovery))
+    assert (first.precision, first.max_num_seqs) == ("bf16", 16)
+    died = first
+    for slots in (8, 4):
+        assert recovery.after(certify(FACTS), died, 0.0).action == "fewer"
+        plan = plan_with(10, recovery)
+        tried, died = died, chosen(plan)
+        assert (died.precision, died.max_num_seqs, died.max_model_len) == ("bf16", slots, first.max_model_len)
+        assert died.need_bytes < tried.need_bytes, "what is freed is not filled again"
+        (origin,) = [origin for origin in plan.origins if origin.name == "GLM_MAX_NUM_SEQS"]
+        assert (origin.kind, f"with {2 * slots} at once memory ran out" in origin.why.en) == ("stepped_down", True)
+    assert recovery.after(certify(FACTS), died, 0.0).action == "lower", "the third in ten minutes"
+    lower = chosen(plan_with(10, recovery))
+    assert (lower.precision, lower.max_num_seqs) == ("int8", 16)
+
+
+def test_slots_that_were_set_are_never_taken_away() -> None:
+    recovery = Recovery(automatic=True, automatic_slots=False)
+    first = chosen(plan_with(10, recovery))
+    assert recovery.after(certify(FACTS), first, 0.0).action == "same"
+    assert recovery.after(replace(certify(FACTS), phase="proving"), first, 0.0).action == "lower"
+
+
+@pytest.mark.parametrize(("automatic", "then"), [(True, "lower"), (False, "fail")])
+def test_a_proof_that_fails_is_repeated_once_with_half_the_slots(automatic: bool, then: str) -> None:
+    recovery, death = Recovery(automatic=automatic), replace(certify(FACTS), phase="proving")
+    first = chosen(plan_with(10, recovery))
+    assert recovery.after(death, first, 0.0).action == "fewer"
+    second = chosen(plan_with(10, recovery))
+    assert (second.precision, second.max_num_seqs) == (first.precision, first.max_num_seqs // 2)
+    assert recovery.after(death, second, 0.0).action == then
+
+
+def test_the_ledger_remembers_slots_that_were_too_many(tmp_path: Path) -> None:
+    path, recovery = tmp_path / "ledger.json", Recovery(automatic=True)
+    plan = plan_with(10, recovery)
+    first = chosen(plan)
+    fewer = replace(first, max_num_seqs=8)
+    book = ledger.add(path, ledger.read_ledger(path), ledger.new_entry(plan, first, 1.0, None, proved=False))
+    book = ledger.add(path, book, ledger.new_entry(plan, fewer, 2.0, 5, proved=True))
+    again = Recovery(automatic=True, barred=ledger.barred(ledger.read_ledger(path), plan))
+    rung = chosen(plan_with(10, again))
+    assert (rung.precision, rung.max_num_seqs, rung.max_model_len) == ("bf16", 8, first.max_model_len)
+    asked = replace(question(SMALL, devices=(gpu(10),), barred=again.barred), settings=Settings(max_num_seqs=16))
+    assert chosen(make_plan(asked)).max_num_seqs == 16, "what is set is tried again"
+    book = ledger.add(path, book, ledger.new_entry(plan, fewer, 3.0, 5, proved=True))
+    assert ledger.barred(book, plan) == again.barred, "as long as nobody has proved more"
+    book = ledger.add(path, book, ledger.new_entry(plan, first, 4.0, 5, proved=True))
+    assert ledger.barred(book, plan) == ()
+
+
+def test_the_ledger_remembers_a_failed_rung_until_it_is_proved(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.json"
+    plan = plan_with(10, Recovery(automatic=True))
+    rung = chosen(plan)
+    book = ledger.read_ledger(path)
+    book = ledger.add(path, book, ledger.new_entry(plan, rung, 1.0, None, proved=False))
+    book = ledger.read_ledger(path)
+    (barred,) = ledger.barred(book, plan)
+    assert (barred.precision, barred.device) == ("bf16", "GPU-0000")
+    assert "GLM_PRECISION=bf16 tries it again" in barred.why.en
+    other = replace(plan, model=replace(plan.model, stored_bytes=2))
+    assert ledger.barred(book, other) == ()
+    book = ledger.add(path, book, ledger.new_entry(plan, rung, 2.0, 5, proved=True))
+    assert ledger.barred(book, plan) == ()
+
+
+def test_a_damaged_ledger_is_begun_anew(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.json"
+    path.write_text('{"entries": [{}]}')
+    assert ledger.read_ledger(path).entries == ()
+
+
+def test_a_gpu_that_torch_cannot_use_is_left_out_even_where_the_precision_was_set() -> None:
+    rung = make_plan(question(SMALL, devices=(gpu(8),))).chosen
+    assert rung is not None
+    recovery = Recovery(automatic=False, only=(rung.precision, rung.device))
+    death = certify(replace(FACTS, phase="loading", exit_code=1, account=EngineDown("no_cuda", "no libcuda")))
+    recovery.after(death, rung, 0.0)
+    assert recovery.only is None
+    marked = replace(gpu(8), unusable=recovery.unusable[rung.device])
+    plan = make_plan(question(SMALL, devices=(marked,)))
+    assert plan.chosen is not None and plan.chosen.device == "cpu"
+    assert recovery.verdict(plan, rung, 1.0) == "start"
+
+
+def test_a_lost_gpu_is_the_cause_whatever_the_engine_says() -> None:
+    lost = Text("Container lost its GPU: recreate it.", "容器丢失了显卡：请重新创建容器。")
+    death = certify(replace(FACTS, exit_code=1, account=EngineDown("crashed", "CUDA error"), gpu_lost=lost))
+    assert (death.cause, death.why) == ("gpu_lost", lost)

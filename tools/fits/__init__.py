@@ -1,0 +1,1 @@
+"""Which model fits which memory: table and plot."""

@@ -1,0 +1,1 @@
+"""Trains the tiny models that call tools in the tests."""
