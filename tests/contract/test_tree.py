@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+
 from tests.contract.documents import DESIGN, README, fenced, read
 from tests.paths import TOP
 
