@@ -12,8 +12,30 @@ from app.layouts.registry import LAYOUTS, layout_of, shape_of
 from app.layouts.shape import Shape, StoredTensor
 from app.layouts.skeleton import stored_tensors
 
-GLM4_9B = Shape(40, 4096, 32, 2, 128, 13696, 151552, 32768, attention_bias=True, tied=False)
-CHATGLM3_6B = Shape(28, 4096, 32, 2, 128, 13696, 65024, 8192, attention_bias=True, tied=False)
+GLM4_9B = Shape(
+    layers=40,
+    hidden=4096,
+    heads=32,
+    kv_heads=2,
+    head_dim=128,
+    intermediate=13696,
+    vocab=151552,
+    context=32768,
+    attention_bias=True,
+    tied=False,
+)
+CHATGLM3_6B = Shape(
+    layers=28,
+    hidden=4096,
+    heads=32,
+    kv_heads=2,
+    head_dim=128,
+    intermediate=13696,
+    vocab=65024,
+    context=8192,
+    attention_bias=True,
+    tied=False,
+)
 SENTENCEPIECE_START = b"\n\x0e\n\x05<unk>\x15\x00\x00\x00\x00\x18\x02"
 
 

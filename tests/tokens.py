@@ -5,7 +5,7 @@ from __future__ import annotations
 from app.engine.backend.interface import Backend, TokenRequest
 from app.engine.sampling import Sampling
 
-GREEDY = Sampling(0.0, 1.0, 0, 0)
+GREEDY = Sampling(temperature=0.0, top_p=1.0, top_k=0, seed=0)
 
 
 def tokens(

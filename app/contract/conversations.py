@@ -34,7 +34,7 @@ MessageState = Literal["writing", "done", "stopped", "length", "interrupted", "f
 ChatRole = Literal["user", "assistant", "tool"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ChatSettings:
     """How a conversation is answered; None means the model's own default."""
 

@@ -57,7 +57,7 @@ class Device:
     """Why the engine could not use it, though the driver shows it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Host:
     """The machine as seen from inside the container."""
 
@@ -116,7 +116,7 @@ class Placement:
     free_bytes: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Rung:
     """One precision on one device or several: what it would take here, and the verdict."""
 

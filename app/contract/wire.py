@@ -58,7 +58,7 @@ class ToolChoice:
     name: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SamplingParams:
     """How the next token is picked; None means the checkpoint's own default."""
 
@@ -151,7 +151,7 @@ class Detokenized:
     type: Literal["detokenized"] = "detokenized"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Stats:
     """How busy the engine is now, and since its start."""
 

@@ -17,7 +17,7 @@ SMALLEST_TEMPERATURE = 1e-3
 """Below, sampling is as good as greedy, and logits divided by it come near float32's end."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Sampling:
     """Fully decided: nothing is left to a default."""
 

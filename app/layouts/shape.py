@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Experts:
     """The mixture of experts that replaces the MLP behind the first `dense_layers`."""
 
@@ -30,7 +30,7 @@ class Latent:
     value_dim: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Shape:
     """The sizes of a GLM; counts of elements, and tokens for `context`."""
 

@@ -14,7 +14,7 @@ class WantedFile:
     etag: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Job:
     """Every file of `files` is in the snapshot of `commit` when the download ends well. Never holds a token."""
 

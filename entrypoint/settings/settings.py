@@ -71,7 +71,7 @@ class SettingsError(ValueError):
         self.lines = lines
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """What the user decided; None means that Berth decides."""
 

@@ -19,7 +19,7 @@ PACKAGES = ("torch", "transformers", "bitsandbytes")
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Entry:
     """One rung tried: the checkpoint, the place, and the outcome."""
 

@@ -33,7 +33,15 @@ class FetchRun:
         files = tuple(WantedFile(file.name, file.size, file.etag) for file in remote.files)
         model, commit = remote.model, remote.listing.commit
         home, with_token = str(settings.hf_home), settings.hf_token is not None
-        job = Job(settings.hf_endpoint, model.repo, model.revision, commit, home, with_token, files)
+        job = Job(
+            endpoint=settings.hf_endpoint,
+            repo=model.repo,
+            revision=model.revision,
+            commit=commit,
+            hf_home=home,
+            with_token=with_token,
+            files=files,
+        )
         write_atomically(self._job, job)
         self._deaths, self._not_before, self._most_bytes = 0, 0.0, -1
         self._refusal: Refusal | None = None

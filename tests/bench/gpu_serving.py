@@ -86,7 +86,7 @@ def peak_bandwidth() -> float | None:
 def one_answer(path: str, number: int, times: list[tuple[float, float, int]]) -> None:
     """Asks once and notes when the first and the last token came, and how many there were."""
     message = Message("user", f"{number} {PROMPT}")
-    asked = ChatRequest(f"bench-{number}", (message,), SamplingParams(0.0), max_tokens=NEW_TOKENS)
+    asked = ChatRequest(f"bench-{number}", (message,), SamplingParams(temperature=0.0), max_tokens=NEW_TOKENS)
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(path)
         connection.sendall(dump_line(asked))

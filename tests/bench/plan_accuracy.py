@@ -55,7 +55,7 @@ class Model:
     contexts: tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """One engine that was planned and started."""
 
@@ -178,7 +178,18 @@ def rows(model: Model, rungs: Sequence[Precision], slots: Sequence[int], device:
         comes_later = device == "cpu" and checkpoint.layout.moe  # of dense layers the proof has met every size
         later = code_bytes(checkpoint.layout, checkpoint.shape, precision) if comes_later else 0
         weights, margin, on_gpu = terms["weights"], terms["margin"], device == "gpu"
-        yield Row(model.name, precision, context, count, weights, need, margin, proof, on_gpu, later)
+        yield Row(
+            model=model.name,
+            precision=precision,
+            context=context,
+            slots=count,
+            planned_weights=weights,
+            need_bytes=need,
+            margin_bytes=margin,
+            proof=proof,
+            on_gpu=on_gpu,
+            later_bytes=later,
+        )
 
 
 def line(row: Row) -> str:

@@ -144,7 +144,10 @@ class EngineProcess:
 
     def ask(self, text: str = "hello", **fields: Any) -> Conversation:
         """Sends a greedy request; `fields` are ChatRequest's."""
-        given: dict[str, Any] = {"messages": (Message("user", text),), "sampling": SamplingParams(0.0)} | fields
+        given: dict[str, Any] = {
+            "messages": (Message("user", text),),
+            "sampling": SamplingParams(temperature=0.0),
+        } | fields
         connection = self.connect()
         connection.sendall(dump_line(ChatRequest("test", **given)))
         return Conversation(connection)

@@ -62,7 +62,17 @@ class FakeEngine:
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._threads: list[threading.Thread] = []
         self._stopping = threading.Event()
-        self.stats = Stats(0, 0, 4, 0, 32768, 0, 0, 0, 0)
+        self.stats = Stats(
+            running=0,
+            waiting=0,
+            slots=4,
+            cache_tokens=0,
+            cache_limit_tokens=32768,
+            decode_steps=0,
+            decoded_tokens=0,
+            prefilled_tokens=0,
+            reused_tokens=0,
+        )
         """What it says of itself."""
 
     def __enter__(self) -> FakeEngine:

@@ -14,7 +14,18 @@ from tests.sparse import GLM4_9B
 
 __all__ = ["CUDA_BUILD", "GIB", "GLM4_9B", "HOST", "SMALL", "gpu", "question"]
 GIB = 1024**3
-SMALL = Shape(16, 1024, 16, 2, 64, 4096, 8192, 8192, attention_bias=True, tied=False)
+SMALL = Shape(
+    layers=16,
+    hidden=1024,
+    heads=16,
+    kv_heads=2,
+    head_dim=64,
+    intermediate=4096,
+    vocab=8192,
+    context=8192,
+    attention_bias=True,
+    tied=False,
+)
 CUDA_BUILD = TorchBuild("2.13.0+cu130", "13.0", ("sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"))
 HOST = Host(
     available_bytes=64 * GIB,

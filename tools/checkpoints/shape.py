@@ -35,7 +35,7 @@ class CheckpointError(ValueError):
     """What was asked for cannot be written; the text is one line for the user."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Shape:
     """A model's dimensions; `extra` holds further fields of the model type's config (experts, MLA ranks, ...)."""
 

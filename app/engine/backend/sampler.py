@@ -89,7 +89,7 @@ def read_logprobs(values: torch.Tensor, tokens: Sequence[int], counts: Sequence[
     ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Rules:
     """What each row's draw keeps to, each [rows, 1]."""
 
@@ -109,16 +109,16 @@ class Rules:
             return torch.tensor(values, dtype=dtype, device=device)[:, None]
 
         return cls(
-            column([min(one.top_k or vocab, vocab) for one in how], torch.long),
-            column([bool(one.top_k) for one in how], torch.bool),
-            column([one.top_p if one.top_p < 1 else ALL for one in how], torch.float64),
-            column([one.min_p for one in how], torch.float32),
-            column([sampler.draw() for sampler in samplers], torch.float64),
+            top_k=column([min(one.top_k or vocab, vocab) for one in how], torch.long),
+            has_top_k=column([bool(one.top_k) for one in how], torch.bool),
+            top_p=column([one.top_p if one.top_p < 1 else ALL for one in how], torch.float64),
+            min_p=column([one.min_p for one in how], torch.float32),
+            drawn=column([sampler.draw() for sampler in samplers], torch.float64),
         )
 
     def of(self, rows: Sequence[int]) -> Rules:
         """Those of some rows."""
-        return Rules(*(getattr(self, field.name)[rows] for field in fields(self)))
+        return Rules(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
     def floor(self, values: torch.Tensor, whole: bool) -> torch.Tensor:
         """The least probability that is kept, [rows, 1], told from the likeliest in descending order, [rows, n].

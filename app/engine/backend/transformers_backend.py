@@ -92,7 +92,7 @@ class TransformersBackend:
         began = time.monotonic()
         self._passes(None, [Piece(0, last - chunk, ids)])
         self._pace.note(time.monotonic() - began, 0, chunk)
-        sampling = Sampling(0.7, 0.9, 0, 0, repetition_penalty=1.1, presence_penalty=0.1)
+        sampling = Sampling(temperature=0.7, top_p=0.9, top_k=0, seed=0, repetition_penalty=1.1, presence_penalty=0.1)
         slots = sorted(self.start(TokenRequest((0,), sampling, logprobs=MOST_LOGPROBS)) for _ in range(self.slots))
         step = Step(tuple(slots), (0,) * self.slots, (last,) * self.slots)
         picked = self._pick(self._passes(step, []), slots)

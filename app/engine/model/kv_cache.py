@@ -20,7 +20,7 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.keys: torch.Tensor = keys
         self.values: torch.Tensor = values
-        self.window: Window = Chunk(0, 0, 0, 0, 0)
+        self.window: Window = Chunk(slot=0, start=0, end=0, rows=0, width=0)
         self.is_initialized = True
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:

@@ -15,7 +15,7 @@ FEW_KEYS = 256
 """Below, lengths do not matter."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Chunk:
     """A forward pass appends tokens `start` to `end` of one slot's sequence."""
 
@@ -37,7 +37,7 @@ class Chunk:
     @property
     def last(self) -> Chunk:
         """Its last token alone."""
-        return Chunk(self.slot, self.end - 1, self.end, 1, self.end)
+        return Chunk(slot=self.slot, start=self.end - 1, end=self.end, rows=1, width=self.end)
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def chunk_window(slot: int, start: int, end: int, device: torch.device, filled_t
     mask = None
     if start > 0 and rows > 1:
         mask = torch.arange(width, device=device) <= torch.arange(start, start + rows, device=device)[:, None]
-    return Chunk(slot, start, end, rows, width, mask)
+    return Chunk(slot=slot, start=start, end=end, rows=rows, width=width, mask=mask)
 
 
 def batch_window(slots: Sequence[int], positions: Sequence[int], device: torch.device) -> Batch:

@@ -88,7 +88,15 @@ class Place:
         files = tuple(
             WantedFile(f.name, f.size, f.etag) for f in listing.files if f.name.startswith(("model", "config", "token"))
         )
-        job = Job(self.hub.url, REPO, "main", COMMIT, str(self.folder / "home"), True, files)
+        job = Job(
+            endpoint=self.hub.url,
+            repo=REPO,
+            revision="main",
+            commit=COMMIT,
+            hf_home=str(self.folder / "home"),
+            with_token=True,
+            files=files,
+        )
         return Job(**{**vars(job), **changes})
 
     def start(self, job: Job | None = None, prepare: Callable[[], None] | None = None, **options: float) -> Fetch:

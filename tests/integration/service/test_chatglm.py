@@ -53,7 +53,7 @@ def greedy(tmp_path_factory: pytest.TempPathFactory) -> Any:
     chat = open_format(checkpoint)
 
     def ask(ids: list[int]) -> str:
-        request = AnswerRequest("x", tuple(ids), Sampling(0.0, 1.0, 0, 0), TOKENS)
+        request = AnswerRequest("x", tuple(ids), Sampling(temperature=0.0, top_p=1.0, top_k=0, seed=0), TOKENS)
         return "".join(getattr(reply, "text", "") for reply in answer(request, backend, chat))
 
     return ask

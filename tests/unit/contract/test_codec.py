@@ -13,7 +13,13 @@ from app.contract.wire import ChatRequest, Message, SamplingParams
 
 
 def test_a_request_survives_the_wire() -> None:
-    request = ChatRequest("id", (Message("user", "你好 \U0001f600\n"),), SamplingParams(0.5, 1.0, 7), 12, ("a", "b"))
+    request = ChatRequest(
+        "id",
+        (Message("user", "你好 \U0001f600\n"),),
+        SamplingParams(temperature=0.5, top_p=1.0, top_k=7),
+        12,
+        ("a", "b"),
+    )
     line = dump_line(request)
     assert line.endswith(b"\n") and line.count(b"\n") == 1
     assert from_json(ChatRequest, json.loads(line)) == request

@@ -65,13 +65,29 @@ def mixed_requests() -> tuple[tuple[TokenRequest, ...], tuple[int, ...]]:
         drawn(270, 6),
         drawn(7, 3),
     ]
-    samplings = [GREEDY, Sampling(0.9, 0.95, 0, 11), GREEDY, Sampling(1.3, 1.0, 40, 12), GREEDY, GREEDY]
-    samplings.append(Sampling(0.9, 0.95, 0, 13))
+    samplings = [
+        GREEDY,
+        Sampling(temperature=0.9, top_p=0.95, top_k=0, seed=11),
+        GREEDY,
+        Sampling(temperature=1.3, top_p=1.0, top_k=40, seed=12),
+        GREEDY,
+        GREEDY,
+    ]
+    samplings.append(Sampling(temperature=0.9, top_p=0.95, top_k=0, seed=13))
     prompts += [system + drawn(20, 8), drawn(50, 9), drawn(9, 10)]
     samplings += [
-        Sampling(1.1, 0.9, 60, 14, 0.02, 1.2, 0.4, -0.3),
-        Sampling(1.0, 1.0, 0, 15, 0.01, 0.9),
-        Sampling(0.0, 1.0, 0, 16, repetition_penalty=1.3, frequency_penalty=0.5),
+        Sampling(
+            temperature=1.1,
+            top_p=0.9,
+            top_k=60,
+            seed=14,
+            min_p=0.02,
+            repetition_penalty=1.2,
+            presence_penalty=0.4,
+            frequency_penalty=-0.3,
+        ),
+        Sampling(temperature=1.0, top_p=1.0, top_k=0, seed=15, min_p=0.01, repetition_penalty=0.9),
+        Sampling(temperature=0.0, top_p=1.0, top_k=0, seed=16, repetition_penalty=1.3, frequency_penalty=0.5),
     ]
     openings = ((5, 6), (5, 7, 8))
     requests = tuple(

@@ -39,7 +39,7 @@ from tests.processes.engine import EngineProcess, last_of
 LENGTH, TOKENS = 1024, 24
 WEATHER = Tool("get_weather", '{"name": "get_weather", "parameters": {"type": "object"}}')
 NOW = Tool("now", '{"name": "now"}')
-GREEDY = Sampling(0.0, 1.0, 0, 0)
+GREEDY = Sampling(temperature=0.0, top_p=1.0, top_k=0, seed=0)
 
 
 @dataclass
@@ -101,7 +101,7 @@ def test_tokenize_shows_what_a_chat_is_given(speaking: Speaking) -> None:
     conversation = (Message("user", "天气?"),)
     (shown,) = speaking.ask(TokenizeRequest("t", conversation, tools=tools))
     assert isinstance(shown, Tokenized)
-    replies = speaking.ask(ChatRequest("c", conversation, SamplingParams(0.0), max_tokens=1, tools=tools))
+    replies = speaking.ask(ChatRequest("c", conversation, SamplingParams(temperature=0.0), max_tokens=1, tools=tools))
     assert last_of(replies).prompt_tokens == len(shown.tokens)  # type: ignore[union-attr]
     assert "get_weather" in speaking.chat.decode(shown.tokens)
 
@@ -130,7 +130,7 @@ def test_greedy_answers_are_the_models_and_the_stream_is_the_whole(speaking: Spe
         parts: list[Any] = []
         for token in speaking.greedy(chat["ids"]):
             parts += () if whole.done else whole.push(token)
-        asked = ChatRequest("c", messages(chat), SamplingParams(0.0), max_tokens=TOKENS)
+        asked = ChatRequest("c", messages(chat), SamplingParams(temperature=0.0), max_tokens=TOKENS)
         replies = speaking.ask(asked)
         told = "".join(reply.text for reply in replies if isinstance(reply, Delta))
         assert told == "".join(reply.text for reply in parts if isinstance(reply, Delta))
@@ -142,7 +142,9 @@ def test_greedy_answers_are_the_models_and_the_stream_is_the_whole(speaking: Spe
 def test_a_call_that_has_to_come_is_begun(speaking: Speaking, name: str | None) -> None:
     """The random model cannot finish a call, so the limit ends it: what it had to begin with is told as text."""
     choice = ToolChoice("required", name)
-    asked = ChatRequest("c", (Message("user", "x"),), SamplingParams(0.0), 30, tools=(WEATHER, NOW), tool_choice=choice)
+    asked = ChatRequest(
+        "c", (Message("user", "x"),), SamplingParams(temperature=0.0), 30, tools=(WEATHER, NOW), tool_choice=choice
+    )
     replies = speaking.ask(asked)
     told = "".join(reply.text for reply in replies if isinstance(reply, Delta))
     names = ("now\n",) if name else ("get_weather\n", "now\n")

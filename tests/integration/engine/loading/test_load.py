@@ -156,11 +156,20 @@ def test_the_cache_never_grows(folders: dict[str, Path]) -> None:
 def test_sampling_follows_the_request_then_the_checkpoint(folders: dict[str, Path], tmp_path: Path) -> None:
     defaults = read_defaults(folders["glm4"])
     assert (defaults.temperature, defaults.top_p) == (0.8, 0.8)
-    resolved = defaults.resolve(SamplingParams(0.0, seed=-1))
+    resolved = defaults.resolve(SamplingParams(temperature=0.0, seed=-1))
     assert (resolved.temperature, resolved.top_p, resolved.seed) == (0.0, 0.8, (1 << 64) - 1)
     assert read_defaults(tmp_path) == SamplingDefaults(), "no file means greedy, as in transformers"
     own = SamplingParams(top_k=0, min_p=0.1, repetition_penalty=1.5, presence_penalty=-1.0, frequency_penalty=0.5)
-    assert defaults.resolve(own) == Sampling(0.8, 0.8, 0, ANY, 0.1, 1.5, -1.0, 0.5)
+    assert defaults.resolve(own) == Sampling(
+        temperature=0.8,
+        top_p=0.8,
+        top_k=0,
+        seed=ANY,
+        min_p=0.1,
+        repetition_penalty=1.5,
+        presence_penalty=-1.0,
+        frequency_penalty=0.5,
+    )
     (tmp_path / "generation_config.json").write_text('{"do_sample": true, "temperature": "hot"}')
     with pytest.raises(BadCheckpoint, match="temperature is 'hot'"):
         read_defaults(tmp_path)

@@ -81,7 +81,19 @@ def drawn(count: int, seed: int) -> tuple[int, ...]:
 def requests() -> list[TokenRequest]:
     system = drawn(30, 1)
     prompts = [drawn(3, 2), system, system + drawn(20, 3), drawn(100, 4), drawn(LENGTH - 1, 5), system + drawn(3, 6)]
-    warm = [Sampling(0.9, 0.95, 0, 7), Sampling(1.1, 0.9, 60, 14, 0.02, 1.2, 0.4, -0.3)]
+    warm = [
+        Sampling(temperature=0.9, top_p=0.95, top_k=0, seed=7),
+        Sampling(
+            temperature=1.1,
+            top_p=0.9,
+            top_k=60,
+            seed=14,
+            min_p=0.02,
+            repetition_penalty=1.2,
+            presence_penalty=0.4,
+            frequency_penalty=-0.3,
+        ),
+    ]
     return [TokenRequest(ids, (GREEDY, *warm)[place % 3]) for place, ids in enumerate(prompts)]
 
 

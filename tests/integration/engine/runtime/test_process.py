@@ -118,7 +118,7 @@ def test_how_busy_it_is_and_what_a_conversation_reuses(engine: EngineProcess) ->
 
 def test_a_seed_repeats_a_sampled_answer(engine: EngineProcess) -> None:
     def sampled(seed: int | None) -> str:
-        return text_of(engine.answer(max_tokens=20, sampling=SamplingParams(1.0, 0.9, seed=seed)))
+        return text_of(engine.answer(max_tokens=20, sampling=SamplingParams(temperature=1.0, top_p=0.9, seed=seed)))
 
     assert sampled(7) == sampled(7) == sampled(7 + (1 << 64))
     assert len({sampled(seed) for seed in (1, -2, None, None)}) == 4

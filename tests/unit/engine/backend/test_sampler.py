@@ -26,8 +26,11 @@ from app.engine.backend.sequence import Sampler
 from app.engine.errors import NonFiniteLogits
 from app.engine.sampling import Sampling
 
-GREEDY = Sampling(0.0, 1.0, 0, 0)
-NARROW, WIDE = Sampling(0.7, 0.8, 0, 1), Sampling(2.0, 0.98, 0, 1)
+GREEDY = Sampling(temperature=0.0, top_p=1.0, top_k=0, seed=0)
+NARROW, WIDE = (
+    Sampling(temperature=0.7, top_p=0.8, top_k=0, seed=1),
+    Sampling(temperature=2.0, top_p=0.98, top_k=0, seed=1),
+)
 DRAWS = 120
 
 
@@ -82,16 +85,16 @@ def logits_of(vocab: int, spread: float, likely: int = 0) -> torch.Tensor:
 @pytest.mark.parametrize(
     "sampling",
     [
-        Sampling(1.0, 1.0, 0, 1),
+        Sampling(temperature=1.0, top_p=1.0, top_k=0, seed=1),
         NARROW,
         WIDE,
-        Sampling(1.0, 1.0, 7, 1),
-        Sampling(1.5, 0.6, 20, 1),
-        Sampling(1.0, 1.0, 0, 1, min_p=0.1),
-        Sampling(1.2, 0.95, 30, 1, min_p=0.02),
-        Sampling(1.0, 1.0, 1000, 1),
-        Sampling(1.0, 0.7, 1000, 1),
-        Sampling(0.8, 0.01, 0, 1),
+        Sampling(temperature=1.0, top_p=1.0, top_k=7, seed=1),
+        Sampling(temperature=1.5, top_p=0.6, top_k=20, seed=1),
+        Sampling(temperature=1.0, top_p=1.0, top_k=0, seed=1, min_p=0.1),
+        Sampling(temperature=1.2, top_p=0.95, top_k=30, seed=1, min_p=0.02),
+        Sampling(temperature=1.0, top_p=1.0, top_k=1000, seed=1),
+        Sampling(temperature=1.0, top_p=0.7, top_k=1000, seed=1),
+        Sampling(temperature=0.8, top_p=0.01, top_k=0, seed=1),
     ],
 )
 @pytest.mark.parametrize(
@@ -113,10 +116,10 @@ def test_a_wide_nucleus_needs_more_than_the_prefixes() -> None:
 
 def test_what_is_as_likely_as_the_last_is_kept_too() -> None:
     logits = torch.tensor([[2.0, 1.0, 1.0, 1.0, 0.0]])
-    assert set(shares(logits, Sampling(1.0, 1.0, 2, 1))) == {0, 1, 2, 3}
-    assert set(shares(logits, Sampling(1.0, 0.55, 0, 1))) == {0, 1, 2, 3}
-    assert set(shares(logits, Sampling(1.0, 1.0, 0, 1, min_p=0.36))) == {0, 1, 2, 3}
-    assert set(shares(logits, Sampling(1.0, 1.0, 1, 1))) == {0}
+    assert set(shares(logits, Sampling(temperature=1.0, top_p=1.0, top_k=2, seed=1))) == {0, 1, 2, 3}
+    assert set(shares(logits, Sampling(temperature=1.0, top_p=0.55, top_k=0, seed=1))) == {0, 1, 2, 3}
+    assert set(shares(logits, Sampling(temperature=1.0, top_p=1.0, top_k=0, seed=1, min_p=0.36))) == {0, 1, 2, 3}
+    assert set(shares(logits, Sampling(temperature=1.0, top_p=1.0, top_k=1, seed=1))) == {0}
 
 
 def run(rows: Sequence[tuple[torch.Tensor, Sampler]], steps: int) -> list[list[Picked]]:
@@ -158,14 +161,27 @@ def test_each_row_gets_what_it_gets_alone(asked: list[tuple[Sampling, int | None
 
 def test_the_same_seed_gives_the_same_and_another_another() -> None:
     def tokens(seed: int) -> list[int | NonFiniteLogits]:
-        return [one.token for one in run([(logits_of(500, 1.0), sampler(Sampling(1.0, 1.0, 0, seed)))], 20)[0]]
+        return [
+            one.token
+            for one in run(
+                [(logits_of(500, 1.0), sampler(Sampling(temperature=1.0, top_p=1.0, top_k=0, seed=seed)))], 20
+            )[0]
+        ]
 
     assert tokens(3) == tokens(3)
     assert len({tuple(map(str, tokens(seed))) for seed in range(5)}) == 5
 
 
 def test_penalties_are_transformers_and_openais() -> None:
-    sampling = Sampling(0.0, 1.0, 0, 0, repetition_penalty=1.3, presence_penalty=0.7, frequency_penalty=-0.4)
+    sampling = Sampling(
+        temperature=0.0,
+        top_p=1.0,
+        top_k=0,
+        seed=0,
+        repetition_penalty=1.3,
+        presence_penalty=0.7,
+        frequency_penalty=-0.4,
+    )
     own = sampler(sampling, prompt=(1, 2, 2, 5))
     for token in (5, 7, 7):
         own.take(token)
@@ -186,16 +202,22 @@ def test_what_is_penalised_gives_way() -> None:
         own = sampler(sampling, prompt)
         return [pick(logits.clone(), [own])[0].token for _ in range(5)]
 
-    assert answer(GREEDY) == answer(Sampling(1e-40, 1.0, 0, 3)) == [0] * 5
-    assert answer(Sampling(0.0, 1.0, 0, 0, presence_penalty=1.5)) == [0, 1, 0, 0, 0]
-    assert answer(Sampling(0.0, 1.0, 0, 0, frequency_penalty=1.1)) == [0, 1, 0, 2, 1]
-    assert answer(Sampling(0.0, 1.0, 0, 0, repetition_penalty=2.0), (0,)) == [1, 0, 0, 0, 0], "the prompt counts"
+    assert answer(GREEDY) == answer(Sampling(temperature=1e-40, top_p=1.0, top_k=0, seed=3)) == [0] * 5
+    assert answer(Sampling(temperature=0.0, top_p=1.0, top_k=0, seed=0, presence_penalty=1.5)) == [0, 1, 0, 0, 0]
+    assert answer(Sampling(temperature=0.0, top_p=1.0, top_k=0, seed=0, frequency_penalty=1.1)) == [0, 1, 0, 2, 1]
+    assert answer(Sampling(temperature=0.0, top_p=1.0, top_k=0, seed=0, repetition_penalty=2.0), (0,)) == [
+        1,
+        0,
+        0,
+        0,
+        0,
+    ], "the prompt counts"
 
 
 def test_log_probabilities_are_the_models_own() -> None:
     logits = logits_of(50, 2.0)
     wanted = logits.log_softmax(dim=-1)[0]
-    harsh = Sampling(2.0, 0.2, 3, 1, repetition_penalty=5.0)
+    harsh = Sampling(temperature=2.0, top_p=0.2, top_k=3, seed=1, repetition_penalty=5.0)
     best = wanted.argsort(descending=True).tolist()
     for count in (0, 5, 20):
         own = sampler(harsh, prompt=best[:2], logprobs=count)
@@ -219,7 +241,7 @@ def test_more_alternatives_than_tokens() -> None:
 def test_a_row_that_is_no_numbers_fails_alone(bad: float) -> None:
     logits = logits_of(300, 2.0).repeat(4, 1)
     logits[1, 17] = logits[2, 5] = bad
-    own = Sampling(1.0, 0.9, 40, 5)
+    own = Sampling(temperature=1.0, top_p=0.9, top_k=40, seed=5)
     found = pick(logits, [sampler(own), sampler(own, logprobs=2), sampler(GREEDY), sampler(GREEDY)])
     alone = pick(logits_of(300, 2.0), [sampler(own)])
     assert [type(one.token) for one in found] == [int, NonFiniteLogits, NonFiniteLogits, int]
@@ -228,7 +250,11 @@ def test_a_row_that_is_no_numbers_fails_alone(bad: float) -> None:
 
 def test_logits_near_the_end_of_float32_break_nothing() -> None:
     huge = torch.tensor([[3e38, -3e38, 1.0, 0.0]])
-    rules = [Sampling(1e-3, 0.5, 2, 1), Sampling(2.0, 1.0, 0, 1, repetition_penalty=10.0), GREEDY]
+    rules = [
+        Sampling(temperature=1e-3, top_p=0.5, top_k=2, seed=1),
+        Sampling(temperature=2.0, top_p=1.0, top_k=0, seed=1, repetition_penalty=10.0),
+        GREEDY,
+    ]
     found = pick(huge.repeat(3, 1), [sampler(one, (0, 1)) for one in rules])
     assert all(isinstance(one.token, NonFiniteLogits) or one.token in range(4) for one in found)
     assert found[2].token == 0
@@ -237,13 +263,21 @@ def test_logits_near_the_end_of_float32_break_nothing() -> None:
 def test_a_draw_never_leaves_the_vocabulary() -> None:
     logits = logits_of(700, 0.5)
     for number in (2.0**-53, 1.0):
-        for rule in (Sampling(1.0, 1.0, 0, 1), Sampling(1.0, 0.9, 0, 1), Sampling(1.0, 1.0, 5, 1)):
+        for rule in (
+            Sampling(temperature=1.0, top_p=1.0, top_k=0, seed=1),
+            Sampling(temperature=1.0, top_p=0.9, top_k=0, seed=1),
+            Sampling(temperature=1.0, top_p=1.0, top_k=5, seed=1),
+        ):
             (token,) = sample(logits, [Evenly(rule, number)])
             assert warped(logits, rule)[token] > 0
 
 
 def test_openings_hold_for_every_way_of_sampling() -> None:
-    rows = [GREEDY, Sampling(1.0, 1.0, 0, 7), Sampling(0.7, 0.5, 2, 7, min_p=0.5, repetition_penalty=1.5)]
+    rows = [
+        GREEDY,
+        Sampling(temperature=1.0, top_p=1.0, top_k=0, seed=7),
+        Sampling(temperature=0.7, top_p=0.5, top_k=2, seed=7, min_p=0.5, repetition_penalty=1.5),
+    ]
     samplers = [Sampler(TokenRequest((1,), one, ((1, 2), (3, 2)))) for one in rows]
     draw = random.Random(1)
     for place in range(3):

@@ -298,7 +298,7 @@ def test_any_ids_can_be_spelt(ids: list[int]) -> None:
 def test_sampling_is_the_published_codes_unless_the_files_say_otherwise(tiny: ChatGlm3Format, tmp_path: Path) -> None:
     defaults = read_defaults(TINY, tiny.defaults)
     assert (defaults.temperature, defaults.top_p) == (0.8, 0.8)
-    assert defaults.resolve(SamplingParams(0.0)).temperature == 0.0
+    assert defaults.resolve(SamplingParams(temperature=0.0)).temperature == 0.0
     (tmp_path / "generation_config.json").write_text('{"eos_token_id": 2}')
     assert read_defaults(tmp_path, tiny.defaults) == tiny.defaults
     (tmp_path / "generation_config.json").write_text('{"do_sample": false}')

@@ -272,7 +272,7 @@ def test_sampling_defaults_are_the_files_or_the_published_codes(tiny: ChatFormat
     for folder in (TINY, tmp_path):
         defaults = read_defaults(folder, tiny.defaults)
         assert (defaults.temperature, defaults.top_p) == (0.8, 0.8)
-    assert read_defaults(TINY, tiny.defaults).resolve(SamplingParams(0.0)).temperature == 0.0
+    assert read_defaults(TINY, tiny.defaults).resolve(SamplingParams(temperature=0.0)).temperature == 0.0
 
 
 def test_a_rank_file_that_cannot_be_used_is_refused(tmp_path: Path) -> None:

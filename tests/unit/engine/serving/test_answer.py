@@ -18,7 +18,7 @@ from app.engine.sampling import Sampling, SamplingDefaults
 from app.engine.serving.answer import AnswerRequest, AnswerWriter
 from tests.unit.answers import PARSERS
 
-GREEDY = Sampling(0.0, 1.0, 0, 0)
+GREEDY = Sampling(temperature=0.0, top_p=1.0, top_k=0, seed=0)
 STOP = 0
 CALL = "<tool_call>get_weather\n<arg_key>city</arg_key>\n<arg_value>END</arg_value>\n</tool_call>"
 ARGUMENTS = '{"city": "END"}'

@@ -19,7 +19,7 @@ from app.engine.sampling import Sampling, SamplingDefaults
 from app.engine.serving.answer import AnswerRequest
 from app.engine.serving.scheduler import Limits, Scheduler
 
-GREEDY = Sampling(0.0, 1.0, 0, 0)
+GREEDY = Sampling(temperature=0.0, top_p=1.0, top_k=0, seed=0)
 END = 0
 UNREADABLE = 13
 """A prompt that ends so has no parser."""

@@ -27,9 +27,19 @@ from tests.unit.planning import GIB, GLM4_9B, HOST, gpu, question
 
 LINEAR = Parameter("w", (256, 192), linear=True)
 FLASH = Shape(
-    47, 2048, 20, 20, 256, 10240, 154880, 202752, attention_bias=False, tied=False,
-    experts=Experts(64, 4, 1536, 1, 1), latent=Latent(768, 512, 192, 64, 256),
-)  # fmt: skip
+    layers=47,
+    hidden=2048,
+    heads=20,
+    kv_heads=20,
+    head_dim=256,
+    intermediate=10240,
+    vocab=154880,
+    context=202752,
+    attention_bias=False,
+    tied=False,
+    experts=Experts(count=64, per_token=4, intermediate=1536, shared=1, dense_layers=1),
+    latent=Latent(768, 512, 192, 64, 256),
+)
 """GLM-4.7-Flash."""
 
 
@@ -65,8 +75,30 @@ def test_glm_4_9b_has_40_kib_of_cache_a_token() -> None:
     assert kv_cache_bytes(GLM4_9B, load("bf16")) == 8192 * 40 * 1024
 
 
-MID = Shape(16, 1024, 16, 2, 64, 4096, 8192, 8192, attention_bias=True, tied=False)
-WIDE = Shape(6, 2048, 16, 2, 128, 6848, 32768, 8192, attention_bias=True, tied=False)
+MID = Shape(
+    layers=16,
+    hidden=1024,
+    heads=16,
+    kv_heads=2,
+    head_dim=64,
+    intermediate=4096,
+    vocab=8192,
+    context=8192,
+    attention_bias=True,
+    tied=False,
+)
+WIDE = Shape(
+    layers=6,
+    hidden=2048,
+    heads=16,
+    kv_heads=2,
+    head_dim=128,
+    intermediate=6848,
+    vocab=32768,
+    context=8192,
+    attention_bias=True,
+    tied=False,
+)
 
 
 @pytest.mark.parametrize(
@@ -116,13 +148,38 @@ def test_activations_bound_what_full_batches_took(
 
 
 FEW_EXPERTS = Shape(
-    4, 1024, 16, 4, 64, 2048, 8192, 16384, attention_bias=True, tied=False, experts=Experts(16, 4, 512, 1, 1)
+    layers=4,
+    hidden=1024,
+    heads=16,
+    kv_heads=4,
+    head_dim=64,
+    intermediate=2048,
+    vocab=8192,
+    context=16384,
+    attention_bias=True,
+    tied=False,
+    experts=Experts(count=16, per_token=4, intermediate=512, shared=1, dense_layers=1),
 )
 MORE_EXPERTS = Shape(
-    3, 2048, 32, 4, 64, 4096, 32768, 16384, attention_bias=True, tied=False, experts=Experts(24, 8, 704, 1, 1)
+    layers=3,
+    hidden=2048,
+    heads=32,
+    kv_heads=4,
+    head_dim=64,
+    intermediate=4096,
+    vocab=32768,
+    context=16384,
+    attention_bias=True,
+    tied=False,
+    experts=Experts(count=24, per_token=8, intermediate=704, shared=1, dense_layers=1),
 )
 FLASH_LIKE = replace(
-    FLASH, layers=3, intermediate=4096, vocab=32768, attention_bias=True, experts=Experts(8, 4, 1536, 1, 1)
+    FLASH,
+    layers=3,
+    intermediate=4096,
+    vocab=32768,
+    attention_bias=True,
+    experts=Experts(count=8, per_token=4, intermediate=1536, shared=1, dense_layers=1),
 )
 UNEVEN = replace(FEW_EXPERTS, layers=3, heads=8, kv_heads=8, head_dim=192, latent=Latent(256, 256, 128, 64, 128))
 LATENT = replace(FEW_EXPERTS, heads=8, kv_heads=8, head_dim=128, latent=Latent(256, 256, 96, 32, 128))
@@ -213,13 +270,35 @@ def test_a_tokenizer_json_is_counted_by_its_ids() -> None:
 @pytest.mark.parametrize(("precision", "mib"), [("bf16", 43), ("int8", 8), ("int4", 7), ("fp32", 0)])
 def test_code_compiled_in_service_is_planned(precision: Precision, mib: int) -> None:
     """What the engine's memory grew by after the proof, until every number of rows had been met."""
-    demo = Shape(4, 256, 4, 2, 64, 512, 2048, 2048, attention_bias=True, tied=False)
+    demo = Shape(
+        layers=4,
+        hidden=256,
+        heads=4,
+        kv_heads=2,
+        head_dim=64,
+        intermediate=512,
+        vocab=2048,
+        context=2048,
+        attention_bias=True,
+        tied=False,
+    )
     assert mib * 2**20 <= code_bytes(LAYOUTS["glm4"], demo, precision) <= 1.7 * mib * 2**20
 
 
 def test_code_of_packed_int4_is_planned() -> None:
     """What stayed of the proof of 256 M parameters (tests/bench/serving's) above the kernel's own, 17 MiB."""
-    shape = Shape(16, 1024, 16, 2, 64, 4096, 8192, 8192, attention_bias=True, tied=False)
+    shape = Shape(
+        layers=16,
+        hidden=1024,
+        heads=16,
+        kv_heads=2,
+        head_dim=64,
+        intermediate=4096,
+        vocab=8192,
+        context=8192,
+        attention_bias=True,
+        tied=False,
+    )
     plain, packed = (code_bytes(LAYOUTS["glm4"], shape, "int4", packed) for packed in (False, True))
     assert 16 * 2**20 <= packed <= 1.7 * 16 * 2**20
     assert plain < packed

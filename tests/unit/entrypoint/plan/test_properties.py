@@ -16,13 +16,32 @@ from entrypoint.settings.settings import Settings
 from tests.unit.planning import GIB, GLM4_9B, HOST, SMALL, gpu, question
 
 LITE = Shape(
-    layers=12, hidden=2048, heads=20, kv_heads=20, head_dim=256, intermediate=10240, vocab=151552, context=65536,
-    attention_bias=False, tied=False, experts=Experts(16, 4, 1536, 1, 1), latent=Latent(768, 512, 192, 64, 256),
-)  # fmt: skip
+    layers=12,
+    hidden=2048,
+    heads=20,
+    kv_heads=20,
+    head_dim=256,
+    intermediate=10240,
+    vocab=151552,
+    context=65536,
+    attention_bias=False,
+    tied=False,
+    experts=Experts(count=16, per_token=4, intermediate=1536, shared=1, dense_layers=1),
+    latent=Latent(768, 512, 192, 64, 256),
+)
 AIR = Shape(
-    layers=10, hidden=4096, heads=96, kv_heads=8, head_dim=128, intermediate=10944, vocab=151552, context=131072,
-    attention_bias=True, tied=False, experts=Experts(16, 8, 1408, 1, 1),
-)  # fmt: skip
+    layers=10,
+    hidden=4096,
+    heads=96,
+    kv_heads=8,
+    head_dim=128,
+    intermediate=10944,
+    vocab=151552,
+    context=131072,
+    attention_bias=True,
+    tied=False,
+    experts=Experts(count=16, per_token=8, intermediate=1408, shared=1, dense_layers=1),
+)
 MODELS = [
     ("glm4", GLM4_9B),
     ("glm", replace(SMALL, tied=True)),

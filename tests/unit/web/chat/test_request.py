@@ -47,7 +47,16 @@ def test_everything_that_is_read() -> None:
         max_completion_tokens=5, stop=["a", "b"], top_k=40, min_p=0.05, repetition_penalty=1.1, presence_penalty=-2,
         frequency_penalty=0.5, logprobs=True, top_logprobs=20,
     )  # fmt: skip
-    assert chat.request.sampling == SamplingParams(0.0, 1.0, 40, 0.05, 1.1, -2.0, 0.5, -3)
+    assert chat.request.sampling == SamplingParams(
+        temperature=0.0,
+        top_p=1.0,
+        top_k=40,
+        min_p=0.05,
+        repetition_penalty=1.1,
+        presence_penalty=-2.0,
+        frequency_penalty=0.5,
+        seed=-3,
+    )
     assert chat.request.logprobs == 20
     assert (chat.request.max_tokens, chat.request.stop) == (5, ("a", "b"))
     assert chat.stream and chat.include_usage

@@ -128,14 +128,35 @@ def test_first_token_and_gaps_are_taken_where_tokens_arrive(monkeypatch: pytest.
 
 
 def test_the_engines_numbers_are_asked_for_at_the_scrape(web: Web) -> None:
-    web.engine.stats = Stats(3, 2, 4, 1000, 4000, 10, 25, 70, 30, {"cpu": 5, "GPU-1": 7})
+    web.engine.stats = Stats(
+        running=3,
+        waiting=2,
+        slots=4,
+        cache_tokens=1000,
+        cache_limit_tokens=4000,
+        decode_steps=10,
+        decoded_tokens=25,
+        prefilled_tokens=70,
+        reused_tokens=30,
+        held_bytes={"cpu": 5, "GPU-1": 7},
+    )
     seen = web.scrape()
     assert seen.series("memory_used_bytes") == {"cpu": 5, "GPU-1": 7}
     assert (seen("engine_up"), seen("num_requests_running"), seen("num_requests_waiting")) == (1, 3, 2)
     assert (seen("num_slots"), seen("kv_cache_usage_perc"), seen("decode_batch_size")) == (4, 0.25, 2.5)
     assert (seen("engine_decode_steps_total"), seen("engine_decoded_tokens_total")) == (10, 25)
     assert (seen("engine_prefilled_tokens_total"), seen("engine_reused_tokens_total")) == (70, 30)
-    web.engine.stats = Stats(0, 0, 0, 0, 0, 0, 0, 0, 0)
+    web.engine.stats = Stats(
+        running=0,
+        waiting=0,
+        slots=0,
+        cache_tokens=0,
+        cache_limit_tokens=0,
+        decode_steps=0,
+        decoded_tokens=0,
+        prefilled_tokens=0,
+        reused_tokens=0,
+    )
     assert web.scrape()("kv_cache_usage_perc") == web.scrape()("decode_batch_size") == 0
 
 

@@ -80,7 +80,9 @@ def test_an_upgrade_from_the_first_schema_keeps_everything_and_finds_it(path: Pa
         ("天气怎么样？", True), ("", False), ("Tell me a story", False),
     ]  # fmt: skip
     weather = store.conversations.get(page[0].id)
-    assert weather.settings == ChatSettings("你是一个助手。", temperature=0.5, top_k=40, enable_thinking=True)
+    assert weather.settings == ChatSettings(
+        system_prompt="你是一个助手。", temperature=0.5, top_k=40, enable_thinking=True
+    )
     assert weather.head.updated_at == 1700000060.25 and weather.leaf_id == weather.messages[3].id
     assert weather.messages[2].error == MessageError("queue_full", "The queue is full.")
     assert weather.messages[3].tool_calls == (ToolCall("call_1", "weather", '{"city": "北京"}'),)
