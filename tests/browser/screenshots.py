@@ -1,7 +1,7 @@
-"""Pictures of the chat for README and review: `python -m tests.browser.screenshots [folder]`, by default into docs/.
+"""Pictures of the chat for docs/ and review: `python -m tests.browser.screenshots [folder]`, by default into docs/.
 
 They come from the built client and the scripted service, so that they are the same each time. With a folder, every
-state in both languages and themes is written there; docs/ gets the three that README shows.
+state in both languages and themes is written there; docs/ gets the three that docs/page.md shows.
 """
 
 from __future__ import annotations
