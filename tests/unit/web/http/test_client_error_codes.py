@@ -5,15 +5,14 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from werkzeug.exceptions import default_exceptions
 
 from app.web.openapi.operation import ERRORS
+from tests.paths import TOP
 
-ROOT = Path(__file__).resolve().parents[2]
-LOCALES = ROOT / "app" / "client" / "src" / "locale"
+LOCALES = TOP / "app" / "client" / "src" / "locale"
 CODE_ARGUMENT = {"ApiError": 2, "bad_field": 2, "Failed": 1, "refusal": 2, "MessageError": 0}
 """Position of `code` in what makes an error; each may also be called with `code=`."""
 DEFAULT_CODE = "invalid_value"
@@ -22,7 +21,7 @@ DEFAULT_CODE = "invalid_value"
 
 def modules() -> Iterator[ast.Module]:
     for package in ("app/web", "app/engine", "app/contract"):
-        for path in sorted((ROOT / package).rglob("*.py")):
+        for path in sorted((TOP / package).rglob("*.py")):
             yield ast.parse(path.read_text(encoding="utf-8"), str(path))
 
 
