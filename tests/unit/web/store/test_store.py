@@ -210,7 +210,7 @@ def test_ids_of_other_messages_are_refused_and_nothing_changes(store: Store) -> 
 LEFT_BEHIND = """
 import os, sys
 from pathlib import Path
-from tests.unit.test_store import Store, begin, replace, talk
+from tests.unit.web.store.test_store import Store, begin, replace, talk
 
 store = Store(Path(sys.argv[1]))
 answer = begin(store, talk(store, "one"), "two")
