@@ -13,12 +13,12 @@ def tokens(
     ids: tuple[int, ...],
     sampling: Sampling = GREEDY,
     count: int | None = None,
-    openings: tuple[tuple[int, ...], ...] = (),
+    required_prefixes: tuple[tuple[int, ...], ...] = (),
 ) -> list[int]:
     """The first `count` new tokens, without it as many as the context holds. Raises what the sequence fails by."""
     room = backend.max_model_len - len(ids)
     wanted = room if count is None else min(count, room)
-    slot = backend.start(TokenRequest(ids, sampling, openings))
+    slot = backend.add_request(TokenRequest(ids, sampling, required_prefixes))
     found: list[int] = []
     try:
         while len(found) < wanted:
@@ -28,5 +28,5 @@ def tokens(
                     raise new.token
                 found.append(new.token)
     finally:
-        backend.stop(slot)
+        backend.finish_request(slot)
     return found

@@ -19,8 +19,8 @@ from app.contract.wire import Finished
 from app.engine.backend.transformers_backend import TransformersBackend
 from app.engine.loading import load
 from app.engine.loading.checkpoint import open_checkpoint
-from app.engine.loading.placement import placement_of
-from app.engine.model.forward import Piece
+from app.engine.loading.placement import device_map_of
+from app.engine.model.forward import PromptChunk
 from app.engine.model.kv_cache import SlotCache
 from tests.families import LAYERS, make_family
 from tests.processes.engine import EngineProcess, last_of
@@ -55,17 +55,17 @@ def spread(*devices: str) -> dict[str, str]:
 def backend_for(folder: Path, precision: Precision, dtype: Dtype, devices: dict[str, str]) -> TransformersBackend:
     config = EngineConfig(precision, dtype, "unused", devices, LENGTH, 1, 32, 0)
     checkpoint = open_checkpoint(folder)
-    place = placement_of(config, checkpoint.shape.layers)
+    devices = device_map_of(config, checkpoint.shape.layers)
     model = load.load_model(checkpoint, config, lambda _count: None)
-    assert {parameter.device for parameter in model.parameters()} == set(place.devices)
-    cache = SlotCache(checkpoint.shape, 1, LENGTH, getattr(torch, dtype), place.layers)
+    assert {parameter.device for parameter in model.parameters()} == set(devices.used)
+    cache = SlotCache(checkpoint.shape, 1, LENGTH, getattr(torch, dtype), devices.layers)
     return TransformersBackend(model, cache, 32, checkpoint.shape.vocab)
 
 
 def last_hidden(backend: TransformersBackend) -> torch.Tensor:
     """Of a prompt in two chunks, the second of which has a mask."""
-    backend._passes(None, [Piece(0, 0, PROMPT[:32])])
-    return backend._passes(None, [Piece(0, 32, PROMPT[32:])]).float().cpu()
+    backend._forward(None, [PromptChunk(0, 0, PROMPT[:32])])
+    return backend._forward(None, [PromptChunk(0, 32, PROMPT[32:])]).float().cpu()
 
 
 @pytest.mark.parametrize(("precision", "dtype"), RUNGS)

@@ -46,7 +46,7 @@ def make_tiny(folder: Path) -> Path:
 
 
 @dataclass
-class Conversation:
+class EngineConnection:
     """One connection; `replies` reads until the end."""
 
     connection: socket.socket
@@ -142,7 +142,7 @@ class EngineProcess:
         connection.connect(str(self.socket_path))
         return connection
 
-    def ask(self, text: str = "hello", **fields: Any) -> Conversation:
+    def ask(self, text: str = "hello", **fields: Any) -> EngineConnection:
         """Sends a greedy request; `fields` are ChatRequest's."""
         given: dict[str, Any] = {
             "messages": (Message("user", text),),
@@ -150,7 +150,7 @@ class EngineProcess:
         } | fields
         connection = self.connect()
         connection.sendall(dump_line(ChatRequest("test", **given)))
-        return Conversation(connection)
+        return EngineConnection(connection)
 
     def answer(self, text: str = "hello", **fields: Any) -> list[Reply]:
         """Every reply to a request."""
@@ -165,7 +165,7 @@ class EngineProcess:
 
     def send_line(self, line: bytes) -> list[Reply]:
         """Every reply to a line that may be anything."""
-        with contextlib.closing(Conversation(self.connect())) as conversation:
+        with contextlib.closing(EngineConnection(self.connect())) as conversation:
             with contextlib.suppress(BrokenPipeError):
                 conversation.connection.sendall(line)
             return list(conversation.replies())

@@ -63,7 +63,7 @@ class Talk:
 
     @property
     def thinking(self) -> bool | None:
-        """As in `Conversation`."""
+        """As in `PromptRequest`."""
         return False if self.thought is None else None
 
     @property

@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, models, trainers
 from transformers import AutoModelForCausalLM
 
-from app.engine.formats.base import ChatFormat, Conversation
+from app.engine.formats.base import ChatFormat, PromptRequest
 from app.engine.formats.glm45 import TAGS
 from app.engine.formats.open import load_format
 from tools.checkpoints.make_checkpoint import make_config, published_fields, write_json
@@ -93,7 +93,7 @@ def save_talk_tokenizer(folder: Path) -> None:
 
 def sample(talk: Talk, chat: ChatFormat, tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
     """Ids and labels of a talk; only what the model has to find by itself has labels."""
-    prompt = chat.prompt(Conversation(talk.messages, talk.tools, talk.choice, talk.thinking)).ids
+    prompt = chat.prompt(PromptRequest(talk.messages, talk.tools, talk.choice, talk.thinking)).ids
     said = tokenizer.encode(tagged(talk), add_special_tokens=False).ids
     forced = f"\n<tool_call>{talk.choice.name}\n" if talk.choice.name else ""
     ids = [*prompt, *said, control_ids(SHAPE.vocab)[talk.stop]]

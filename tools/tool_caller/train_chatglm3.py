@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import save_file
 
 from app.contract.config import EngineConfig
-from app.engine.formats.base import ChatFormat, Conversation
+from app.engine.formats.base import ChatFormat, PromptRequest
 from app.engine.formats.chatglm3 import CONTROL_TOKENS
 from app.engine.formats.open import load_format
 from app.engine.formats.parsing.calls import python_call
@@ -63,11 +63,11 @@ def said(talk: Talk) -> tuple[str, str]:
 
 def sample(talk: Talk, chat: ChatFormat) -> tuple[list[int], list[int]]:
     """Ids and labels of a talk; only what the model has to find by itself has labels."""
-    prompt = chat.prompt(Conversation(talk.messages, talk.tools, talk.choice, talk.thinking))
+    prompt = chat.prompt(PromptRequest(talk.messages, talk.tools, talk.choice, talk.thinking))
     name, content = said(talk)
     stop = chat.id_limit - len(CONTROL_TOKENS) + CONTROL_TOKENS.index(talk.stop)
     ids = [*prompt.ids, *chat.encode(f"{name}\n"), *chat.encode(content), stop]
-    read = len(prompt.ids) + (len(prompt.openings[0]) if prompt.openings else 0)
+    read = len(prompt.ids) + (len(prompt.required_prefixes[0]) if prompt.required_prefixes else 0)
     return ids, [IGNORED] * read + ids[read:]
 
 

@@ -17,14 +17,14 @@ from transformers import AutoModelForCausalLM
 from app.contract.config import EngineConfig
 from app.engine.backend import prefix_slots, transformers_backend
 from app.engine.backend.interface import TokenRequest
-from app.engine.backend.prefix_slots import LEAST_REUSE
+from app.engine.backend.prefix_slots import MIN_REUSED_TOKENS
 from app.engine.backend.transformers_backend import TransformersBackend
 from app.engine.errors import NonFiniteLogits
 from app.engine.loading import load
 from app.engine.loading.checkpoint import open_checkpoint
 from app.engine.model import windows
 from app.engine.model.kv_cache import SlotCache
-from app.engine.model.windows import Batch, Chunk, Window
+from app.engine.model.windows import BatchWindow, ChunkWindow, Window
 from app.engine.sampling import Sampling
 from tests.families import make_family
 from tests.tokens import GREEDY, tokens
@@ -89,9 +89,9 @@ def mixed_requests() -> tuple[tuple[TokenRequest, ...], tuple[int, ...]]:
         Sampling(temperature=1.0, top_p=1.0, top_k=0, seed=15, min_p=0.01, repetition_penalty=0.9),
         Sampling(temperature=0.0, top_p=1.0, top_k=0, seed=16, repetition_penalty=1.3, frequency_penalty=0.5),
     ]
-    openings = ((5, 6), (5, 7, 8))
+    required_prefixes = ((5, 6), (5, 7, 8))
     requests = tuple(
-        TokenRequest(prompt, sampling, openings if index == 3 else (), (None, 2, 0)[index % 3])
+        TokenRequest(prompt, sampling, required_prefixes if index == 3 else (), (None, 2, 0)[index % 3])
         for index, (prompt, sampling) in enumerate(zip(prompts, samplings, strict=True))
     )
     return requests, (12, 30, 9, 17, 12, 25, 21, 14, 11, 16)
@@ -121,7 +121,7 @@ def make_case(folder: Path, name: str) -> Case:
     requests, counts = mixed_requests()
     empty = Case(folder, model, requests, counts, ())
     alone = tuple(
-        tuple(tokens(empty.backend(1), request.prompt_ids, request.sampling, count, request.openings))
+        tuple(tokens(empty.backend(1), request.prompt_ids, request.sampling, count, request.required_prefixes))
         for request, count in zip(requests, counts, strict=True)
     )
     return Case(folder, model, requests, counts, alone)
@@ -142,7 +142,7 @@ class Runner:
         """Requests by slot."""
 
     def start(self, index: int) -> int:
-        slot = self.backend.start(self.case.requests[index])
+        slot = self.backend.add_request(self.case.requests[index])
         assert slot not in self.slots
         self.slots[slot] = index
         self.found[index] = []
@@ -156,7 +156,7 @@ class Runner:
                 self.stop(new.slot)
 
     def stop(self, slot: int) -> None:
-        self.backend.stop(slot)
+        self.backend.finish_request(slot)
         del self.slots[slot]
 
     def until(self, reached: Callable[[], bool]) -> None:
@@ -218,7 +218,7 @@ def test_each_gets_what_it_gets_alone(
     if clock:
         monkeypatch.setattr(transformers_backend, "time", Ticking())
     if not reuse:
-        monkeypatch.setattr(prefix_slots, "LEAST_REUSE", LENGTH)
+        monkeypatch.setattr(prefix_slots, "MIN_REUSED_TOKENS", LENGTH)
     draw, runner = random.Random(seed), Runner(case, case.backend(slots, chunk))
     waiting = draw.sample(range(len(case.requests)), len(case.requests))
     largest = 0
@@ -261,9 +261,9 @@ class Fault:
         write = layer.write
 
         def broken(window: Window, keys: torch.Tensor, values: torch.Tensor) -> None:
-            if isinstance(window, Chunk) and window.slot == self.slot:
+            if isinstance(window, ChunkWindow) and window.slot == self.slot:
                 values = values * torch.nan
-            elif isinstance(window, Batch):
+            elif isinstance(window, BatchWindow):
                 values = values.clone()
                 for row in (window.slots == self.slot).nonzero().flatten().tolist():
                     values[row] = torch.nan
@@ -360,7 +360,7 @@ def test_what_is_held_is_not_computed_again(case: Case) -> None:
     assert first_token(system + drawn(24, 4) + answer) == 64 + 16, "the next turn: 70 more"
     assert first_token(system + drawn(30, 5)) == 32, "another's conversation after the same system prompt: 30 more"
     assert first_token(system + drawn(24, 4) + answer + answer) == 64 + 16, "whose slot was left alone"
-    assert first_token(system[: LEAST_REUSE - 1] + drawn(17, 6)) == 32, "too little in common"
+    assert first_token(system[: MIN_REUSED_TOKENS - 1] + drawn(17, 6)) == 32, "too little in common"
 
 
 def test_what_a_running_one_holds_is_copied(case: Case) -> None:
@@ -397,11 +397,11 @@ class History:
 
     def start(self, prompt: tuple[int, ...]) -> None:
         if len(self._running) < self._backend.slots:
-            self._running[self._backend.start(TokenRequest(prompt, GREEDY))] = prompt, []
+            self._running[self._backend.add_request(TokenRequest(prompt, GREEDY))] = prompt, []
 
     def stop(self, which: int) -> None:
         for slot in sorted(self._running)[which : which + 1]:
-            self._backend.stop(slot)
+            self._backend.finish_request(slot)
             del self._running[slot]
 
     def step(self, times: int) -> None:

@@ -21,7 +21,7 @@ from app.contract.wire import Delta, Message, ToolCall, ToolChoice
 from app.engine.backend.interface import Backend
 from app.engine.backend.transformers_backend import TransformersBackend
 from app.engine.errors import RequestError
-from app.engine.formats.base import ChatFormat, Conversation
+from app.engine.formats.base import ChatFormat, PromptRequest
 from app.engine.formats.open import open_format
 from app.engine.loading.checkpoint import open_checkpoint
 from app.engine.loading.load import load_model
@@ -72,15 +72,15 @@ def one_thread() -> Iterator[None]:
     speaking.cache_clear()
 
 
-def ask(model: Speaking, conversation: Conversation, limit: int, opening: tuple[int, ...] = ()) -> Answer:
+def ask(model: Speaking, conversation: PromptRequest, limit: int, opening: tuple[int, ...] = ()) -> Answer:
     """The greedy answer of at most so many tokens, which begins with `opening`."""
     request = AnswerRequest("r", model.chat.prompt(conversation).ids, GREEDY, limit, conversation=conversation)
-    found = tokens(model.backend, request.prompt_ids, count=limit, openings=(opening,) if opening else ())
+    found = tokens(model.backend, request.prompt_ids, count=limit, required_prefixes=(opening,) if opening else ())
     ends = [place for place, token in enumerate(found) if token in model.chat.stop_ids]
     return read(model, conversation, tuple(found[: ends[0]] if ends else found))
 
 
-def read(model: Speaking, conversation: Conversation, ids: tuple[int, ...]) -> Answer:
+def read(model: Speaking, conversation: PromptRequest, ids: tuple[int, ...]) -> Answer:
     """What these ids say when the limit ends them."""
     request = AnswerRequest("r", model.chat.prompt(conversation).ids, GREEDY, len(ids) + 1, conversation=conversation)
     writer = AnswerWriter(request, model.chat)
@@ -89,19 +89,19 @@ def read(model: Speaking, conversation: Conversation, ids: tuple[int, ...]) -> A
     return Answer("".join(d.text for d in deltas), "".join(d.reasoning for d in deltas), ids)
 
 
-def going_on(conversation: Conversation, begun: Answer) -> Conversation:
+def going_on(conversation: PromptRequest, begun: Answer) -> PromptRequest:
     message = Message("assistant", begun.text, begun.thought)
     return replace(conversation, messages=(*conversation.messages, message), continues=True)
 
 
-def asked(text: str, **more: Any) -> Conversation:
-    return Conversation((Message("user", text),), **more)
+def asked(text: str, **more: Any) -> PromptRequest:
+    return PromptRequest((Message("user", text),), **more)
 
 
 LIMIT = 16
 DEMO = [load_questions()[place].wordings[0] for place in (0, -1)]
 CALLER, CALLER3 = FIXTURES / "tool-caller", FIXTURES / "chatglm3-caller"
-CASES: dict[str, tuple[Path, Conversation, str, int]] = {
+CASES: dict[str, tuple[Path, PromptRequest, str, int]] = {
     "glm45": (CALLER, asked(talks.HELLO, tools=talks.TOOLS), "", 6),
     "glm45, not thinking": (CALLER, asked(talks.HELLO, thinking=False), "", 2),
     "chatglm3": (CALLER3, asked(talks.ASK["北京"], tools=talks.TOOLS, tool_choice=ToolChoice("none")), "", 8),

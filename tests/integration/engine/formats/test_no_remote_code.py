@@ -11,7 +11,7 @@ import pytest
 
 from app.contract.config import EngineConfig
 from app.contract.wire import Message
-from app.engine.formats.base import Conversation
+from app.engine.formats.base import PromptRequest
 from app.engine.formats.open import open_format
 from app.engine.loading.checkpoint import open_checkpoint
 from app.engine.loading.load import load_model
@@ -52,7 +52,7 @@ def load_and_ask(folder: Path) -> None:
     """All that the engine reads of a checkpoint: weights, config, generation config, tokenizer, template."""
     checkpoint = open_checkpoint(folder)
     load_model(checkpoint, EngineConfig("fp32", "float32", "cpu", {"": "cpu"}, 64, 1, 64, 0), lambda _count: None)
-    assert open_format(checkpoint).prompt(Conversation((Message("user", "x"),))).ids
+    assert open_format(checkpoint).prompt(PromptRequest((Message("user", "x"),))).ids
 
 
 @pytest.mark.parametrize("name", [name for name in FAMILIES if "," not in name and "tied" not in name])

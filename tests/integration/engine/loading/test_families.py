@@ -157,7 +157,7 @@ def test_logits_are_those_of_transformers_own_loader(folders: dict[str, Path], n
 def test_experts_one_after_the_other_compute_the_same(folders: dict[str, Path], count: int) -> None:
     hidden = torch.randn(1, count, 192, generator=torch.Generator().manual_seed(3))
     model = load_ours(folders["glm4_moe"])
-    assert model.config._experts_implementation == experts.NAME
+    assert model.config._experts_implementation == experts.EXPERTS_IMPLEMENTATION
     with torch.inference_mode():
         found = model.model.layers[2].mlp(hidden)
         model.config._experts_implementation = "grouped_mm"
@@ -181,7 +181,7 @@ def test_products_have_few_sizes(folders: dict[str, Path], monkeypatch: pytest.M
     for count in range(1, 30):
         assert len(tokens(backend, tuple(range(900 - count, 900)), count=3)) == 3
     assert seen == {1, 16, 32}
-    assert {row_padding.filled_up(count) for count in range(1, 513)} == {1, *range(16, 129, 16), *range(192, 513, 64)}
+    assert {row_padding.padded_rows(count) for count in range(1, 513)} == {1, *range(16, 129, 16), *range(192, 513, 64)}
 
 
 def test_int8_with_latent_attention_stays_close(folders: dict[str, Path]) -> None:
@@ -208,7 +208,7 @@ def test_greedy_is_what_generate_gives_at_any_chunk_size(folders: dict[str, Path
         backend = TransformersBackend(model, cache, chunk, checkpoint.shape.vocab)
         for _ in range(2):
             assert tokens(backend, tuple(ids[0].tolist())) == expected[0, 70:].tolist()
-            backend.prove()
+            backend.profile_run()
 
 
 def test_progress_counts_every_stored_byte_of_experts_too(folders: dict[str, Path]) -> None:

@@ -19,10 +19,10 @@ from app.contract.plan import Dtype, Precision
 from app.contract.wire import Message, SamplingParams
 from app.engine.backend.transformers_backend import TransformersBackend
 from app.engine.errors import BadCheckpoint
-from app.engine.formats.base import Called, ChatFormat, Conversation
+from app.engine.formats.base import ChatFormat, PromptRequest, ToolCallPart
 from app.engine.formats.open import load_format
 from app.engine.loading import load, weights
-from app.engine.loading.checkpoint import Checkpoint, open_checkpoint
+from app.engine.loading.checkpoint import CheckpointFiles, open_checkpoint
 from app.engine.model.kv_cache import SlotCache
 from app.engine.model.windows import batch_window, chunk_window
 from app.engine.sampling import Sampling, SamplingDefaults, read_defaults
@@ -63,7 +63,7 @@ def config_for(precision: Precision, dtype: Dtype) -> EngineConfig:
     return EngineConfig(precision, dtype, "cpu", {"": "cpu"}, LENGTH, 1, 64, 0)
 
 
-def load_ours(checkpoint: Checkpoint, precision: Precision = "fp32", dtype: Dtype = "float32") -> Any:
+def load_ours(checkpoint: CheckpointFiles, precision: Precision = "fp32", dtype: Dtype = "float32") -> Any:
     return load.load_model(checkpoint, config_for(precision, dtype), lambda _count: None)
 
 
@@ -88,7 +88,7 @@ def test_greedy_is_what_generate_gives_at_any_chunk_size(folders: dict[str, Path
     for chunk in (1, 33, 512):
         backend = backend_for(folders[name], chunk)
         assert tokens(backend, ids) == expected[0, 100:].tolist()
-        backend.prove()
+        backend.profile_run()
         assert tokens(backend, ids[:40])[:20] == tokens(backend, ids[:40])[:20]
         assert tokens(backend, ids) == expected[0, 100:].tolist()
 
@@ -137,11 +137,11 @@ def test_the_cache_never_grows(folders: dict[str, Path]) -> None:
     cache = SlotCache(open_checkpoint(folders["glm4"]).shape, 3, 8, torch.float32, CPU)
     layer: Any = cache.layers[0]
     place = layer.keys.data_ptr()
-    cache.aim({CPU: chunk_window(1, 0, 5, CPU)})
+    cache.set_window({CPU: chunk_window(1, 0, 5, CPU)})
     keys, _ = cache.update(torch.ones(1, 2, 5, 32), torch.ones(1, 2, 5, 32), 0)
     assert keys.shape == (1, 2, 5, 32)
     assert keys.data_ptr() == place + layer.keys[0].nbytes
-    cache.aim({CPU: batch_window([0, 1], [7, 5], CPU)})
+    cache.set_window({CPU: batch_window([0, 1], [7, 5], CPU)})
     both = torch.full((2, 2, 1, 32), 2.0)
     keys, _ = cache.update(both, both, 0)
     assert keys.shape == (2, 2, 8, 32)
@@ -149,7 +149,7 @@ def test_the_cache_never_grows(folders: dict[str, Path]) -> None:
     assert keys[:, 0, :, 0].tolist() == [[0, 0, 0, 0, 0, 0, 0, 2], [1, 1, 1, 1, 1, 2, 0, 0]]
     for window in (chunk_window(1, 5, 10, CPU), batch_window([0], [9], CPU)):
         with pytest.raises(IndexError, match="holds 8 tokens, 10"):
-            cache.aim({CPU: window})
+            cache.set_window({CPU: window})
     assert cache.get_max_length() == 8
 
 
@@ -201,7 +201,7 @@ def test_a_repetition_penalty_of_nothing_is_refused(tmp_path: Path) -> None:
 
 
 def prompt_ids(chat: ChatFormat, text: str) -> tuple[int, ...]:
-    return chat.prompt(Conversation((Message("user", text),))).ids
+    return chat.prompt(PromptRequest((Message("user", text),))).ids
 
 
 def test_control_tokens_that_people_write_are_text(folders: dict[str, Path]) -> None:
@@ -219,9 +219,9 @@ def test_stop_ids_come_from_every_file(folders: dict[str, Path], tmp_path: Path)
     chat = load_format(folders["glm4"], TINY.vocab)
     assert len(chat.stop_ids) == 3
     text = "你好, wörld 😀"
-    parser = chat.parser(Conversation(()), ())
+    parser = chat.parser(PromptRequest(()), ())
     pieces = [piece for token in chat.encode(text) for piece in parser.push(token)] + list(parser.end())
-    assert "".join(piece.text for piece in pieces if not isinstance(piece, Called)) == text
+    assert "".join(piece.text for piece in pieces if not isinstance(piece, ToolCallPart)) == text
 
 
 def test_a_tokenizer_larger_than_the_model_is_refused(folders: dict[str, Path]) -> None:

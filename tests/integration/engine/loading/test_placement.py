@@ -20,11 +20,11 @@ from app.contract.wire import Delta
 from app.engine.backend.transformers_backend import TransformersBackend
 from app.engine.errors import EngineError
 from app.engine.loading import load, weights
-from app.engine.loading.checkpoint import Checkpoint, open_checkpoint
-from app.engine.loading.placement import placement_of
+from app.engine.loading.checkpoint import CheckpointFiles, open_checkpoint
+from app.engine.loading.placement import device_map_of
 from app.engine.loading.quantise import bnb_functional
 from app.engine.model import attention, dense_forward
-from app.engine.model.forward import Piece
+from app.engine.model.forward import PromptChunk
 from app.engine.model.kv_cache import SlotCache
 from app.engine.model.windows import chunk_window
 from app.layouts.layout import Layout
@@ -57,7 +57,7 @@ def as_the_engine_runs() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Checkpoint]:
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, CheckpointFiles]:
     made = {name: make_family(tmp_path_factory.mktemp("family") / "checkpoint", name) for name in FAMILIES}
     return {name: open_checkpoint(folder) for name, folder in made.items()}
 
@@ -76,10 +76,10 @@ def config_for(devices: dict[str, str], precision: Precision = "fp32", dtype: Dt
     return EngineConfig(precision, dtype, "unused", devices, LENGTH, 1, CHUNK, 0)
 
 
-def backend_for(checkpoint: Checkpoint, config: EngineConfig) -> TransformersBackend:
-    place = placement_of(config, checkpoint.shape.layers)
+def backend_for(checkpoint: CheckpointFiles, config: EngineConfig) -> TransformersBackend:
+    devices = device_map_of(config, checkpoint.shape.layers)
     model = load.load_model(checkpoint, config, lambda _count: None)
-    cache = SlotCache(checkpoint.shape, 1, LENGTH, getattr(torch, config.compute_dtype), place.layers)
+    cache = SlotCache(checkpoint.shape, 1, LENGTH, getattr(torch, config.compute_dtype), devices.layers)
     return TransformersBackend(model, cache, CHUNK, checkpoint.shape.vocab)
 
 
@@ -88,7 +88,7 @@ def generate(backend: TransformersBackend) -> list[int]:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_two_gpus_and_the_cpu_answer_as_one_device_does(checkpoints: dict[str, Checkpoint], name: str) -> None:
+def test_two_gpus_and_the_cpu_answer_as_one_device_does(checkpoints: dict[str, CheckpointFiles], name: str) -> None:
     alone = generate(backend_for(checkpoints[name], config_for({"": "cpu"})))
     with PretendDevices() as pretend:
         # The sampler's generator can't pretend: the head is on the CPU.
@@ -99,27 +99,27 @@ def test_two_gpus_and_the_cpu_answer_as_one_device_does(checkpoints: dict[str, C
         assert generate(backend) == alone
         # The next one finds all of the prompt but its last token.
         assert generate(backend) == alone
-        backend.prove()
+        backend.profile_run()
     hidden = checkpoints[name].shape.hidden
     states = Counter(move[:2] for move in pretend.moves if move[2][-1] == hidden)
     passes = -(-len(PROMPT) // CHUNK) + 1 + 2 * (LENGTH - len(PROMPT) - 1) + 2
     assert states == {(FIRST, SECOND): passes, (SECOND, CPU): passes}, "hidden states move at borders only"
 
 
-def test_what_layers_share_is_moved_once_a_pass(checkpoints: dict[str, Checkpoint]) -> None:
+def test_what_layers_share_is_moved_once_a_pass(checkpoints: dict[str, CheckpointFiles]) -> None:
     with PretendDevices() as pretend:
         backend = backend_for(
             checkpoints["glm4"], config_for(spread("cuda:1", "cuda:1", "cuda:1", first="cuda:0", last="cuda:1"))
         )
         pretend.moves.clear()
-        backend._passes(None, [Piece(0, 0, PROMPT[:CHUNK])])
-        backend._passes(None, [Piece(0, CHUNK, PROMPT[CHUNK:])])
+        backend._forward(None, [PromptChunk(0, 0, PROMPT[:CHUNK])])
+        backend._forward(None, [PromptChunk(0, CHUNK, PROMPT[CHUNK:])])
         kinds = Counter(len(shape) for _, _, shape in pretend.moves)
     # Hidden states, cos and sin have three dimensions, positions two; masks are made where they are needed.
     assert kinds == {3: 2 * 3, 2: 2}
 
 
-def test_back_to_the_first_device(checkpoints: dict[str, Checkpoint]) -> None:
+def test_back_to_the_first_device(checkpoints: dict[str, CheckpointFiles]) -> None:
     alone = generate(backend_for(checkpoints["glm4"], config_for({"": "cpu"})))
     with PretendDevices():
         backend = backend_for(checkpoints["glm4"], config_for(spread("cpu", "cuda:0", "cpu", first="cpu", last="cpu")))
@@ -146,12 +146,14 @@ def test_all_on_one_gpu(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         pretend.moves.clear()
         assert generate(backend) == alone
         assert len(repeated) == len(alone) - 1, "all but the prompt's"
-        backend.prove()
+        backend.profile_run()
     assert not pretend.moves
 
 
-def test_without_moves_it_would_be_refused(checkpoints: dict[str, Checkpoint], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(load, "connect", lambda *_: None)
+def test_without_moves_it_would_be_refused(
+    checkpoints: dict[str, CheckpointFiles], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load, "move_between_devices", lambda *_: None)
     with PretendDevices():
         backend = backend_for(checkpoints["glm4"], config_for(spread("cpu", "cpu", "cuda:0", first="cpu", last="cpu")))
         with pytest.raises(Mixed, match="cuda:0"):
@@ -163,7 +165,7 @@ def test_without_moves_it_would_be_refused(checkpoints: dict[str, Checkpoint], m
     ("precision", "dtype"), [("bf16", "bfloat16"), ("int8", "float32"), ("int4", "bfloat16"), ("int4", "float32")]
 )
 def test_one_device_by_two_names_gives_the_same_logits(
-    checkpoints: dict[str, Checkpoint], name: str, precision: Precision, dtype: Dtype
+    checkpoints: dict[str, CheckpointFiles], name: str, precision: Precision, dtype: Dtype
 ) -> None:
     """The hooks at work with bitsandbytes' modules, which can't pretend."""
     halves = spread("cpu", "cpu:0", "cpu:0", first="cpu", last="cpu:0")
@@ -188,7 +190,7 @@ def rung_over(layout: Layout, shape: Shape, precision: Precision = "bf16") -> Ru
 @pytest.mark.parametrize(("precision", "packed"), [("bf16", False), ("int8", False), ("int4", False), ("int4", True)])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_each_device_holds_what_the_plan_counts_for_it(
-    checkpoints: dict[str, Checkpoint],
+    checkpoints: dict[str, CheckpointFiles],
     monkeypatch: pytest.MonkeyPatch,
     name: str,
     precision: Precision,
@@ -200,9 +202,9 @@ def test_each_device_holds_what_the_plan_counts_for_it(
     rung = rung_over(checkpoint.layout, checkpoint.shape, precision)
     config = config_for(device_map(rung), precision, "bfloat16")
     with PretendDevices() as pretend:
-        place = placement_of(config, LAYERS)
+        devices = device_map_of(config, LAYERS)
         model = load.load_model(checkpoint, config, lambda _count: None)
-        cache: Any = SlotCache(checkpoint.shape, 1, LENGTH, torch.bfloat16, place.layers)
+        cache: Any = SlotCache(checkpoint.shape, 1, LENGTH, torch.bfloat16, devices.layers)
         parts = [
             (model.model.embed_tokens, model.model.layers[0]),
             (model.model.layers[1],),
@@ -214,35 +216,35 @@ def test_each_device_holds_what_the_plan_counts_for_it(
             assert sum(weights.weights_bytes(module) for module in modules) == counted, part.device
             assert (layer.keys.nbytes + layer.values.nbytes) * LAYERS == kv_cache_bytes(checkpoint.shape, given)
             tensors = [tensor for module in modules for tensor in tensors_within(module, set())]
-            assert {pretend.place(tensor) for tensor in (*tensors, layer.keys, layer.values)} == {place.devices[index]}
+            assert {pretend.place(tensor) for tensor in (*tensors, layer.keys, layer.values)} == {devices.used[index]}
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_every_parameter_has_its_place(checkpoints: dict[str, Checkpoint], name: str) -> None:
+def test_every_parameter_has_its_place(checkpoints: dict[str, CheckpointFiles], name: str) -> None:
     checkpoint = checkpoints[name]
     rung = rung_over(checkpoint.layout, checkpoint.shape)
-    place = placement_of(config_for(device_map(rung)), checkpoint.shape.layers)
-    assert place.devices == (CPU, FIRST, SECOND)
+    devices = device_map_of(config_for(device_map(rung)), checkpoint.shape.layers)
+    assert devices.used == (CPU, FIRST, SECOND)
     for tensor in checkpoint.tensors:
         parts = tensor.parameter.name.split(".")
         expected = {"embed_tokens": 0, "norm": 2, "weight": 2}.get(parts[1])
         where = int(parts[2]) if expected is None else expected
-        assert place.of(tensor.parameter.name) == place.devices[where], tensor.parameter.name
+        assert devices.of(tensor.parameter.name) == devices.used[where], tensor.parameter.name
 
 
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
         ({"model.layers.1": None}, "model.layers.1 is missing"),
-        ({"model.layers.3": "cpu"}, "model.layers.3 is no module of this model"),
-        ({"": "cpu"}, "device_map:  is no module"),
+        ({"model.layers.3": "cpu"}, "model.layers.3 is not a module of this model"),
+        ({"": "cpu"}, "device_map:  is not a module"),
         ({"lm_head": "cuda:0"}, "lm_head is on cuda:0, should be on cpu as model.norm"),
     ],
 )
 def test_a_map_that_does_not_fit_the_model_is_refused_by_name(changes: dict[str, str | None], says: str) -> None:
     changed: dict[str, Any] = spread("cpu", "cpu", "cpu", first="cpu", last="cpu") | changes
     with pytest.raises(EngineError, match=says):
-        placement_of(config_for({name: device for name, device in changed.items() if device}), 3)
+        device_map_of(config_for({name: device for name, device in changed.items() if device}), 3)
 
 
 def test_heads_are_repeated_where_a_kernel_would_store_all_scores(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,7 +275,7 @@ def test_heads_are_repeated_where_a_kernel_would_store_all_scores(monkeypatch: p
         torch.testing.assert_close(found[index + 1], found[1])
 
 
-def test_a_spread_engine_serves(checkpoints: dict[str, Checkpoint], tmp_path: Path) -> None:
+def test_a_spread_engine_serves(checkpoints: dict[str, CheckpointFiles], tmp_path: Path) -> None:
     """Through the whole process: two names of the CPU, hooks at work."""
     halves = spread("cpu", "cpu:0", "cpu:0", first="cpu", last="cpu:0")
     answers = []

@@ -124,7 +124,7 @@ def test_saved_by_torch_it_loads_too(saved: dict[str, Path], tmp_path: Path) -> 
 
 
 def test_another_precision_or_format_is_refused(saved: dict[str, Path]) -> None:
-    with pytest.raises(BadCheckpoint, match="stored as bitsandbytes nf4; int8 can't be made of them"):
+    with pytest.raises(BadCheckpoint, match="stored as bitsandbytes nf4 and can't be loaded as int8"):
         load_ours(saved["nf4"], "int8")
     with pytest.raises(BadCheckpoint, match="stored as bitsandbytes fp4 in uint8, which can't be loaded for glm4"):
         load_ours(saved["fp4"], "int4")
@@ -158,8 +158,8 @@ def state_of(**changes: Any) -> Any:
 @pytest.mark.parametrize(
     ("name", "change", "says", "planned"),
     [
-        ("nf4", state_of(shape=[256, 128]), "quantisation state is another weight's", True),
-        ("nf4", state_of(blocksize=128), "quantisation state is another weight's", True),
+        ("nf4", state_of(shape=[256, 128]), "quantisation state is that of another weight", True),
+        ("nf4", state_of(blocksize=128), "quantisation state is that of another weight", True),
         ("nf4", state_of(dtype="no dtype"), "quantisation state can't be read", True),
         ("nf4", lambda t: t.update({STATE: torch.zeros(3, dtype=torch.uint8)}), "state can't be read", True),
         ("nf4", lambda t: t.pop(STATE), f"{STATE}", False),

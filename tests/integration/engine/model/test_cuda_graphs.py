@@ -20,8 +20,8 @@ from app.engine.backend import prefix_slots
 from app.engine.backend.interface import TokenRequest
 from app.engine.backend.transformers_backend import TransformersBackend
 from app.engine.loading import load
-from app.engine.loading.checkpoint import Checkpoint, open_checkpoint
-from app.engine.model.dense_forward import DensePasses
+from app.engine.loading.checkpoint import CheckpointFiles, open_checkpoint
+from app.engine.model.dense_forward import DenseForward
 from app.engine.model.kv_cache import SlotCache
 from app.engine.sampling import Sampling
 from app.layouts import graph_sizes
@@ -38,7 +38,7 @@ CPU = torch.device("cpu")
 class Model:
     """Loaded in fp32."""
 
-    checkpoint: Checkpoint
+    checkpoint: CheckpointFiles
     model: Any
     repeated: list[int] = field(default_factory=list)
     """Rows of each repeated step."""
@@ -61,7 +61,7 @@ class Model:
 
             return noted
 
-        backend._passes = DensePasses(self.model, backend._cache, capture)
+        backend._forward = DenseForward(self.model, backend._cache, capture)
         return backend
 
 
@@ -104,13 +104,13 @@ def answered(backend: TransformersBackend, asked: Sequence[TokenRequest], count:
     while waiting or running:
         while waiting and len(running) < backend.slots and draw.random() < 0.5:
             index = waiting.pop()
-            running[backend.start(asked[index])] = index
+            running[backend.add_request(asked[index])] = index
         for new in backend.step():
             assert isinstance(new.token, int)
             index = running[new.slot]
             found[index].append(new.token)
             if len(found[index]) == min(count, LENGTH - len(asked[index].prompt_ids)):
-                backend.stop(new.slot)
+                backend.finish_request(new.slot)
                 del running[new.slot]
     return found
 
@@ -121,7 +121,7 @@ def test_each_gets_what_it_gets_alone(
     model: Model, slots: int, seed: int, reuse: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not reuse:
-        monkeypatch.setattr(prefix_slots, "LEAST_REUSE", LENGTH)
+        monkeypatch.setattr(prefix_slots, "MIN_REUSED_TOKENS", LENGTH)
     asked = requests()
     alone = [tokens(model.backend(1), one.prompt_ids, one.sampling, 12) for one in asked]
     backend = model.recorded(slots)
@@ -134,11 +134,11 @@ def test_what_idle_slots_hold_is_reused_unharmed(model: Model) -> None:
     """Their rows are computed with the others', and must write where nobody looks."""
     backend, asked = model.recorded(3), requests()
     first = tokens(backend, asked[2].prompt_ids, count=8)
-    running = [backend.start(asked[place]) for place in (0, 3)]
+    running = [backend.add_request(asked[place]) for place in (0, 3)]
     for _ in range(8):
         backend.step()
     for slot in running:
-        backend.stop(slot)
+        backend.finish_request(slot)
     before = backend.counters.reused_tokens
     assert tokens(backend, asked[2].prompt_ids, count=8) == first
     assert backend.counters.reused_tokens - before >= len(asked[2].prompt_ids) - 1
@@ -159,7 +159,7 @@ def test_running_out_of_memory_while_recording_ends_the_engine(model: Model) -> 
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(torch.OutOfMemoryError):
-        DensePasses(model.model, model.backend(2)._cache, full)
+        DenseForward(model.model, model.backend(2)._cache, full)
 
 
 def test_sizes_are_few_and_hold_everything() -> None:

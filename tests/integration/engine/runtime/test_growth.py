@@ -42,7 +42,7 @@ folder, precision, context, requests = Path(sys.argv[1]), sys.argv[2], int(sys.a
 config = EngineConfig(precision, "bfloat16", "cpu", {"": "cpu"}, context, 8, min(512, context), 0)
 meter = HostMeter()
 backend = build.load(open_checkpoint(folder), config, Progress()).backend
-backend.prove()
+backend.profile_run()
 process.return_freed_memory()
 peak, held = meter.peak_bytes(), anonymous_bytes()
 bound = HeapBound(peak - held)
@@ -52,14 +52,14 @@ while left or started < requests:
     while started < requests and len(left) < 8 and draw.random() < 0.6:
         longest = draw.choice([10, 40, 120, 400, context - 40])
         ids = tuple(draw.choices(range(2000), k=draw.randrange(2, longest)))
-        left[backend.start(TokenRequest(ids, Sampling(0.7, 0.9, 0, started)))] = draw.randrange(1, 20)
+        left[backend.add_request(TokenRequest(ids, Sampling(0.7, 0.9, 0, started)))] = draw.randrange(1, 20)
         started += 1
     for new in backend.step():
         left[new.slot] -= 1
         if left[new.slot] == 0:
-            backend.stop(new.slot)
+            backend.finish_request(new.slot)
             del left[new.slot]
-    bound.keep()
+    bound.trim()
     most = max(most, anonymous_bytes())
 print(json.dumps([peak, most]))
 """

@@ -340,7 +340,7 @@ def test_damaged_checkpoints_are_named(checkpoint: Path, tmp_path_factory: pytes
     names = {
         cut: "cut short",
         other_shape: "gate_up_proj.weight has shape",
-        more_layers: "lacks 13 tensors, model.layers.2.",
+        more_layers: "13 tensors are missing from the checkpoint, such as model.layers.2.",
         no_template: "no chat_template",
     }
     with contextlib.ExitStack() as stack:  # all at once: each spends its time importing torch

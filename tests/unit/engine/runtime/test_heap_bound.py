@@ -25,11 +25,11 @@ def test_it_gives_back_what_is_more_than_a_step_and_the_planned_gaps(monkeypatch
     most = USED + STEP + HEAP_GAP_BYTES
     for now in (USED, most):
         held["bytes"] = now
-        bound.keep()
+        bound.trim()
     assert not given_back
     held["bytes"] = most + 1
-    bound.keep()
+    bound.trim()
     assert given_back == [most + 1]
     held["bytes"] = most + 300
-    bound.keep()
+    bound.trim()
     assert len(given_back) == 1, "what is in use has grown, what is free has not"

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from app.contract.wire import Delta, Finished, TokenChance, TokenLogprob, ToolCallDelta
 from app.engine.backend.interface import Logprobs
-from app.engine.backend.sequence import Openings
-from app.engine.formats.base import Conversation, Prompt
+from app.engine.backend.sequence import RequiredPrefixes
+from app.engine.formats.base import Prompt, PromptRequest
 from app.engine.formats.parsing.answer_parser import TokenParser
 from app.engine.formats.parsing.detokenise import IncrementalDetokeniser
 from app.engine.sampling import Sampling, SamplingDefaults
@@ -31,10 +31,10 @@ class Spelling:
     defaults = SamplingDefaults()
     id_limit = 256
 
-    def prompt(self, conversation: Conversation) -> Prompt:
+    def prompt(self, request: PromptRequest) -> Prompt:
         return Prompt((1, 2, 3))
 
-    def parser(self, conversation: Conversation, prompt_ids: Sequence[int]) -> TokenParser:
+    def parser(self, request: PromptRequest, prompt_ids: Sequence[int]) -> TokenParser:
         return TokenParser(lambda: IncrementalDetokeniser(self.decode), PARSERS["glm45"]())
 
     def token_bytes(self, token: int) -> bytes:
@@ -175,15 +175,15 @@ def test_none_are_told_where_none_were_asked_for() -> None:
 
 
 def test_openings_are_taken_one_token_after_another() -> None:
-    openings = Openings(((1, 2, 3), (1, 4), (5,)))
-    assert openings.allowed() == (1, 5)
-    openings.take(1)
-    assert openings.allowed() == (2, 4)
-    openings.take(4)
-    assert openings.allowed() == ()
-    openings.take(77)
-    assert openings.allowed() == ()
-    assert Openings(()).allowed() == ()
-    openings = Openings(((1,), (1, 2)))
-    openings.take(1)
-    assert openings.allowed() == (), "one is complete"
+    required_prefixes = RequiredPrefixes(((1, 2, 3), (1, 4), (5,)))
+    assert required_prefixes.allowed() == (1, 5)
+    required_prefixes.advance(1)
+    assert required_prefixes.allowed() == (2, 4)
+    required_prefixes.advance(4)
+    assert required_prefixes.allowed() == ()
+    required_prefixes.advance(77)
+    assert required_prefixes.allowed() == ()
+    assert RequiredPrefixes(()).allowed() == ()
+    required_prefixes = RequiredPrefixes(((1,), (1, 2)))
+    required_prefixes.advance(1)
+    assert required_prefixes.allowed() == (), "one is complete"
