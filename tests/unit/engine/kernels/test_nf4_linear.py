@@ -57,7 +57,7 @@ def test_the_unpacked_weight_is_bitsandbytes_own(rows: int, columns: int) -> Non
 @pytest.mark.parametrize("many", [63, 64, 100, 300])
 @pytest.mark.parametrize(("rows", "columns"), SHAPES)
 def test_any_number_of_rows_gives_the_same_product(rows: int, columns: int, many: int) -> None:
-    if many < nf4_linear.LEAST_ROWS and not PACKS:
+    if many < nf4_linear.MIN_ROWS and not PACKS:
         pytest.skip("this CPU's kernel does not pack 4-bit weights: it has no bf16")
     module, weight = quantised(rows, columns, bias=True)
     x = torch.randn(many, columns, generator=torch.Generator().manual_seed(1)).bfloat16()
