@@ -26,19 +26,19 @@ from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, PreTr
 from transformers.core_model_loading import revert_weight_conversion
 
 from tools.checkpoints import chatglm
-from tools.checkpoints.shape import CONFIG_NAMES, DTYPES, PUBLISHED_SHAPES, CheckpointShape, MakeCheckpointError
+from tools.checkpoints.shape import CONFIG_NAMES, PUBLISHED_SHAPES, WEIGHT_DTYPES, CheckpointShape, MakeCheckpointError
 from tools.tool_caller.glm_tokenizer import STOP_TOKENS, control_ids, filler_tokenizer, save_tokenizer
 
 SAFETENSORS_DTYPES = {torch.bfloat16: "BF16", torch.float16: "F16", torch.float32: "F32"}
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-KEPT = ("model_type", "eos_token_id", "pad_token_id", "tie_word_embeddings")
-PIECE = 2**21  # elements drawn and written at a time: 8 MiB as float32
+KEPT_FIELDS = ("model_type", "eos_token_id", "pad_token_id", "tie_word_embeddings")
+BLOCK_ELEMENTS = 2**21  # drawn and written at a time: 8 MiB as float32
 STD = 0.02  # GLM's initializer_range; with a final RMSNorm it keeps logits within a few units
 
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One tensor to be written."""
+    """A tensor to be written."""
 
     name: str
     shape: tuple[int, ...]
@@ -54,23 +54,23 @@ class TensorSpec:
 
 
 def make_config(shape: CheckpointShape) -> Any:
-    """The transformers config of `shape`, with stop ids that fit the tokenizer written beside it."""
+    """The transformers config of `shape`, with the stop ids of the tokenizer that is written beside it."""
     if shape.model_type not in CONFIG_MAPPING:
         known = ["chatglm", *(name for name in CONFIG_MAPPING if name.startswith("glm"))]
         raise MakeCheckpointError(f"model type {shape.model_type} is not one of {', '.join(known)}")
     ids = control_ids(shape.vocab)
     fields = {theirs: getattr(shape, ours) for ours, theirs in CONFIG_NAMES.items()}
-    if "qk_rope_head_dim" in shape.extra:  # transformers takes head_dim for another name of it
+    if "qk_rope_head_dim" in shape.extra:  # for transformers, head_dim is another name of it
         del fields["head_dim"]
     fields |= {"eos_token_id": [ids[token] for token in STOP_TOKENS], "pad_token_id": ids["<|endoftext|>"]}
     try:
         return AutoConfig.for_model(shape.model_type, **{**fields, **shape.extra})
-    except Exception as error:  # transformers raises what it likes here, some of it over several lines
+    except Exception as error:  # transformers raises errors of any kind here, some of several lines
         raise MakeCheckpointError(f"transformers refuses this config: {' '.join(str(error).split())}") from error
 
 
 def native_skeleton(config: Any, dtype: torch.dtype) -> tuple[str, list[TensorSpec]]:
-    """The native class's name, and the tensors as such a checkpoint is published; allocates no weight."""
+    """The native class's name, and the tensors of a published checkpoint; allocates no weight."""
     try:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, dtype=dtype)  # type: ignore[no-untyped-call]
@@ -78,14 +78,14 @@ def native_skeleton(config: Any, dtype: torch.dtype) -> tuple[str, list[TensorSp
         raise MakeCheckpointError(f"transformers cannot build {config.model_type}: {error}") from error
     tied = set(model._tied_weights_keys or ()) if config.tie_word_embeddings else set()
     state = {name: tensor for name, tensor in model.state_dict().items() if name not in tied}
-    # MoE models hold their experts fused in memory; files hold one tensor an expert.
+    # MoE models fuse their experts in memory; files have one tensor for each.
     stored = revert_weight_conversion(model, state)
     tensors = [TensorSpec(name, tuple(tensor.shape), tensor.dtype) for name, tensor in stored.items()]
     return type(model).__name__, tensors
 
 
 def split_shards(tensors: Sequence[TensorSpec], shard_bytes: int) -> list[list[TensorSpec]]:
-    """Groups tensors in order; a shard passes `shard_bytes` only when a single tensor does."""
+    """Groups tensors in order; a shard exceeds `shard_bytes` only if a single tensor does."""
     shards: list[list[TensorSpec]] = []
     room = 0
     for tensor in tensors:
@@ -97,12 +97,12 @@ def split_shards(tensors: Sequence[TensorSpec], shard_bytes: int) -> list[list[T
     return shards
 
 
-def random_pieces(tensor: TensorSpec, seed: int) -> Iterator[bytes]:
-    """The tensor's bytes, a piece at a time; each tensor has its own stream, so shards do not change values."""
+def random_blocks(tensor: TensorSpec, seed: int) -> Iterator[bytes]:
+    """The tensor's bytes, a block at a time; each tensor has its own random stream, so shards do not change values."""
     norm = tensor.name.endswith(("norm.weight", "layernorm.weight"))
     generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{tensor.name}".encode()))
-    for start in range(0, tensor.elements, PIECE):
-        values = torch.ones(min(PIECE, tensor.elements - start))
+    for start in range(0, tensor.elements, BLOCK_ELEMENTS):
+        values = torch.ones(min(BLOCK_ELEMENTS, tensor.elements - start))
         if not norm:
             values.normal_(0.0, STD, generator=generator)
         yield values.to(tensor.dtype).view(torch.uint8).numpy().tobytes()
@@ -121,7 +121,7 @@ def write_safetensors(path: Path, tensors: Sequence[TensorSpec], seed: int) -> N
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for tensor in tensors:
-            file.writelines(random_pieces(tensor, seed))
+            file.writelines(random_blocks(tensor, seed))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -129,13 +129,13 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def published_fields(config: Any) -> dict[str, Any]:
-    """The config's own fields, defaults spelt out, without what every transformers config carries."""
+    """The config's own fields with their defaults, without those of every transformers config."""
     common = PreTrainedConfig().to_dict().keys() - {"transformers_version"}
-    return {name: value for name, value in config.to_dict().items() if name not in common or name in KEPT}
+    return {name: value for name, value in config.to_dict().items() if name not in common or name in KEPT_FIELDS}
 
 
 def check_target(out: Path, need_bytes: int) -> None:
-    """The folder must be new or empty and its disk large enough."""
+    """Raises MakeCheckpointError unless the folder is new or empty and its disk large enough."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         if any(out.iterdir()):
@@ -144,7 +144,7 @@ def check_target(out: Path, need_bytes: int) -> None:
     except OSError as error:
         raise MakeCheckpointError(f"cannot write to {out}: {error.strerror}") from error
     if need_bytes > free_bytes:
-        raise MakeCheckpointError(f"{out} needs {need_bytes / 2**30:.2f} GiB, free are {free_bytes / 2**30:.2f} GiB")
+        raise MakeCheckpointError(f"{out} needs {need_bytes / 2**30:.2f} GiB; {free_bytes / 2**30:.2f} GiB are free")
 
 
 def make_checkpoint(out: Path, shape: CheckpointShape, *, seed: int = 0, shard_bytes: int = 2**30) -> int:
@@ -173,7 +173,7 @@ def make_checkpoint(out: Path, shape: CheckpointShape, *, seed: int = 0, shard_b
 
 
 def write_shards(out: Path, tensors: Sequence[TensorSpec], seed: int, shard_bytes: int) -> int:
-    """Writes the weights, with an index where one file is not enough; returns their bytes."""
+    """Writes the weights, with an index if there are several files; returns their bytes."""
     total_bytes = sum(tensor.data_bytes for tensor in tensors)
     shards = split_shards(tensors, shard_bytes)
     if len(shards) == 1:
@@ -199,14 +199,14 @@ def size(text: str) -> int:
 
 
 class OneLineErrorParser(argparse.ArgumentParser):
-    """Errors are one line: the usage is left to --help."""
+    """A parser whose errors are one line; the usage is in --help."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"make_checkpoint: {message}\n")
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Options of the shape are None unless given, so that they can change a published one."""
+    """Parses options. Those of the shape default to None, so that they can change a published one."""
     defaults = CheckpointShape()
     parser = OneLineErrorParser(prog="make_checkpoint", description="Write a random checkpoint of a GLM shape.")
     parser.add_argument("out", type=Path, metavar="OUT_DIR", help="a new or empty folder")
@@ -216,7 +216,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     for name in ("hidden", "layers", "heads", "kv_heads", "head_dim", "intermediate", "vocab", "context"):
         option = "--" + name.replace("_", "-")
         parser.add_argument(option, type=int, help=f"default {getattr(defaults, name)}")
-    parser.add_argument("--dtype", choices=DTYPES, help=f"default {defaults.dtype}")
+    parser.add_argument("--dtype", choices=WEIGHT_DTYPES, help=f"default {defaults.dtype}")
     parser.add_argument("--tied", action="store_true", default=None, help="share embedding and lm_head")
     parser.add_argument("--no-attention-bias", dest="attention_bias", action="store_false", default=None)
     parser.add_argument("--shard-bytes", type=size, default=2**30, help="at most, such as 500MB (default 1GiB)")
@@ -228,13 +228,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
     options = parse(arguments)
     names = (*CONFIG_NAMES, "model_type")
-    given = {name: value for name in names if (value := getattr(options, name)) is not None}
+    sizes = {name: value for name in names if (value := getattr(options, name)) is not None}
     started = time.monotonic()
     try:
         shape = (
-            CheckpointShape.published(options.like, options.shapes, **given)
+            CheckpointShape.published(options.like, options.shapes, **sizes)
             if options.like
-            else CheckpointShape(**given)
+            else CheckpointShape(**sizes)
         )
         total_bytes = make_checkpoint(options.out, shape, seed=options.seed, shard_bytes=options.shard_bytes)
     except MakeCheckpointError as error:

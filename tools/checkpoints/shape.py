@@ -1,4 +1,4 @@
-"""The dimensions of a GLM checkpoint, given by hand or taken from a published one."""
+"""The dimensions of a GLM checkpoint, set by hand or those of a published one."""
 
 import difflib
 import json
@@ -11,7 +11,7 @@ from app.layouts import chatglm
 from tools.tool_caller.glm_tokenizer import MIN_VOCAB
 
 PUBLISHED_SHAPES = Path(__file__).with_name("published_shapes.json")
-DTYPES = ("bfloat16", "float16", "float32")
+WEIGHT_DTYPES = ("bfloat16", "float16", "float32")
 # Our names for the fields of a transformers config.
 CONFIG_NAMES = {
     "hidden": "hidden_size",
@@ -32,7 +32,7 @@ CHATGLM_TOKENIZER = "chatglm3-tiny"
 
 
 class MakeCheckpointError(ValueError):
-    """What was asked for cannot be written; the text is one line for the user."""
+    """The checkpoint cannot be written; the text is one line for the user."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ class CheckpointShape:
     dtype: str = "bfloat16"
     extra: Mapping[str, Any] = field(default_factory=dict)
     tokenizer: str = CHATGLM_TOKENIZER
-    """Of the chatglm layout: the folder of tests/fixtures that it is copied from."""
+    """For the chatglm layout: the folder of tests/fixtures with the tokenizer."""
 
     def __post_init__(self) -> None:
         for name in ("hidden", "layers", "heads", "kv_heads", "head_dim", "intermediate", "context"):
@@ -69,8 +69,8 @@ class CheckpointShape:
             raise MakeCheckpointError(
                 f"vocab must be at least {MIN_VOCAB} (bytes and control tokens), not {self.vocab}"
             )
-        if self.dtype not in DTYPES:
-            raise MakeCheckpointError(f"dtype must be one of {', '.join(DTYPES)}, not {self.dtype}")
+        if self.dtype not in WEIGHT_DTYPES:
+            raise MakeCheckpointError(f"dtype must be one of {', '.join(WEIGHT_DTYPES)}, not {self.dtype}")
 
     @classmethod
     def published(cls, name: str, shapes: Path = PUBLISHED_SHAPES, **changes: Any) -> "CheckpointShape":
@@ -86,7 +86,7 @@ class CheckpointShape:
         names = CONFIG_NAMES
         if entry["model_type"] == "chatglm":
             names = {ours: chatglm.FIELDS.get(native, native) for ours, native in CONFIG_NAMES.items()}
-        taken = {ours: entry[theirs] for ours, theirs in names.items() if theirs in entry}
-        taken |= {key: entry[key] for key in ("model_type", "tokenizer") if key in entry}
+        fields = {ours: entry[theirs] for ours, theirs in names.items() if theirs in entry}
+        fields |= {key: entry[key] for key in ("model_type", "tokenizer") if key in entry}
         extra = {key: entry[key] for key in entry if key not in names.values() and key not in NOT_CONFIG}
-        return cls(**{"extra": extra, **taken, **changes})
+        return cls(**{"extra": extra, **fields, **changes})

@@ -51,8 +51,8 @@ def new_model() -> Any:
 
 @contextmanager
 def rounded_to_nf4(model: Any) -> Iterator[None]:
-    """Within, block Linears hold what bitsandbytes would make of them; gradients then go to the true weights."""
-    import bitsandbytes.functional as bnb  # not at the top: its import speaks unless it has been silenced
+    """Inside it, Linear modules hold their weights rounded by bitsandbytes; gradients go to the exact weights."""
+    import bitsandbytes.functional as bnb  # not at the top: its import logs messages unless it was silenced
 
     linears = [module for module in model.model.modules() if isinstance(module, torch.nn.Linear)]
     masters = [linear.weight.data for linear in linears]

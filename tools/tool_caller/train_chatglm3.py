@@ -2,7 +2,7 @@
 
     python -m tools.tool_caller.train_chatglm3 OUT_DIR       (about two minutes on two cores)
 
-As tools/tool_caller/train.py, whose talks it learns, those without thoughts and with at most one call.
+Like tools/tool_caller/train.py, with its talks that have no reasoning and at most one call.
 """
 
 import argparse
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-# Read when torch is imported: threads that spin at every barrier stall each other when the cores are shared.
+# Read when torch is imported: threads that spin at every barrier slow each other down if the cores are shared.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
@@ -48,13 +48,13 @@ SHAPE = CheckpointShape(
 STEPS = 300
 
 
-def learnt() -> Iterator[Talk]:
-    """The talks that this format has room for."""
+def expressible_talks() -> Iterator[Talk]:
+    """The talks that this format can express."""
     return (talk for talk in talks() if talk.thought is None and len(talk.calls) < 2)
 
 
-def said(talk: Talk) -> tuple[str, str]:
-    """The line of metadata and the content that the assistant's turn consists of."""
+def assistant_turn(talk: Talk) -> tuple[str, str]:
+    """The line of metadata and the content of the assistant's turn."""
     if not talk.calls:
         return "", talk.text
     ((name, arguments),) = talk.calls
@@ -62,9 +62,9 @@ def said(talk: Talk) -> tuple[str, str]:
 
 
 def sample(talk: Talk, chat: ChatFormat) -> tuple[list[int], list[int]]:
-    """Ids and labels of a talk; only what the model has to find by itself has labels."""
+    """Ids and labels of a talk; only tokens that the model writes by itself have labels."""
     prompt = chat.prompt(PromptRequest(talk.messages, talk.tools, talk.choice, talk.thinking))
-    name, content = said(talk)
+    name, content = assistant_turn(talk)
     stop = chat.id_limit - len(CONTROL_TOKENS) + CONTROL_TOKENS.index(talk.stop)
     ids = [*prompt.ids, *chat.encode(f"{name}\n"), *chat.encode(content), stop]
     read = len(prompt.ids) + (len(prompt.required_prefixes[0]) if prompt.required_prefixes else 0)
@@ -74,7 +74,7 @@ def sample(talk: Talk, chat: ChatFormat) -> tuple[list[int], list[int]]:
 def samples(folder: Path) -> Iterator[tuple[list[int], list[int]]]:
     """Ids and labels of every talk, by the tokenizer in `folder`."""
     chat = load_format(folder, SHAPE.vocab)
-    return (sample(talk, chat) for talk in learnt())
+    return (sample(talk, chat) for talk in expressible_talks())
 
 
 def load(folder: Path) -> Any:
@@ -84,7 +84,7 @@ def load(folder: Path) -> Any:
 
 
 def stored(model: Any) -> dict[str, torch.Tensor]:
-    """The parameters by the names of the published layout, those that lie in one joined."""
+    """The parameters by their names in the published layout, joined if they are stored in one tensor."""
     parts: dict[str, list[torch.Tensor]] = {}
     for name, tensor in model.state_dict().items():
         for native, published in NAMES:

@@ -98,7 +98,7 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (AIR, {"model_type": "glm4v"}, "model_type is 'glm4v'; supported"),
     (AIR, {"n_routed_experts": ...}, "n_routed_experts is None; a whole number"),
     (AIR, {"n_routed_experts": 10**9}, "n_routed_experts is 1000000000; a whole number from 1 to"),
-    (AIR, {"n_routed_experts": 1}, "n_group is 1; 1 experts"),
+    (AIR, {"n_routed_experts": 1}, "n_group is 1, which can't split 1 experts"),
     (AIR, {"n_group": 3}, r"n_group is 3, which can't split 128 experts"),
     (AIR, {"n_group": 4, "topk_group": 5}, "topk_group is 5; a whole number from 1 to 4"),
     (AIR, {"num_experts_per_tok": 129}, "num_experts_per_tok is 129; a whole number from 1 to 128"),
