@@ -11,15 +11,13 @@ from typing import Any
 import pytest
 import torch
 
-from app.contract.config import EngineConfig
 from app.contract.plan import Dtype, Precision
 from app.engine.backend.interface import TokenRequest
 from app.engine.backend.transformers_backend import TransformersBackend
-from app.engine.loading import load
 from app.engine.loading.checkpoint import open_checkpoint
 from app.engine.model.dense_forward import DenseForward
 from app.engine.model.forward import DecodeStep, PromptChunk
-from app.engine.model.kv_cache import SlotCache
+from tests.engine_models import backend_of, engine_config, load_quietly
 from tests.families import make_family
 from tests.tokens import GREEDY, tokens
 
@@ -37,11 +35,25 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def backend_for(folder: Path, precision: Precision, dtype: Dtype, device: str = "cuda:0") -> TransformersBackend:
-    config = EngineConfig(precision, dtype, "unused", {"": device}, LENGTH, SLOTS, CHUNK, 0)
+    config = engine_config(
+        precision,
+        dtype,
+        device="unused",
+        device_map={"": device},
+        max_model_len=LENGTH,
+        max_num_seqs=SLOTS,
+        prefill_chunk=CHUNK,
+    )
     checkpoint = open_checkpoint(folder)
-    model = load.load_model(checkpoint, config, lambda _count: None)
-    cache = SlotCache(checkpoint.shape, SLOTS, LENGTH, getattr(torch, dtype), torch.device(device))
-    return TransformersBackend(model, cache, CHUNK, checkpoint.shape.vocab)
+    return backend_of(
+        load_quietly(checkpoint, config),
+        checkpoint,
+        max_model_len=LENGTH,
+        slots=SLOTS,
+        prefill_chunk=CHUNK,
+        dtype=getattr(torch, dtype),
+        devices=torch.device(device),
+    )
 
 
 def together(backend: TransformersBackend) -> dict[int, list[Any]]:

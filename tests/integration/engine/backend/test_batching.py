@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,22 +14,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
-from app.contract.config import EngineConfig
 from app.engine.backend import prefix_slots, transformers_backend
 from app.engine.backend.interface import TokenRequest
 from app.engine.backend.prefix_slots import MIN_REUSED_TOKENS
 from app.engine.backend.transformers_backend import TransformersBackend
 from app.engine.errors import NonFiniteLogits
-from app.engine.loading import load
 from app.engine.loading.checkpoint import open_checkpoint
 from app.engine.model import windows
-from app.engine.model.kv_cache import SlotCache
 from app.engine.model.windows import BatchWindow, ChunkWindow, Window
 from app.engine.sampling import Sampling
+from tests.engine_models import backend_of, engine_config, load_quietly
 from tests.families import make_family
 from tests.tokens import GREEDY, tokens
 
-CPU = torch.device("cpu")
 LENGTH, SLOTS, CHUNK, IDS = 320, 5, 64, 900
 NAMES = ["glm4", "chatglm3", "glm4_moe", "glm4_moe_lite"]
 
@@ -45,8 +42,8 @@ class Case:
     alone: tuple[tuple[int, ...], ...]
 
     def backend(self, slots: int = SLOTS, chunk: int = CHUNK) -> TransformersBackend:
-        shape = open_checkpoint(self.folder).shape
-        return TransformersBackend(self.model, SlotCache(shape, slots, LENGTH, torch.float32, CPU), chunk, shape.vocab)
+        files = open_checkpoint(self.folder)
+        return backend_of(self.model, files, max_model_len=LENGTH, slots=slots, prefill_chunk=chunk)
 
 
 def drawn(count: int, seed: int) -> tuple[int, ...]:
@@ -97,27 +94,14 @@ def mixed_requests() -> tuple[tuple[TokenRequest, ...], tuple[int, ...]]:
     return requests, (12, 30, 9, 17, 12, 25, 21, 14, 11, 16)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Case]:
     return {name: make_case(tmp_path_factory.mktemp("family") / "checkpoint", name) for name in NAMES}
 
 
-def load_model(folder: Path) -> Any:
-    config = EngineConfig("fp32", "float32", "cpu", {"": "cpu"}, LENGTH, 1, CHUNK, 0)
-    return load.load_model(open_checkpoint(folder), config, lambda _count: None)
-
-
 def make_case(folder: Path, name: str) -> Case:
     make_family(folder, name)
-    model = load_model(folder)
+    model = load_quietly(folder, engine_config(max_model_len=LENGTH))
     requests, counts = mixed_requests()
     empty = Case(folder, model, requests, counts, ())
     alone = tuple(
@@ -188,7 +172,7 @@ class Ticking:
 def plain(case: Case) -> Any:
     """The native class with transformers' own attention; for a layout that it can't read, filled by our loader."""
     if case.model.config.model_type == "glm":
-        return load_model(case.folder)
+        return load_quietly(case.folder, engine_config(max_model_len=LENGTH))
     return AutoModelForCausalLM.from_pretrained(str(case.folder), dtype=torch.float32)
 
 

@@ -9,17 +9,16 @@ from typing import Any
 import pytest
 import torch
 
-from app.contract.config import EngineConfig
 from app.engine.backend.interface import TokenRequest
 from app.engine.backend.transformers_backend import TransformersBackend
 from app.engine.kernels.row_padding import padded_rows, unpadded_rows
-from app.engine.loading import load, weights
+from app.engine.loading import weights
 from app.engine.loading.checkpoint import open_checkpoint
 from app.engine.model import attention
 from app.engine.model.dense_layer import join_projections
 from app.engine.model.forward import DecodeStep, PromptChunk
-from app.engine.model.kv_cache import SlotCache
 from app.engine.model.windows import ChunkWindow, Window
+from tests.engine_models import backend_of, engine_config, load_quietly
 from tests.families import make_family
 from tests.tokens import GREEDY, tokens
 
@@ -39,11 +38,9 @@ def backend(folder: Path) -> TransformersBackend:
 
 
 def make_backend(folder: Path, chunk: int) -> TransformersBackend:
-    config = EngineConfig("fp32", "float32", "cpu", {"": "cpu"}, LENGTH, 1, chunk, 0)
     checkpoint = open_checkpoint(folder)
-    model = load.load_model(checkpoint, config, lambda _count: None)
-    cache = SlotCache(checkpoint.shape, 3, LENGTH, torch.float32, torch.device("cpu"))
-    return TransformersBackend(model, cache, chunk, checkpoint.shape.vocab)
+    model = load_quietly(checkpoint, engine_config(max_model_len=LENGTH, prefill_chunk=chunk))
+    return backend_of(model, checkpoint, max_model_len=LENGTH, slots=3, prefill_chunk=chunk)
 
 
 def first_token(backend: TransformersBackend) -> int:
@@ -109,11 +106,10 @@ def test_products_have_few_sizes_up_to_the_end_of_the_context(
 
 def test_the_proof_meets_every_size_that_requests_have(folder: Path) -> None:
     """What is compiled for each is there before the first request, where bf16 is computed so."""
-    config = EngineConfig("bf16", "bfloat16", "cpu", {"": "cpu"}, LENGTH, 3, CHUNK, 0)
     checkpoint = open_checkpoint(folder)
-    model = load.load_model(checkpoint, config, lambda _count: None)
-    cache = SlotCache(checkpoint.shape, 3, LENGTH, torch.bfloat16, torch.device("cpu"))
-    backend, sizes = TransformersBackend(model, cache, CHUNK, checkpoint.shape.vocab), set[int]()
+    model = load_quietly(checkpoint, engine_config("bf16", "bfloat16", max_model_len=LENGTH, max_num_seqs=3))
+    backend = backend_of(model, checkpoint, max_model_len=LENGTH, slots=3, prefill_chunk=CHUNK, dtype=torch.bfloat16)
+    sizes: set[int] = set()
     for layer in (model.model.layers[0], model.model.layers[-1]):
         layer.mlp.down_proj.register_forward_hook(lambda _module, _args, output: sizes.add(len(output)))
     backend.profile_run()
@@ -208,15 +204,13 @@ def test_an_error_of_one_part_of_a_pass_is_not_the_others(
 def test_joined_projections_are_the_three_apart(folder: Path) -> None:
     def answer(join: bool) -> list[int]:
         checkpoint = open_checkpoint(folder)
-        config = EngineConfig("fp32", "float32", "cpu", {"": "cpu"}, LENGTH, 1, CHUNK, 0)
-        model = load.load_model(checkpoint, config, lambda _count: None)
+        model = load_quietly(checkpoint, engine_config(max_model_len=LENGTH))
         if join:
             before = weights.weights_bytes(model)
             join_projections(model)
             assert weights.weights_bytes(model) == before
             assert not hasattr(model.model.layers[0].self_attn, "q_proj")
-        cache = SlotCache(checkpoint.shape, 1, LENGTH, torch.float32, torch.device("cpu"))
-        return tokens(TransformersBackend(model, cache, CHUNK, checkpoint.shape.vocab), prompt(50), count=20)
+        return tokens(backend_of(model, checkpoint, max_model_len=LENGTH, prefill_chunk=CHUNK), prompt(50), count=20)
 
     assert answer(join=True) == answer(join=False)
 

@@ -14,25 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from app.contract.config import EngineConfig
 from app.contract.wire import Delta, Message, ToolCall, ToolChoice
 from app.engine.backend.interface import Backend
-from app.engine.backend.transformers_backend import TransformersBackend
 from app.engine.errors import RequestError
 from app.engine.formats.base import ChatFormat, PromptRequest
 from app.engine.formats.open import open_format
 from app.engine.loading.checkpoint import open_checkpoint
-from app.engine.loading.load import load_model
-from app.engine.model.kv_cache import SlotCache
 from app.engine.serving.answer import AnswerRequest, AnswerWriter
+from tests.engine_models import backend_of, engine_config, load_quietly
 from tests.paths import FIXTURES, TOP
 from tests.tokens import GREEDY, tokens
 from tools.demo.questions import load_questions
 from tools.tool_caller import talks
 
-FIXTURES = FIXTURES
 LENGTH = 640
 
 
@@ -57,24 +52,19 @@ class Answer:
 @cache
 def speaking(folder: Path) -> Speaking:
     checkpoint = open_checkpoint(folder)
-    config = EngineConfig("fp32", "float32", "cpu", {"": "cpu"}, LENGTH, 1, 64, 0)
-    model = load_model(checkpoint, config, lambda _count: None)
-    slot = SlotCache(checkpoint.shape, 1, LENGTH, torch.float32, torch.device("cpu"))
-    return Speaking(TransformersBackend(model, slot, 64, checkpoint.shape.vocab), open_format(checkpoint))
+    model = load_quietly(checkpoint, engine_config(max_model_len=LENGTH))
+    return Speaking(backend_of(model, checkpoint, max_model_len=LENGTH), open_format(checkpoint))
 
 
 @pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def freed_models() -> Iterator[None]:
     yield
-    torch.set_num_threads(threads)
     speaking.cache_clear()
 
 
 def ask(model: Speaking, conversation: PromptRequest, limit: int, opening: tuple[int, ...] = ()) -> Answer:
     """The greedy answer of at most so many tokens, which begins with `opening`."""
-    request = AnswerRequest("r", model.chat.prompt(conversation).ids, GREEDY, limit, conversation=conversation)
+    request = AnswerRequest("r", model.chat.prompt(conversation).ids, GREEDY, limit, prompt=conversation)
     found = tokens(model.backend, request.prompt_ids, count=limit, required_prefixes=(opening,) if opening else ())
     ends = [place for place, token in enumerate(found) if token in model.chat.stop_ids]
     return read(model, conversation, tuple(found[: ends[0]] if ends else found))
@@ -82,7 +72,7 @@ def ask(model: Speaking, conversation: PromptRequest, limit: int, opening: tuple
 
 def read(model: Speaking, conversation: PromptRequest, ids: tuple[int, ...]) -> Answer:
     """What these ids say when the limit ends them."""
-    request = AnswerRequest("r", model.chat.prompt(conversation).ids, GREEDY, len(ids) + 1, conversation=conversation)
+    request = AnswerRequest("r", model.chat.prompt(conversation).ids, GREEDY, len(ids) + 1, prompt=conversation)
     writer = AnswerWriter(request, model.chat)
     replies = [reply for token in ids for reply in writer.push(token)] + list(writer.end())
     deltas = [reply for reply in replies if isinstance(reply, Delta)]

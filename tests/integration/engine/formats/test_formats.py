@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from app.contract.codec import dump_line
-from app.contract.config import EngineConfig
 from app.contract.status import Ready
 from app.contract.wire import (
     ChatRequest,
@@ -30,9 +29,9 @@ from app.contract.wire import (
 from app.engine.formats.base import ChatFormat
 from app.engine.formats.open import load_format
 from app.engine.loading.checkpoint import open_checkpoint
-from app.engine.loading.load import load_model
 from app.engine.sampling import Sampling
 from app.engine.serving.answer import AnswerRequest, AnswerWriter
+from tests.engine_models import engine_config, load_quietly
 from tests.paths import FIXTURES
 from tests.processes.engine import EngineProcess, last_of
 
@@ -68,15 +67,11 @@ class Speaking:
 def speaking(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Speaking]:
     folder = FIXTURES / request.param
     checkpoint = open_checkpoint(folder)
-    config = EngineConfig("fp32", "float32", "cpu", {"": "cpu"}, LENGTH, 1, 64, 0)
-    model = load_model(checkpoint, config, lambda _count: None)
+    model = load_quietly(checkpoint, engine_config(max_model_len=LENGTH))
     expected = json.loads((folder / "expected_tokens.json").read_text(encoding="utf-8"))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the engine computes beside it
     with EngineProcess(tmp_path_factory.mktemp("engine"), folder, max_model_len=LENGTH) as engine:
         engine.until(Ready)
         yield Speaking(engine, load_format(folder, checkpoint.shape.vocab), model, expected)
-    torch.set_num_threads(threads)
 
 
 def messages(chat: dict[str, Any]) -> tuple[Message, ...]:

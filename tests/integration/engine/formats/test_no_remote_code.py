@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from app.contract.config import EngineConfig
 from app.contract.wire import Message
 from app.engine.formats.base import PromptRequest
 from app.engine.formats.open import open_format
 from app.engine.loading.checkpoint import open_checkpoint
-from app.engine.loading.load import load_model
+from tests.engine_models import engine_config, load_quietly
 from tests.families import FAMILIES, make_family
 from tests.paths import FIXTURES
 
@@ -51,7 +50,7 @@ def name_code(folder: Path) -> Path:
 def load_and_ask(folder: Path) -> None:
     """All that the engine reads of a checkpoint: weights, config, generation config, tokenizer, template."""
     checkpoint = open_checkpoint(folder)
-    load_model(checkpoint, EngineConfig("fp32", "float32", "cpu", {"": "cpu"}, 64, 1, 64, 0), lambda _count: None)
+    load_quietly(checkpoint, engine_config(max_model_len=64))
     assert open_format(checkpoint).prompt(PromptRequest((Message("user", "x"),))).ids
 
 

@@ -13,7 +13,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from app.contract.config import EngineConfig
 from app.contract.plan import Dtype, Precision
 from app.contract.status import EngineDown, Ready
 from app.contract.wire import Delta, Finished
@@ -24,11 +23,11 @@ from app.engine.loading.checkpoint import open_checkpoint
 from app.engine.model.attention import use_slots
 from app.engine.model.kv_cache import SlotCache
 from app.engine.model.windows import chunk_window
+from tests.engine_models import CPU, backend_of, engine_config, load_quietly
 from tests.paths import FIXTURES
 from tests.processes.engine import EngineProcess, last_of
 from tests.tokens import tokens
 
-CPU = torch.device("cpu")
 LENGTH = 256
 TOLERANCE = 1e-3
 CHATGLM3 = FIXTURES / "chatglm3-tiny"
@@ -37,13 +36,10 @@ CODE_FILES = ("configuration_chatglm.py", "modeling_chatglm.py", "tokenization_c
 
 
 @pytest.fixture(scope="module", autouse=True)
-def as_the_engine_runs() -> Iterator[None]:
+def small_blocks() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(weights, "LOAD_PIECE_ELEMENTS", 32 * 64)  # several pieces of each weight
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
         yield
-        torch.set_num_threads(threads)
 
 
 @pytest.fixture(params=[CHATGLM3, GLM4_CHAT], ids=["chatglm3", "glm-4-9b-chat"])
@@ -53,8 +49,7 @@ def folder(request: pytest.FixtureRequest) -> Path:
 
 
 def load_ours(folder: Path, precision: Precision = "fp32", dtype: Dtype = "float32") -> Any:
-    config = EngineConfig(precision, dtype, "cpu", {"": "cpu"}, LENGTH, 1, 64, 0)
-    return load.load_model(open_checkpoint(folder), config, lambda _count: None)
+    return load_quietly(folder, engine_config(precision, dtype, max_model_len=LENGTH))
 
 
 def cache_for(folder: Path) -> SlotCache:
@@ -62,8 +57,7 @@ def cache_for(folder: Path) -> SlotCache:
 
 
 def backend_for(folder: Path, chunk: int = 64) -> TransformersBackend:
-    vocab = open_checkpoint(folder).shape.vocab
-    return TransformersBackend(load_ours(folder), cache_for(folder), chunk, vocab)
+    return backend_of(load_ours(folder), open_checkpoint(folder), max_model_len=LENGTH, prefill_chunk=chunk)
 
 
 def reference(folder: Path) -> dict[str, torch.Tensor]:
@@ -214,7 +208,7 @@ def test_quantised_weights_are_those_of_the_rows() -> None:
 def test_progress_counts_every_stored_byte_that_is_loaded() -> None:
     checkpoint = open_checkpoint(CHATGLM3)
     counts: list[int] = []
-    config = EngineConfig("fp16", "float16", "cpu", {"": "cpu"}, LENGTH, 1, 64, 0)
+    config = engine_config("fp16", "float16", max_model_len=LENGTH)
     model = load.load_model(checkpoint, config, counts.append)
     assert sum(counts) == checkpoint.total_bytes == weights.weights_bytes(model)
 

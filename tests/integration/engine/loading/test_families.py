@@ -10,18 +10,16 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-from app.contract.config import EngineConfig
 from app.contract.plan import Dtype, Precision
-from app.engine.backend.transformers_backend import TransformersBackend
 from app.engine.kernels import experts, row_padding
 from app.engine.loading import load, quantise, weights
 from app.engine.loading.checkpoint import open_checkpoint
 from app.engine.model.kv_cache import SlotCache
 from entrypoint.plan import footprint
+from tests.engine_models import CPU, backend_of, engine_config, load_quietly
 from tests.families import FAMILIES, make_family
 from tests.tokens import tokens
 
-CPU = torch.device("cpu")
 LENGTH = 100
 MOE = [name for name in FAMILIES if "moe" in name]
 COMPUTED = ("inv_freq", "original_inv_freq")
@@ -29,13 +27,10 @@ COMPUTED = ("inv_freq", "original_inv_freq")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def as_the_engine_runs() -> Iterator[None]:
+def small_blocks() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(weights, "LOAD_PIECE_ELEMENTS", 32 * 192)  # several pieces of each weight
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
         yield
-        torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +39,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def load_ours(folder: Path, precision: Precision = "fp32", dtype: Dtype = "float32") -> Any:
-    config = EngineConfig(precision, dtype, "cpu", {"": "cpu"}, LENGTH, 1, 64, 0)
-    return load.load_model(open_checkpoint(folder), config, lambda _count: None)
+    return load_quietly(folder, engine_config(precision, dtype, max_model_len=LENGTH))
 
 
 def tensors_within(thing: Any, seen: set[int]) -> Iterator[torch.Tensor]:
@@ -175,8 +169,7 @@ def test_products_have_few_sizes(folders: dict[str, Path], monkeypatch: pytest.M
         return linear(x, *args)
 
     checkpoint = open_checkpoint(folders[name])
-    cache = SlotCache(checkpoint.shape, 1, LENGTH, torch.float32, CPU)
-    backend = TransformersBackend(load_ours(folders[name]), cache, 64, checkpoint.shape.vocab)
+    backend = backend_of(load_ours(folders[name]), checkpoint, max_model_len=LENGTH)
     monkeypatch.setattr(torch.nn.functional, "linear", recording)
     for count in range(1, 30):
         assert len(tokens(backend, tuple(range(900 - count, 900)), count=3)) == 3
@@ -204,8 +197,7 @@ def test_greedy_is_what_generate_gives_at_any_chunk_size(folders: dict[str, Path
     checkpoint = open_checkpoint(folders[name])
     model = load_ours(folders[name])
     for chunk in (1, 33, 512):
-        cache = SlotCache(checkpoint.shape, 1, LENGTH, torch.float32, CPU)
-        backend = TransformersBackend(model, cache, chunk, checkpoint.shape.vocab)
+        backend = backend_of(model, checkpoint, max_model_len=LENGTH, prefill_chunk=chunk)
         for _ in range(2):
             assert tokens(backend, tuple(ids[0].tolist())) == expected[0, 70:].tolist()
             backend.profile_run()
@@ -214,6 +206,6 @@ def test_greedy_is_what_generate_gives_at_any_chunk_size(folders: dict[str, Path
 def test_progress_counts_every_stored_byte_of_experts_too(folders: dict[str, Path]) -> None:
     checkpoint = open_checkpoint(folders["glm4_moe"])
     counts: list[int] = []
-    config = EngineConfig("fp32", "float32", "cpu", {"": "cpu"}, LENGTH, 1, 64, 0)
+    config = engine_config(max_model_len=LENGTH)
     model = load.load_model(checkpoint, config, counts.append)
     assert sum(counts) == checkpoint.total_bytes == weights.weights_bytes(model)

@@ -14,7 +14,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-from app.contract.config import EngineConfig
 from app.contract.plan import Dtype, Precision
 from app.contract.wire import Message, SamplingParams
 from app.engine.backend.transformers_backend import TransformersBackend
@@ -26,12 +25,13 @@ from app.engine.loading.checkpoint import CheckpointFiles, open_checkpoint
 from app.engine.model.kv_cache import SlotCache
 from app.engine.model.windows import batch_window, chunk_window
 from app.engine.sampling import Sampling, SamplingDefaults, read_defaults
+from app.layouts.registry import LAYOUTS
+from tests.engine_models import CPU, backend_of, engine_config, load_quietly
 from tests.processes.engine import TINY
 from tests.tokens import tokens
 from tools.checkpoints.make_checkpoint import make_checkpoint
 from tools.checkpoints.shape import CheckpointShape
 
-CPU = torch.device("cpu")
 LENGTH = 130
 SHAPES = {
     "glm4": TINY,
@@ -41,13 +41,10 @@ SHAPES = {
 
 
 @pytest.fixture(scope="module", autouse=True)
-def as_the_engine_runs() -> Iterator[None]:
+def small_blocks() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(weights, "LOAD_PIECE_ELEMENTS", 32 * 128)  # several pieces, also of small weights
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # models this small only wait for each other's threads
         yield
-        torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -59,18 +56,13 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return made
 
 
-def config_for(precision: Precision, dtype: Dtype) -> EngineConfig:
-    return EngineConfig(precision, dtype, "cpu", {"": "cpu"}, LENGTH, 1, 64, 0)
-
-
 def load_ours(checkpoint: CheckpointFiles, precision: Precision = "fp32", dtype: Dtype = "float32") -> Any:
-    return load.load_model(checkpoint, config_for(precision, dtype), lambda _count: None)
+    return load_quietly(checkpoint, engine_config(precision, dtype, max_model_len=LENGTH))
 
 
 def backend_for(folder: Path, chunk: int) -> TransformersBackend:
     checkpoint = open_checkpoint(folder)
-    cache = SlotCache(checkpoint.shape, 1, LENGTH, torch.float32, CPU)
-    return TransformersBackend(load_ours(checkpoint), cache, chunk, checkpoint.shape.vocab)
+    return backend_of(load_ours(checkpoint), checkpoint, max_model_len=LENGTH, prefill_chunk=chunk)
 
 
 def prompt(count: int, seed: int = 1) -> tuple[int, ...]:
@@ -126,7 +118,7 @@ def test_logits_equal_those_of_transformers_own_loader(
 def test_progress_counts_every_stored_byte(folders: dict[str, Path]) -> None:
     checkpoint = open_checkpoint(folders["glm4"])
     counts: list[int] = []
-    model = load.load_model(checkpoint, config_for("bf16", "bfloat16"), counts.append)
+    model = load.load_model(checkpoint, engine_config("bf16", "bfloat16", max_model_len=LENGTH), counts.append)
     assert sum(counts) == checkpoint.total_bytes
     assert weights.weights_bytes(model) == checkpoint.total_bytes // 2
     assert not model.training
@@ -259,6 +251,10 @@ def test_stored_rotary_tables_are_ignored_and_strangers_are_not(folders: dict[st
     save_file({name: tensor.to(torch.float64) for name, tensor in tensors.items()}, file)
     with pytest.raises(BadCheckpoint, match="stored as F64"):
         open_checkpoint(tmp_path / "c")
+
+
+def test_every_layout_has_its_native_class() -> None:
+    assert load.NATIVE_CLASSES.keys() == {layout.native for layout in LAYOUTS.values()}
 
 
 def test_a_missing_shard_is_named(folders: dict[str, Path], tmp_path: Path) -> None:

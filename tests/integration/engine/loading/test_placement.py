@@ -33,6 +33,7 @@ from entrypoint.plan.footprint import Load, Span, kv_cache_bytes, weights_bytes
 from entrypoint.plan.ladder import Candidate
 from entrypoint.plan.placement import lay_out
 from entrypoint.state.app_config import device_map
+from tests.engine_models import backend_of, engine_config, load_quietly
 from tests.families import FAMILIES, LAYERS, make_family
 from tests.integration.engine.loading.test_families import tensors_within
 from tests.pretend_devices import CPU, Mixed, PretendDevices
@@ -47,13 +48,10 @@ PROMPT = tuple(range(5, 65))
 
 
 @pytest.fixture(scope="module", autouse=True)
-def as_the_engine_runs() -> Iterator[None]:
+def newest_kernels() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.cuda, "get_device_capability", lambda _device: (8, 0))  # transformers asks for experts
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
         yield
-        torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -73,14 +71,16 @@ def spread(*layers: str, first: str, last: str) -> dict[str, str]:
 
 
 def config_for(devices: dict[str, str], precision: Precision = "fp32", dtype: Dtype = "float32") -> EngineConfig:
-    return EngineConfig(precision, dtype, "unused", devices, LENGTH, 1, CHUNK, 0)
+    return engine_config(
+        precision, dtype, device="unused", device_map=devices, max_model_len=LENGTH, prefill_chunk=CHUNK
+    )
 
 
 def backend_for(checkpoint: CheckpointFiles, config: EngineConfig) -> TransformersBackend:
     devices = device_map_of(config, checkpoint.shape.layers)
-    model = load.load_model(checkpoint, config, lambda _count: None)
-    cache = SlotCache(checkpoint.shape, 1, LENGTH, getattr(torch, config.compute_dtype), devices.layers)
-    return TransformersBackend(model, cache, CHUNK, checkpoint.shape.vocab)
+    model = load_quietly(checkpoint, config)
+    dtype = getattr(torch, config.compute_dtype)
+    return backend_of(model, checkpoint, max_model_len=LENGTH, prefill_chunk=CHUNK, dtype=dtype, devices=devices.layers)
 
 
 def generate(backend: TransformersBackend) -> list[int]:
@@ -170,8 +170,7 @@ def test_one_device_by_two_names_gives_the_same_logits(
     """The hooks at work with bitsandbytes' modules, which can't pretend."""
     halves = spread("cpu", "cpu:0", "cpu:0", first="cpu", last="cpu:0")
     models = [
-        load.load_model(checkpoints[name], config_for(devices, precision, dtype), lambda _count: None)
-        for devices in ({"": "cpu"}, halves)
+        load_quietly(checkpoints[name], config_for(devices, precision, dtype)) for devices in ({"": "cpu"}, halves)
     ]
     hooks = [sum(len(module._forward_pre_hooks) for module in model.modules()) for model in models]
     assert hooks == [0, 2]
@@ -203,7 +202,7 @@ def test_each_device_holds_what_the_plan_counts_for_it(
     config = config_for(device_map(rung), precision, "bfloat16")
     with PretendDevices() as pretend:
         devices = device_map_of(config, LAYERS)
-        model = load.load_model(checkpoint, config, lambda _count: None)
+        model = load_quietly(checkpoint, config)
         cache: Any = SlotCache(checkpoint.shape, 1, LENGTH, torch.bfloat16, devices.layers)
         parts = [
             (model.model.embed_tokens, model.model.layers[0]),

@@ -13,20 +13,18 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-from app.contract.config import EngineConfig
 from app.contract.plan import Precision
 from app.engine.errors import BadCheckpoint
-from app.engine.loading import load, weights
-from app.engine.loading.checkpoint import open_checkpoint
+from app.engine.loading import weights
 from entrypoint.checkpoint.checkpoint import CheckpointError, read_checkpoint
 from entrypoint.plan.footprint import Load, weights_bytes
+from tests.engine_models import engine_config, load_quietly
 from tests.families import make_family
 from tests.processes.engine import TINY
 from tests.processes.service import running
 from tests.torch_checkpoints import as_torch_files
 from tools.checkpoints.make_checkpoint import make_checkpoint
 
-CPU = torch.device("cpu")
 BF16 = {"bnb_4bit_compute_dtype": torch.bfloat16}
 HOW: dict[str, tuple[Precision, dict[str, Any]]] = {
     "nf4": ("int4", {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", **BF16}),
@@ -43,15 +41,12 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*:FutureWarning")  # transforme
 
 
 @pytest.fixture(scope="module", autouse=True)
-def as_the_engine_runs() -> Iterator[None]:
+def small_blocks() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             "app.engine.loading.prequantised.LOAD_PIECE_ELEMENTS", 32 * 128
         )  # several pieces, also of small weights
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
         yield
-        torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +64,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def load_ours(folder: Path, precision: Precision) -> Any:
-    config = EngineConfig(precision, "bfloat16", "cpu", {"": "cpu"}, 128, 1, 64, 0)
-    return load.load_model(open_checkpoint(folder), config, lambda _count: None)
+    return load_quietly(folder, engine_config(precision, "bfloat16", max_model_len=128))
 
 
 @pytest.mark.parametrize("name", RUN)

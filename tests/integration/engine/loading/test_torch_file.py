@@ -5,19 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from app.contract.config import EngineConfig
 from app.contract.plan import Dtype, Precision
 from app.contract.status import EngineDown
 from app.engine.errors import BadCheckpoint
-from app.engine.loading import load, weights
+from app.engine.loading import weights
 from app.engine.loading.checkpoint import open_checkpoint
+from tests.engine_models import engine_config, load_quietly
 from tests.families import FAMILIES, make_family
 from tests.paths import FIXTURES, TOP
 from tests.processes.engine import TINY, EngineProcess
@@ -33,17 +32,8 @@ LARGE = CheckpointShape(
 MIB = 1024 * 1024
 
 
-@pytest.fixture(scope="module", autouse=True)
-def as_the_engine_runs() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def load_ours(folder: Path, precision: Precision, dtype: Dtype) -> Any:
-    config = EngineConfig(precision, dtype, "cpu", {"": "cpu"}, 128, 1, 64, 0)
-    return load.load_model(open_checkpoint(folder), config, lambda _count: None)
+    return load_quietly(folder, engine_config(precision, dtype, max_model_len=128))
 
 
 @pytest.fixture(scope="module")

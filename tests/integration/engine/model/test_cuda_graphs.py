@@ -15,23 +15,20 @@ from typing import Any
 import pytest
 import torch
 
-from app.contract.config import EngineConfig
 from app.engine.backend import prefix_slots
 from app.engine.backend.interface import TokenRequest
 from app.engine.backend.transformers_backend import TransformersBackend
-from app.engine.loading import load
 from app.engine.loading.checkpoint import CheckpointFiles, open_checkpoint
 from app.engine.model.dense_forward import DenseForward
-from app.engine.model.kv_cache import SlotCache
 from app.engine.sampling import Sampling
 from app.layouts import graph_sizes
 from app.layouts.graph_sizes import StepSize, step_sizes
+from tests.engine_models import backend_of, engine_config, load_quietly
 from tests.families import make_family
 from tests.recorded_steps import record
 from tests.tokens import GREEDY, tokens
 
 LENGTH, CHUNK = 160, 64
-CPU = torch.device("cpu")
 
 
 @dataclass
@@ -44,8 +41,7 @@ class Model:
     """Rows of each repeated step."""
 
     def backend(self, slots: int) -> TransformersBackend:
-        cache = SlotCache(self.checkpoint.shape, slots, LENGTH, torch.float32, CPU)
-        return TransformersBackend(self.model, cache, CHUNK, self.checkpoint.shape.vocab)
+        return backend_of(self.model, self.checkpoint, max_model_len=LENGTH, slots=slots, prefill_chunk=CHUNK)
 
     def recorded(self, slots: int) -> TransformersBackend:
         """The same with recorded steps."""
@@ -70,8 +66,7 @@ def model(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(graph_sizes, "LEAST_WIDTH", 40)
     make_family(tmp_path / "checkpoint", request.param)
     checkpoint = open_checkpoint(tmp_path / "checkpoint")
-    config = EngineConfig("fp32", "float32", "cpu", {"": "cpu"}, LENGTH, 1, CHUNK, 0)
-    return Model(checkpoint, load.load_model(checkpoint, config, lambda _count: None))
+    return Model(checkpoint, load_quietly(checkpoint, engine_config(max_model_len=LENGTH)))
 
 
 def drawn(count: int, seed: int) -> tuple[int, ...]:
