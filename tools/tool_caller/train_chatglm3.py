@@ -79,7 +79,16 @@ def samples(folder: Path) -> Iterator[tuple[list[int], list[int]]]:
 
 def load(folder: Path) -> Any:
     """The checkpoint in `folder` as the engine loads it, in float32."""
-    config = EngineConfig("fp32", "float32", "cpu", {"": "cpu"}, SHAPE.context, 1, 512, 0)
+    config = EngineConfig(
+        precision="fp32",
+        compute_dtype="float32",
+        device="cpu",
+        device_map={"": "cpu"},
+        max_model_len=SHAPE.context,
+        max_num_seqs=1,
+        prefill_chunk=512,
+        planned_bytes=0,
+    )
     return load_model(open_checkpoint(folder), config, lambda _count: None)
 
 

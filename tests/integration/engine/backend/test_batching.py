@@ -259,7 +259,7 @@ class Fault:
 def test_a_sequence_that_breaks_down_fails_alone_and_leaves_nothing(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(windows, "FEW_KEYS", LENGTH)  # all attend together: a short one's mask covers what is old
+    monkeypatch.setattr(windows, "MIN_KEYS", LENGTH)  # all attend together: a short one's mask covers what is old
     runner = Runner(case, case.backend(slots=3))
     fault = Fault(runner, monkeypatch)
     runner.start(5)

@@ -29,16 +29,15 @@ from app.contract.wire import (
 from app.engine.formats.base import ChatFormat
 from app.engine.formats.open import load_format
 from app.engine.loading.checkpoint import open_checkpoint
-from app.engine.sampling import Sampling
 from app.engine.serving.answer import AnswerRequest, AnswerWriter
 from tests.engine_models import engine_config, load_quietly
 from tests.paths import FIXTURES
 from tests.processes.engine import EngineProcess, last_of
+from tests.tokens import GREEDY
 
 LENGTH, TOKENS = 1024, 24
 WEATHER = Tool("get_weather", '{"name": "get_weather", "parameters": {"type": "object"}}')
 NOW = Tool("now", '{"name": "now"}')
-GREEDY = Sampling(temperature=0.0, top_p=1.0, top_k=0, seed=0)
 
 
 @dataclass

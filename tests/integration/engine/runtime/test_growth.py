@@ -29,7 +29,7 @@ from app.contract.config import EngineConfig
 from app.engine.runtime import process
 process.tune_allocator()
 from app.engine import build
-from app.engine.backend import TokenRequest
+from app.engine.backend.interface import TokenRequest
 from app.engine.loading.checkpoint import open_checkpoint
 from app.engine.runtime.memory import HeapBound, HostMeter, anonymous_bytes
 from app.engine.sampling import Sampling
@@ -39,7 +39,10 @@ class Progress:
     def finish(self): pass
 
 folder, precision, context, requests = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-config = EngineConfig(precision, "bfloat16", "cpu", {"": "cpu"}, context, 8, min(512, context), 0)
+config = EngineConfig(
+    precision=precision, compute_dtype="bfloat16", device="cpu", device_map={"": "cpu"}, max_model_len=context,
+    max_num_seqs=8, prefill_chunk=min(512, context), planned_bytes=0,
+)
 meter = HostMeter()
 backend = build.load(open_checkpoint(folder), config, Progress()).backend
 backend.profile_run()
@@ -52,7 +55,8 @@ while left or started < requests:
     while started < requests and len(left) < 8 and draw.random() < 0.6:
         longest = draw.choice([10, 40, 120, 400, context - 40])
         ids = tuple(draw.choices(range(2000), k=draw.randrange(2, longest)))
-        left[backend.add_request(TokenRequest(ids, Sampling(0.7, 0.9, 0, started)))] = draw.randrange(1, 20)
+        sampling = Sampling(temperature=0.7, top_p=0.9, top_k=0, seed=started)
+        left[backend.add_request(TokenRequest(ids, sampling))] = draw.randrange(1, 20)
         started += 1
     for new in backend.step():
         left[new.slot] -= 1

@@ -25,8 +25,8 @@ from app.engine.backend.sampler import TOPK_SIZES, SampledToken, draw_tokens, sa
 from app.engine.backend.sequence import SamplingState
 from app.engine.errors import NonFiniteLogits
 from app.engine.sampling import Sampling
+from tests.tokens import GREEDY
 
-GREEDY = Sampling(temperature=0.0, top_p=1.0, top_k=0, seed=0)
 NARROW, WIDE = (
     Sampling(temperature=0.7, top_p=0.8, top_k=0, seed=1),
     Sampling(temperature=2.0, top_p=0.98, top_k=0, seed=1),

@@ -14,11 +14,11 @@ from app.engine.backend.sequence import RequiredPrefixes
 from app.engine.formats.base import Prompt, PromptRequest
 from app.engine.formats.parsing.answer_parser import TokenParser
 from app.engine.formats.parsing.detokenise import IncrementalDetokeniser
-from app.engine.sampling import Sampling, SamplingDefaults
+from app.engine.sampling import SamplingDefaults
 from app.engine.serving.answer import AnswerRequest, AnswerWriter
+from tests.tokens import GREEDY
 from tests.unit.answers import PARSERS
 
-GREEDY = Sampling(temperature=0.0, top_p=1.0, top_k=0, seed=0)
 STOP = 0
 CALL = "<tool_call>get_weather\n<arg_key>city</arg_key>\n<arg_value>END</arg_value>\n</tool_call>"
 ARGUMENTS = '{"city": "END"}'

@@ -15,11 +15,11 @@ from app.engine.errors import NonFiniteLogits, RequestError, is_broken_device, i
 from app.engine.formats.base import Prompt, PromptRequest
 from app.engine.formats.parsing.answer_parser import PlainParser, TokenParser
 from app.engine.formats.parsing.detokenise import IncrementalDetokeniser
-from app.engine.sampling import Sampling, SamplingDefaults
+from app.engine.sampling import SamplingDefaults
 from app.engine.serving.answer import AnswerRequest
 from app.engine.serving.scheduler import QueueLimits, Scheduler
+from tests.tokens import GREEDY
 
-GREEDY = Sampling(temperature=0.0, top_p=1.0, top_k=0, seed=0)
 END = 0
 UNREADABLE = 13
 """A prompt that ends so has no parser."""
