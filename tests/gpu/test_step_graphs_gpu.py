@@ -1,4 +1,4 @@
-"""CUDA graphs of the decode step on a real GPU: recorded where they can be, the tokens of the CPU, no memory later.
+"""CUDA graphs of the decode step on a real GPU: recorded if possible, the same tokens as on the CPU, and no further memory.
 
 python -m pytest tests/gpu/test_step_graphs_gpu.py
 """
@@ -59,20 +59,20 @@ def backend_for(folder: Path, precision: Precision, dtype: Dtype, device: str = 
 def together(backend: TransformersBackend) -> dict[int, list[Any]]:
     """The answers to all prompts, each started while the others run; by prompt."""
     running: dict[int, int] = {}
-    found: dict[int, list[Any]] = {}
+    answers: dict[int, list[Any]] = {}
     waiting = list(range(len(PROMPTS)))
     while waiting or running:
         if waiting:
             index = waiting.pop()
             running[backend.add_request(TokenRequest(PROMPTS[index], GREEDY))] = index
-            found[index] = []
+            answers[index] = []
         for new in backend.step():
             index = running[new.slot]
-            found[index].append(new.token)
-            if len(found[index]) == ANSWER:
+            answers[index].append(new.token)
+            if len(answers[index]) == ANSWER:
                 backend.finish_request(new.slot)
                 del running[new.slot]
-    return found
+    return answers
 
 
 def test_fp32_gives_the_cpus_tokens_alone_and_together(folder: Path) -> None:
@@ -107,5 +107,5 @@ def test_nothing_grows_after_the_proof(folder: Path, precision: Precision, dtype
     backend.profile_run()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.max_memory_reserved()
-    assert all(isinstance(token, int) for found in together(backend).values() for token in found)
+    assert all(isinstance(token, int) for answers in together(backend).values() for token in answers)
     assert torch.cuda.max_memory_reserved() <= before

@@ -64,7 +64,7 @@ def test_every_row_of_fused_experts_comes_from_one_place() -> None:
 
 @pytest.mark.parametrize(("config", "kib"), [(AIR, 184), (FLASH, 47 * 576 * 2 / 1024)])
 def test_cache_of_a_token(config: dict[str, Any], kib: float) -> None:
-    """Grouped heads, and the compressed latents: 52.9 KiB where expanded keys and values would take 940."""
+    """Grouped heads, and compressed latents: 52.9 KiB; expanded keys and values would take 940."""
     assert kv_cache_bytes(shape_of(config), BF16) == kib * 1024
 
 

@@ -18,7 +18,7 @@ REQUIREMENTS = setup_env.ROOT / "requirements"
 
 
 class Machine:
-    """Stands for the processes that set-up would start: notes each, and fails those it is told to."""
+    """Replaces the processes that set-up would start: records each, and fails the chosen ones."""
 
     def __init__(self, env: Environment) -> None:
         self.env = env

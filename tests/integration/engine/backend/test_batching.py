@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import generated, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
@@ -121,7 +121,7 @@ class Runner:
 
     def __init__(self, case: Case, backend: TransformersBackend) -> None:
         self.case, self.backend = case, backend
-        self.found: dict[int, list[int | Exception]] = {}
+        self.tokens_of: dict[int, list[int | Exception]] = {}
         self.slots: dict[int, int] = {}
         """Requests by slot."""
 
@@ -129,14 +129,14 @@ class Runner:
         slot = self.backend.add_request(self.case.requests[index])
         assert slot not in self.slots
         self.slots[slot] = index
-        self.found[index] = []
+        self.tokens_of[index] = []
         return slot
 
     def step(self) -> None:
         for new in self.backend.step():
             index = self.slots[new.slot]
-            self.found[index].append(new.token)
-            if isinstance(new.token, Exception) or len(self.found[index]) == self.case.counts[index]:
+            self.tokens_of[index].append(new.token)
+            if isinstance(new.token, Exception) or len(self.tokens_of[index]) == self.case.counts[index]:
                 self.stop(new.slot)
 
     def stop(self, slot: int) -> None:
@@ -155,7 +155,7 @@ class Runner:
 
     def check(self, indices: Sequence[int]) -> None:
         for index in indices:
-            assert tuple(self.found[index]) == self.case.alone[index], index
+            assert tuple(self.tokens_of[index]) == self.case.alone[index], index
 
 
 class Ticking:
@@ -180,12 +180,12 @@ def test_greedy_is_what_generate_gives(case: Case) -> None:
     theirs = plain(case)
     assert theirs.config._attn_implementation == "sdpa"
     compared = 0
-    for request, count, found in zip(case.requests, case.counts, case.alone, strict=True):
+    for request, count, result in zip(case.requests, case.counts, case.alone, strict=True):
         if request.sampling == GREEDY:
-            ids, own = torch.tensor([request.prompt_ids]), {"eos_token_id": None, "pad_token_id": 0}
+            ids, options = torch.tensor([request.prompt_ids]), {"eos_token_id": None, "pad_token_id": 0}
             mask = torch.ones_like(ids)
-            given = theirs.generate(ids, attention_mask=mask, do_sample=False, max_new_tokens=count, **own)
-            assert given[0, ids.shape[1] :].tolist() == list(found)
+            generated = theirs.generate(ids, attention_mask=mask, do_sample=False, max_new_tokens=count, **options)
+            assert generated[0, ids.shape[1] :].tolist() == list(result)
             compared += 1
     assert compared == 4
 
@@ -223,10 +223,10 @@ def test_one_that_is_cancelled_frees_its_slot_at_once(case: Case) -> None:
     runner.step()
     long = runner.start(5)
     runner.step()
-    assert not runner.found[5], "in mid-prefill"
+    assert not runner.tokens_of[5], "in mid-prefill"
     runner.stop(long)
     assert runner.start(3) == long
-    runner.until(lambda: bool(runner.found[3]))
+    runner.until(lambda: bool(runner.tokens_of[3]))
     runner.stop(long)
     assert runner.start(5) == long
     runner.finish()
@@ -265,15 +265,15 @@ def test_a_sequence_that_breaks_down_fails_alone_and_leaves_nothing(
     runner.start(5)
     runner.start(1)
     victim = runner.start(4)
-    runner.until(lambda: len(runner.found[4]) == 3)
+    runner.until(lambda: len(runner.tokens_of[4]) == 3)
     fault.slot = victim
     runner.until(lambda: victim not in runner.slots)
-    *before, error = runner.found[4]
+    *before, error = runner.tokens_of[4]
     assert tuple(before) == case.alone[4][:3]
     assert isinstance(error, NonFiniteLogits)
     assert runner.start(3) == victim, "and in its prompt"
     runner.until(lambda: victim not in runner.slots)
-    assert [type(error) for error in runner.found[3]] == [NonFiniteLogits]
+    assert [type(error) for error in runner.tokens_of[3]] == [NonFiniteLogits]
     fault.slot = NOBODY
     assert 5 in runner.slots.values(), "a longer one still runs"
     assert runner.start(6) == victim
@@ -285,10 +285,10 @@ def test_nothing_of_a_sequence_that_broke_down_is_used_again(case: Case, monkeyp
     runner = Runner(case, case.backend(slots=1))
     fault = Fault(runner, monkeypatch)
     slot = runner.start(4)
-    runner.until(lambda: len(runner.found[4]) == 3)
+    runner.until(lambda: len(runner.tokens_of[4]) == 3)
     fault.slot = slot
     runner.finish()
-    assert isinstance(runner.found[4][-1], NonFiniteLogits)
+    assert isinstance(runner.tokens_of[4][-1], NonFiniteLogits)
     fault.slot = NOBODY
     runner.start(4)
     runner.finish()
@@ -301,11 +301,11 @@ def test_an_error_in_a_batch_fails_its_sequences_and_not_the_engine(
     runner = Runner(case, case.backend())
     for index in (0, 1):
         runner.start(index)
-    runner.until(lambda: all(runner.found.values()))
+    runner.until(lambda: all(runner.tokens_of.values()))
     with monkeypatch.context() as patch:
         patch.setattr(case.model.model.layers[1].self_attn.o_proj, "forward", lambda _seen: 1 / 0)
         runner.step()
-    assert [type(runner.found[index][-1]) for index in (0, 1)] == [ZeroDivisionError] * 2
+    assert [type(runner.tokens_of[index][-1]) for index in (0, 1)] == [ZeroDivisionError] * 2
     assert not runner.slots
     for index in (0, 1):
         runner.start(index)
@@ -350,11 +350,13 @@ def test_what_is_held_is_not_computed_again(case: Case) -> None:
 def test_what_a_running_one_holds_is_copied(case: Case) -> None:
     runner = Runner(case, case.backend())
     runner.start(4)
-    runner.until(lambda: len(runner.found[4]) == 2)
+    runner.until(lambda: len(runner.tokens_of[4]) == 2)
     with Counted(case.model) as counted:
         runner.start(3)
-        runner.until(lambda: bool(runner.found[3]))
-    assert counted.tokens <= 16 + 2 * (len(runner.found[4]) - 2), "9 behind the 40 that they share, the other's beside"
+        runner.until(lambda: bool(runner.tokens_of[3]))
+    assert counted.tokens <= 16 + 2 * (len(runner.tokens_of[4]) - 2), (
+        "9 behind the 40 that they share, the other's beside"
+    )
     runner.finish()
     runner.check([3, 4])
 
@@ -391,10 +393,10 @@ class History:
     def step(self, times: int) -> None:
         for new in (new for _ in range(times) for new in self._backend.step()):
             assert isinstance(new.token, int)
-            prompt, found = self._running[new.slot]
-            found.append(new.token)
-            assert tuple(found) == answer_of(self._case, prompt)[: len(found)]
-            if len(found) == ANSWER:
+            prompt, result = self._running[new.slot]
+            result.append(new.token)
+            assert tuple(result) == answer_of(self._case, prompt)[: len(result)]
+            if len(result) == ANSWER:
                 self.stop(sorted(self._running).index(new.slot))
 
     def finish(self) -> None:
@@ -413,7 +415,7 @@ def answer_of(case: Case, prompt: tuple[int, ...]) -> tuple[int, ...]:
 
 
 @settings(max_examples=30, deadline=None)
-@given(OPERATIONS, st.integers(1, 4), st.sampled_from([8, 64]))
+@generated(OPERATIONS, st.integers(1, 4), st.sampled_from([8, 64]))
 def test_no_history_of_the_slots_changes_an_answer(
     cases: dict[str, Case], operations: list[tuple[str, Any]], slots: int, chunk: int
 ) -> None:

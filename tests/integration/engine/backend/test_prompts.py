@@ -104,8 +104,8 @@ def test_products_have_few_sizes_up_to_the_end_of_the_context(
     assert recorder.sizes and all(padded_rows(size) == size for size in recorder.sizes), sorted(recorder.sizes)
 
 
-def test_the_proof_meets_every_size_that_requests_have(folder: Path) -> None:
-    """What is compiled for each is there before the first request, where bf16 is computed so."""
+def test_the_proof_warms_up_every_size_that_requests_have(folder: Path) -> None:
+    """So compiled code of each size exists before the first request, if bf16 needs such code."""
     checkpoint = open_checkpoint(folder)
     model = load_quietly(checkpoint, engine_config("bf16", "bfloat16", max_model_len=LENGTH, max_num_seqs=3))
     backend = backend_of(model, checkpoint, max_model_len=LENGTH, slots=3, prefill_chunk=CHUNK, dtype=torch.bfloat16)
@@ -113,8 +113,8 @@ def test_the_proof_meets_every_size_that_requests_have(folder: Path) -> None:
     for layer in (model.model.layers[0], model.model.layers[-1]):
         layer.mlp.down_proj.register_forward_hook(lambda _module, _args, output: sizes.add(len(output)))
     backend.profile_run()
-    met = frozenset(sizes)
-    assert met >= {1, 2, 4, 16, 32, 48, 64}
+    warmed_up = frozenset(sizes)
+    assert warmed_up >= {1, 2, 4, 16, 32, 48, 64}
     for count in range(1, 280, 9):
         slots = [backend.add_request(TokenRequest(prompt(count, count + seed), GREEDY)) for seed in range(3)]
         waiting = set(slots)
@@ -122,17 +122,17 @@ def test_the_proof_meets_every_size_that_requests_have(folder: Path) -> None:
             waiting -= {one.slot for one in backend.step()}
         for slot in slots:
             backend.finish_request(slot)
-    assert sizes == met
+    assert sizes == warmed_up
 
 
 def test_prompts_attend_to_few_numbers_of_keys(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """For each, and each number of queries from 64 on, the bf16 kernel keeps compiled code."""
-    backend, seen = make_backend(folder, CHUNK), set[int]()
+    backend, key_counts = make_backend(folder, CHUNK), set[int]()
     attended = attention.scaled_dot_product_attention
 
     def recorded(query: torch.Tensor, key: torch.Tensor, *args: Any, **options: Any) -> torch.Tensor:
         if query.shape[2] > 8:
-            seen.add(key.shape[2])
+            key_counts.add(key.shape[2])
         return attended(query, key, *args, **options)
 
     monkeypatch.setattr(attention, "scaled_dot_product_attention", recorded)
@@ -140,7 +140,7 @@ def test_prompts_attend_to_few_numbers_of_keys(folder: Path, monkeypatch: pytest
         slot = backend.add_request(TokenRequest(prompt(count, count), GREEDY))
         assert first_token(backend) == slot
         backend.finish_request(slot)
-    assert seen <= {*range(16, 129, 16), *range(192, LENGTH + 1, 64)}, sorted(seen)
+    assert key_counts <= {*range(16, 129, 16), *range(192, LENGTH + 1, 64)}, sorted(key_counts)
 
 
 def test_what_is_kept_of_the_last_layer_has_few_sizes_too(backend: TransformersBackend) -> None:
@@ -173,7 +173,7 @@ def test_answers_go_on_in_every_pass_that_computes_prompts(
 
 @pytest.mark.parametrize("chunk", [1, 2, 8, 15, 17, 31, 64])
 def test_a_pass_takes_at_least_half_of_what_it_may(folder: Path, chunk: int) -> None:
-    """Also where that is less than the least size of a product that is worth filling."""
+    """Also if that is less than the least size of a padded product."""
     backend = make_backend(folder, chunk)
     slots, done = [backend.add_request(TokenRequest(prompt(60, seed), GREEDY)) for seed in range(3)], set[int]()
     for _ in range(180 // -(-chunk // 2)):

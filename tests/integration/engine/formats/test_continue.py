@@ -1,4 +1,4 @@
-"""A greedy answer that is cut anywhere and goes on says the same as one that was never cut, in every chat format.
+"""A greedy answer that is cut anywhere and continued is the same as one that was never cut, in every chat format.
 
 What is sent back is text, so it is tokenised anew. Where that gives other ids than the model had written (a cut inside
 what the tokenizer would join), the model sees another prompt and may go on otherwise. So those cuts are told apart, and

@@ -93,15 +93,15 @@ def test_tokenize_gives_the_published_ids(speaking: Speaking) -> None:
 def test_tokenize_shows_what_a_chat_is_given(speaking: Speaking) -> None:
     tools = (WEATHER, NOW)
     conversation = (Message("user", "天气?"),)
-    (shown,) = speaking.ask(TokenizeRequest("t", conversation, tools=tools))
-    assert isinstance(shown, Tokenized)
+    (tokenized,) = speaking.ask(TokenizeRequest("t", conversation, tools=tools))
+    assert isinstance(tokenized, Tokenized)
     replies = speaking.ask(ChatRequest("c", conversation, SamplingParams(temperature=0.0), max_tokens=1, tools=tools))
-    assert last_of(replies).prompt_tokens == len(shown.tokens)  # type: ignore[union-attr]
-    assert "get_weather" in speaking.chat.decode(shown.tokens)
+    assert last_of(replies).prompt_tokens == len(tokenized.tokens)  # type: ignore[union-attr]
+    assert "get_weather" in speaking.chat.decode(tokenized.tokens)
 
 
 @pytest.mark.parametrize(
-    ("asked", "param", "says"),
+    ("chat_request", "param", "says"),
     [
         (DetokenizeRequest("d", (1, 2, 9999)), "tokens", "tokens[2] is 9999"),
         (DetokenizeRequest("d", (-1,)), "tokens", "tokens[0] is -1"),
@@ -110,8 +110,8 @@ def test_tokenize_shows_what_a_chat_is_given(speaking: Speaking) -> None:
         (ChatRequest("c", (Message("user", "x"),), tool_choice=ToolChoice("required")), "tool_choice", "no tools"),
     ],
 )
-def test_what_is_wrong_is_named(speaking: Speaking, asked: Any, param: str, says: str) -> None:
-    (failed,) = speaking.ask(asked)
+def test_what_is_wrong_is_named(speaking: Speaking, chat_request: Any, param: str, says: str) -> None:
+    (failed,) = speaking.ask(chat_request)
     assert isinstance(failed, Failed)
     assert (failed.status, failed.param) == (400, param)
     assert says in failed.message
@@ -124,22 +124,22 @@ def test_greedy_answers_are_the_models_and_the_stream_is_the_whole(speaking: Spe
         parts: list[Any] = []
         for token in speaking.greedy(chat["ids"]):
             parts += () if whole.done else whole.push(token)
-        asked = ChatRequest("c", messages(chat), SamplingParams(temperature=0.0), max_tokens=TOKENS)
-        replies = speaking.ask(asked)
-        told = "".join(reply.text for reply in replies if isinstance(reply, Delta))
-        assert told == "".join(reply.text for reply in parts if isinstance(reply, Delta))
+        chat_request = ChatRequest("c", messages(chat), SamplingParams(temperature=0.0), max_tokens=TOKENS)
+        replies = speaking.ask(chat_request)
+        text = "".join(reply.text for reply in replies if isinstance(reply, Delta))
+        assert text == "".join(reply.text for reply in parts if isinstance(reply, Delta))
         # Waiting, and what of the prompt was computed before, are the service's alone.
         assert replace(last_of(replies), queue_seconds=0.0, cached_tokens=0) == parts[-1]
 
 
 @pytest.mark.parametrize("name", [None, "now"])
 def test_a_call_that_has_to_come_is_begun(speaking: Speaking, name: str | None) -> None:
-    """The random model cannot finish a call, so the limit ends it: what it had to begin with is told as text."""
+    """The random model cannot finish a call, so the limit ends it: its required beginning comes as text."""
     choice = ToolChoice("required", name)
-    asked = ChatRequest(
+    chat_request = ChatRequest(
         "c", (Message("user", "x"),), SamplingParams(temperature=0.0), 30, tools=(WEATHER, NOW), tool_choice=choice
     )
-    replies = speaking.ask(asked)
-    told = "".join(reply.text for reply in replies if isinstance(reply, Delta))
+    replies = speaking.ask(chat_request)
+    text = "".join(reply.text for reply in replies if isinstance(reply, Delta))
     names = ("now\n",) if name else ("get_weather\n", "now\n")
-    assert told.startswith(names)
+    assert text.startswith(names)

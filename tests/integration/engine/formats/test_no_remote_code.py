@@ -1,4 +1,4 @@
-"""Code that lies beside a checkpoint and is named in its files is never run, whatever the layout."""
+"""Code beside a checkpoint that its files name is never run, whatever the layout."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TINY = ("chatglm3-caller", "chatglm3-tiny", "glm4-9b-chat-tiny", "tool-caller")
 
 
 def name_code(folder: Path) -> Path:
-    """Puts code into the checkpoint, names it wherever transformers looks for some; returns what it would leave."""
+    """Adds code to the checkpoint, names it wherever transformers looks for code; returns the file that it would write."""
     mark = folder / "mark"
     source = (
         f"open({str(mark)!r}, 'w').close()\nclass RemoteConfig: pass\nRemoteModel = RemoteTokenizer = RemoteConfig\n"

@@ -1,4 +1,4 @@
-"""The `chatglm` layout through the engine's own loader, cache and backend, beside the published code's logits."""
+"""The `chatglm` layout through the engine's loader, cache and backend, compared with the published code's logits."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def small_blocks() -> Iterator[None]:
 
 @pytest.fixture(params=[CHATGLM3, GLM4_CHAT], ids=["chatglm3", "glm-4-9b-chat"])
 def folder(request: pytest.FixtureRequest) -> Path:
-    found: Path = request.param
-    return found
+    logits: Path = request.param
+    return logits
 
 
 def load_ours(folder: Path, precision: Precision = "fp32", dtype: Dtype = "float32") -> Any:
@@ -68,7 +68,7 @@ def reference(folder: Path) -> dict[str, torch.Tensor]:
 def logits_of(model: Any, cache: SlotCache, ids: torch.Tensor, steps: list[int]) -> torch.Tensor:
     """Float32 logits of all positions, the sequence given in chunks of these sizes."""
     use_slots(model)
-    found: list[torch.Tensor] = []
+    logits: list[torch.Tensor] = []
     start = 0
     for part in ids.long().split(steps, dim=1):
         places = torch.arange(start, start + part.shape[1])[None]
@@ -76,16 +76,16 @@ def logits_of(model: Any, cache: SlotCache, ids: torch.Tensor, steps: list[int])
         cache.set_window(windows)
         with torch.inference_mode():
             output = model(input_ids=part, position_ids=places, past_key_values=cache, windows=windows)
-        found.append(output.logits)
-    return torch.cat(found, dim=1)
+        logits.append(output.logits)
+    return torch.cat(logits, dim=1)
 
 
 def distance(model: Any, folder: Path, name: str, steps: list[int] | None = None) -> float:
     """The largest difference from the published code's logits."""
     expected = reference(folder)
     ids, wanted = expected[f"{name}_ids"], expected[f"{name}_logits"]
-    found = logits_of(model, cache_for(folder), ids, steps or [ids.shape[1]])
-    return float((found[:, -wanted.shape[1] :] - wanted).abs().max())
+    logits = logits_of(model, cache_for(folder), ids, steps or [ids.shape[1]])
+    return float((logits[:, -wanted.shape[1] :] - wanted).abs().max())
 
 
 def test_logits_of_a_prefill(folder: Path) -> None:
@@ -109,17 +109,17 @@ def test_logits_of_a_batch_with_different_lengths(folder: Path) -> None:
     positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
     model = load_ours(folder)
     with torch.inference_mode():
-        found = model(input_ids=ids, attention_mask=mask, position_ids=positions).logits[:, -1]
-    assert float((found - torch.stack(wanted)).abs().max()) < TOLERANCE
+        logits = model(input_ids=ids, attention_mask=mask, position_ids=positions).logits[:, -1]
+    assert float((logits - torch.stack(wanted)).abs().max()) < TOLERANCE
 
 
 @pytest.mark.parametrize("chunk", [1, 4, 64])
 def test_greedy_tokens(folder: Path, chunk: int) -> None:
     expected = reference(folder)
     prompt, whole = (tuple(expected[name][0].tolist()) for name in ("greedy_prompt", "greedy_out"))
-    found = tokens(backend_for(folder, chunk), prompt, count=len(whole) - len(prompt))
-    assert found == list(whole[len(prompt) :])
-    assert len(found) == 24
+    logits = tokens(backend_for(folder, chunk), prompt, count=len(whole) - len(prompt))
+    assert logits == list(whole[len(prompt) :])
+    assert len(logits) == 24
 
 
 def swap(model: Any, one: str, other: str) -> None:
@@ -187,11 +187,11 @@ def test_every_row_of_a_joined_tensor_goes_to_its_place() -> None:
 def test_every_rung_loads_and_stays_close(precision: Precision, dtype: Dtype, similar: float) -> None:
     expected = reference(CHATGLM3)
     model = load_ours(CHATGLM3, precision, dtype)
-    held = weights.weights_bytes(model)
+    loaded_bytes = weights.weights_bytes(model)
     with torch.inference_mode():
-        found = model(input_ids=expected["prefill64_ids"].long()).logits[:, -4:].float()
-    assert torch.nn.functional.cosine_similarity(found, expected["prefill64_logits"], dim=-1).min() > similar
-    assert weights.weights_bytes(model) <= held
+        logits = model(input_ids=expected["prefill64_ids"].long()).logits[:, -4:].float()
+    assert torch.nn.functional.cosine_similarity(logits, expected["prefill64_logits"], dim=-1).min() > similar
+    assert weights.weights_bytes(model) <= loaded_bytes
 
 
 def test_quantised_weights_are_those_of_the_rows() -> None:

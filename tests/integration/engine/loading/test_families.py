@@ -1,4 +1,4 @@
-"""Every GLM family through the engine's own loader: what is held is what the plan counts, to the byte."""
+"""Every GLM family through the engine's loader: its memory is what the plan counts, to the byte."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.tokens import tokens
 LENGTH = 100
 MOE = [name for name in FAMILIES if "moe" in name]
 COMPUTED = ("inv_freq", "original_inv_freq")
-"""Buffers that are no weights: tables of some hundred bytes."""
+"""Buffers that are not weights: tables of some hundred bytes."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -42,11 +42,11 @@ def load_ours(folder: Path, precision: Precision = "fp32", dtype: Dtype = "float
     return load_quietly(folder, engine_config(precision, dtype, max_model_len=LENGTH))
 
 
-def tensors_within(thing: Any, seen: set[int]) -> Iterator[torch.Tensor]:
-    """Every tensor that hangs anywhere on a module, a parameter or a quantisation state."""
-    if id(thing) in seen:
+def tensors_within(thing: Any, sizes: set[int]) -> Iterator[torch.Tensor]:
+    """Every tensor of a module, a parameter or a quantisation state, at any depth."""
+    if id(thing) in sizes:
         return
-    seen.add(id(thing))
+    sizes.add(id(thing))
     if isinstance(thing, torch.Tensor):
         yield thing
     if isinstance(thing, (torch.nn.Module, torch.Tensor)) or type(thing).__module__.startswith("bitsandbytes"):
@@ -55,11 +55,11 @@ def tensors_within(thing: Any, seen: set[int]) -> Iterator[torch.Tensor]:
         thing = [value for name, value in thing.items() if name not in COMPUTED]
     if isinstance(thing, (list, tuple)):
         for value in thing:
-            yield from tensors_within(value, seen)
+            yield from tensors_within(value, sizes)
 
 
 def held_bytes(model: Any) -> int:
-    """Memory behind all of them, each piece once."""
+    """Memory of all of them; shared storage counts once."""
     storages = {}
     for tensor in tensors_within(model, set()):
         storage = tensor.untyped_storage()
@@ -101,8 +101,8 @@ def test_the_plan_counts_what_is_held(
 def test_the_cache_takes_what_the_plan_counts(folders: dict[str, Path], name: str) -> None:
     shape = open_checkpoint(folders[name]).shape
     cache = SlotCache(shape, 1, LENGTH, torch.bfloat16, CPU)
-    held = sum(tensor.nbytes for layer in cache.layers for tensor in (layer.keys, layer.values))  # type: ignore[union-attr]
-    assert held == footprint.kv_cache_bytes(shape, footprint.Load("bf16", "bfloat16", LENGTH, 1))
+    cache_bytes = sum(tensor.nbytes for layer in cache.layers for tensor in (layer.keys, layer.values))  # type: ignore[union-attr]
+    assert cache_bytes == footprint.kv_cache_bytes(shape, footprint.Load("bf16", "bfloat16", LENGTH, 1))
 
 
 def theirs(folder: Path, precision: Precision = "fp32", dtype: torch.dtype = torch.float32) -> Any:
@@ -137,14 +137,14 @@ def test_every_tensor_is_that_of_transformers_own_loader(folders: dict[str, Path
 )
 @pytest.mark.filterwarnings("ignore:.*:FutureWarning")  # transformers' own loader, not ours
 def test_logits_are_those_of_transformers_own_loader(folders: dict[str, Path], name: str, precision: Precision) -> None:
-    """Of few tokens: packed int4 multiplies many in another order, see test_nf4_linear."""
+    """For few tokens: packed int4 multiplies many in another order (test_nf4_linear)."""
     dtype: Dtype = "float32" if precision == "fp32" else "bfloat16"
     ids = torch.randint(0, 900, (1, 40), generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         ours = load_ours(folders[name], precision, dtype)
         ours.config._experts_implementation = "grouped_mm"  # the engine's own adds up in another order
-        found = ours(ids).logits
-        assert torch.equal(found, theirs(folders[name], precision, getattr(torch, dtype))(ids).logits)
+        logits = ours(ids).logits
+        assert torch.equal(logits, theirs(folders[name], precision, getattr(torch, dtype))(ids).logits)
 
 
 @pytest.mark.parametrize("count", [1, 5, 40, 200])
@@ -153,19 +153,19 @@ def test_experts_one_after_the_other_compute_the_same(folders: dict[str, Path], 
     model = load_ours(folders["glm4_moe"])
     assert model.config._experts_implementation == experts.EXPERTS_IMPLEMENTATION
     with torch.inference_mode():
-        found = model.model.layers[2].mlp(hidden)
+        logits = model.model.layers[2].mlp(hidden)
         model.config._experts_implementation = "grouped_mm"
-        assert torch.allclose(found, model.model.layers[2].mlp(hidden), atol=1e-5)
+        assert torch.allclose(logits, model.model.layers[2].mlp(hidden), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["glm4", "glm4_moe", "glm4_moe_lite"])
 def test_products_have_few_sizes(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Each size costs memory for as long as the engine lives."""
-    seen: set[int] = set()
+    sizes: set[int] = set()
     linear = torch.nn.functional.linear
 
     def recording(x: torch.Tensor, *args: Any) -> torch.Tensor:
-        seen.add(x.numel() // x.shape[-1])
+        sizes.add(x.numel() // x.shape[-1])
         return linear(x, *args)
 
     checkpoint = open_checkpoint(folders[name])
@@ -173,7 +173,7 @@ def test_products_have_few_sizes(folders: dict[str, Path], monkeypatch: pytest.M
     monkeypatch.setattr(torch.nn.functional, "linear", recording)
     for count in range(1, 30):
         assert len(tokens(backend, tuple(range(900 - count, 900)), count=3)) == 3
-    assert seen == {1, 16, 32}
+    assert sizes == {1, 16, 32}
     assert {row_padding.padded_rows(count) for count in range(1, 513)} == {1, *range(16, 129, 16), *range(192, 513, 64)}
 
 
@@ -182,8 +182,8 @@ def test_int8_with_latent_attention_stays_close(folders: dict[str, Path]) -> Non
     with torch.inference_mode():
         for name in MOE[2:]:
             exact = load_ours(folders[name])(ids).logits
-            found = load_ours(folders[name], "int8", "bfloat16")(ids).logits.float()
-            similar = torch.nn.functional.cosine_similarity(found, exact, dim=-1)
+            logits = load_ours(folders[name], "int8", "bfloat16")(ids).logits.float()
+            similar = torch.nn.functional.cosine_similarity(logits, exact, dim=-1)
             assert similar.median() > 0.999, "where a token's experts stay the same"
             assert similar.min() > 0.9
 

@@ -1,4 +1,4 @@
-"""The loader, the cache and the backend, beside transformers' own on the same checkpoints."""
+"""The loader, the cache and the backend, compared with transformers' own on the same checkpoints."""
 
 from __future__ import annotations
 
@@ -109,10 +109,10 @@ def test_logits_equal_those_of_transformers_own_loader(
         str(folders[name]), dtype=getattr(torch, dtype), quantization_config=quantisation, device_map={"": "cpu"}
     )
     ids = torch.tensor([prompt(60)])
-    held = weights.weights_bytes(ours)
+    loaded_bytes = weights.weights_bytes(ours)
     with torch.inference_mode():
         assert torch.equal(ours(ids).logits, theirs(ids).logits)
-    assert weights.weights_bytes(ours) <= held, "the first forward pass must not repack weights"
+    assert weights.weights_bytes(ours) <= loaded_bytes, "the first forward pass must not repack weights"
 
 
 def test_progress_counts_every_stored_byte(folders: dict[str, Path]) -> None:
@@ -151,8 +151,8 @@ def test_sampling_follows_the_request_then_the_checkpoint(folders: dict[str, Pat
     resolved = defaults.resolve(SamplingParams(temperature=0.0, seed=-1))
     assert (resolved.temperature, resolved.top_p, resolved.seed) == (0.0, 0.8, (1 << 64) - 1)
     assert read_defaults(tmp_path) == SamplingDefaults(), "no file means greedy, as in transformers"
-    own = SamplingParams(top_k=0, min_p=0.1, repetition_penalty=1.5, presence_penalty=-1.0, frequency_penalty=0.5)
-    assert defaults.resolve(own) == Sampling(
+    request = SamplingParams(top_k=0, min_p=0.1, repetition_penalty=1.5, presence_penalty=-1.0, frequency_penalty=0.5)
+    assert defaults.resolve(request) == Sampling(
         temperature=0.8,
         top_p=0.8,
         top_k=0,

@@ -1,4 +1,4 @@
-"""A model spread over devices: each weight where the map says, and the answers of one device.
+"""A model spread over devices: each weight on its device of the map, and the same answers as on one device.
 
 No GPU is needed: `PretendDevices` computes on the CPU and refuses to mix tensors that claim to lie elsewhere.
 """
@@ -210,10 +210,10 @@ def test_each_device_holds_what_the_plan_counts_for_it(
             (model.model.layers[2], model.model.norm, model.lm_head),
         ]
         for index, (part, modules, layer) in enumerate(zip(rung.placements, parts, cache.layers, strict=True)):
-            given = Load(precision, "bfloat16", LENGTH, 1, packed=packed and index == 0)
-            counted = weights_bytes(checkpoint.layout, checkpoint.shape, given, Span(index, 1))
+            planned = Load(precision, "bfloat16", LENGTH, 1, packed=packed and index == 0)
+            counted = weights_bytes(checkpoint.layout, checkpoint.shape, planned, Span(index, 1))
             assert sum(weights.weights_bytes(module) for module in modules) == counted, part.device
-            assert (layer.keys.nbytes + layer.values.nbytes) * LAYERS == kv_cache_bytes(checkpoint.shape, given)
+            assert (layer.keys.nbytes + layer.values.nbytes) * LAYERS == kv_cache_bytes(checkpoint.shape, planned)
             tensors = [tensor for module in modules for tensor in tensors_within(module, set())]
             assert {pretend.place(tensor) for tensor in (*tensors, layer.keys, layer.values)} == {devices.used[index]}
 
@@ -227,8 +227,8 @@ def test_every_parameter_has_its_place(checkpoints: dict[str, CheckpointFiles], 
     for tensor in checkpoint.tensors:
         parts = tensor.parameter.name.split(".")
         expected = {"embed_tokens": 0, "norm": 2, "weight": 2}.get(parts[1])
-        where = int(parts[2]) if expected is None else expected
-        assert devices.of(tensor.parameter.name) == devices.used[where], tensor.parameter.name
+        index = int(parts[2]) if expected is None else expected
+        assert devices.of(tensor.parameter.name) == devices.used[index], tensor.parameter.name
 
 
 @pytest.mark.parametrize(
@@ -259,7 +259,7 @@ def test_heads_are_repeated_where_a_kernel_would_store_all_scores(monkeypatch: p
 
     monkeypatch.setattr(attention, "scaled_dot_product_attention", recording)
     monkeypatch.setattr(torch.cuda, "get_device_capability", capability)
-    found = []
+    outputs = []
     with PretendDevices():
         for device in (CPU, FIRST, SECOND):
             draw = torch.Generator().manual_seed(1)
@@ -267,11 +267,11 @@ def test_heads_are_repeated_where_a_kernel_would_store_all_scores(monkeypatch: p
             for start, new in ((0, 6), (3, 3)):  # without a mask, then with one
                 windows = {device: chunk_window(0, start, 6, device)}
                 part = query[:, :, -new:]
-                found.append(attention.attend(None, part, key, value, None, scaling=0.3, windows=windows)[0].to(CPU))
+                outputs.append(attention.attend(None, part, key, value, None, scaling=0.3, windows=windows)[0].to(CPU))
     assert heads == [2, 2, 2, 4, 4, 4]
     for index in (2, 4):
-        torch.testing.assert_close(found[index], found[0])
-        torch.testing.assert_close(found[index + 1], found[1])
+        torch.testing.assert_close(outputs[index], outputs[0])
+        torch.testing.assert_close(outputs[index + 1], outputs[1])
 
 
 def test_a_spread_engine_serves(checkpoints: dict[str, CheckpointFiles], tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def small_blocks() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """As `save_pretrained` writes them, in shards that part weights from what stands beside them."""
+    """Checkpoints of `save_pretrained`, in shards that separate weights from their scales."""
     folder = tmp_path_factory.mktemp("saved")
     make_checkpoint(folder / "original", TINY)
     for name, (_, how) in HOW.items():
@@ -71,11 +71,11 @@ def load_ours(folder: Path, precision: Precision) -> Any:
 def test_the_same_logits_as_transformers_own_load(saved: dict[str, Path], name: str) -> None:
     theirs = AutoModelForCausalLM.from_pretrained(str(saved[name]), dtype=torch.bfloat16, device_map={"": "cpu"})
     ours = load_ours(saved[name], HOW[name][0])
-    held = weights.weights_bytes(ours)
+    loaded_bytes = weights.weights_bytes(ours)
     ids = torch.arange(60).unsqueeze(0)
     with torch.inference_mode():
         assert torch.equal(ours(ids).logits, theirs(ids).logits)
-    assert weights.weights_bytes(ours) <= held, "the first forward pass must not repack weights"
+    assert weights.weights_bytes(ours) <= loaded_bytes, "the first forward pass must not repack weights"
 
 
 def test_experts_that_bitsandbytes_passed_over_are_read_as_floats(tmp_path: Path) -> None:

@@ -92,22 +92,24 @@ def requests() -> list[TokenRequest]:
     return [TokenRequest(ids, (GREEDY, *warm)[place % 3]) for place, ids in enumerate(prompts)]
 
 
-def answered(backend: TransformersBackend, asked: Sequence[TokenRequest], count: int, seed: int) -> list[list[int]]:
+def answered(
+    backend: TransformersBackend, all_requests: Sequence[TokenRequest], count: int, seed: int
+) -> list[list[int]]:
     """What each gets, started in any order between steps, as slots are free."""
-    draw, found = random.Random(seed), [[] for _ in asked]  # type: list[list[int]]
-    waiting, running = draw.sample(range(len(asked)), len(asked)), {}  # type: list[int], dict[int, int]
+    draw, answers = random.Random(seed), [[] for _ in all_requests]  # type: list[list[int]]
+    waiting, running = draw.sample(range(len(all_requests)), len(all_requests)), {}  # type: list[int], dict[int, int]
     while waiting or running:
         while waiting and len(running) < backend.slots and draw.random() < 0.5:
             index = waiting.pop()
-            running[backend.add_request(asked[index])] = index
+            running[backend.add_request(all_requests[index])] = index
         for new in backend.step():
             assert isinstance(new.token, int)
             index = running[new.slot]
-            found[index].append(new.token)
-            if len(found[index]) == min(count, LENGTH - len(asked[index].prompt_ids)):
+            answers[index].append(new.token)
+            if len(answers[index]) == min(count, LENGTH - len(all_requests[index].prompt_ids)):
                 backend.finish_request(new.slot)
                 del running[new.slot]
-    return found
+    return answers
 
 
 @pytest.mark.parametrize(("slots", "seed"), [(1, 1), (2, 2), (4, 3), (5, 4), (5, 5)])
@@ -117,26 +119,26 @@ def test_each_gets_what_it_gets_alone(
 ) -> None:
     if not reuse:
         monkeypatch.setattr(prefix_slots, "MIN_REUSED_TOKENS", LENGTH)
-    asked = requests()
-    alone = [tokens(model.backend(1), one.prompt_ids, one.sampling, 12) for one in asked]
+    all_requests = requests()
+    alone = [tokens(model.backend(1), one.prompt_ids, one.sampling, 12) for one in all_requests]
     backend = model.recorded(slots)
-    assert answered(backend, asked, 12, seed) == alone
-    assert answered(backend, asked, 12, seed + 10) == alone, "and what idle slots hold was left alone"
+    assert answered(backend, all_requests, 12, seed) == alone
+    assert answered(backend, all_requests, 12, seed + 10) == alone, "and what idle slots hold was left alone"
     assert set(model.repeated) == {size.rows for size in step_sizes(slots, LENGTH, False)}
 
 
 def test_what_idle_slots_hold_is_reused_unharmed(model: Model) -> None:
-    """Their rows are computed with the others', and must write where nobody looks."""
-    backend, asked = model.recorded(3), requests()
-    first = tokens(backend, asked[2].prompt_ids, count=8)
-    running = [backend.add_request(asked[place]) for place in (0, 3)]
+    """Their rows are computed with the others', and must write only where no mask shows it."""
+    backend, all_requests = model.recorded(3), requests()
+    first = tokens(backend, all_requests[2].prompt_ids, count=8)
+    running = [backend.add_request(all_requests[place]) for place in (0, 3)]
     for _ in range(8):
         backend.step()
     for slot in running:
         backend.finish_request(slot)
     before = backend.counters.reused_tokens
-    assert tokens(backend, asked[2].prompt_ids, count=8) == first
-    assert backend.counters.reused_tokens - before >= len(asked[2].prompt_ids) - 1
+    assert tokens(backend, all_requests[2].prompt_ids, count=8) == first
+    assert backend.counters.reused_tokens - before >= len(all_requests[2].prompt_ids) - 1
 
 
 def test_a_step_that_cant_be_recorded_is_computed_as_ever(model: Model, caplog: pytest.LogCaptureFixture) -> None:

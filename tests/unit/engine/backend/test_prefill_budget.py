@@ -1,4 +1,4 @@
-"""How much of the prompts comes with the answers' next tokens: as much as the wait allows, never nothing."""
+"""The prompt tokens that come with the answers' next tokens: as many as the wait allows, never none."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MOST = 512
 
 
 def learned(step: float, token: float, most: int = MOST) -> PrefillBudget:
-    """After passes in which a step takes so long, and each prompt token beside it."""
+    """A budget after passes with these seconds a step, and these for each prompt token."""
     budget = PrefillBudget(most)
     for tokens in (100, 200, 64):
         budget.record_pass(step, answers=3, prompt_tokens=0)

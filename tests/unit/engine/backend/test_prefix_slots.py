@@ -1,4 +1,4 @@
-"""Who sits where: what a assignment promises is what was really computed, whatever came before."""
+"""Slot assignments: a reused prefix was really computed, whatever came before."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OPERATIONS = st.lists(
 
 
 class Memory:
-    """What a cache would hold, id by id; old values stay behind a sequence's end."""
+    """A model of the cache, id by id; old values stay after a sequence's end."""
 
     def __init__(self, count: int) -> None:
         self.slots = PrefixSlots(count)
@@ -74,7 +74,9 @@ class Memory:
 
 
 @given(OPERATIONS, st.integers(1, 4))
-def test_a_seat_promises_what_was_computed_and_the_most_of_it(operations: list[tuple[Any, ...]], count: int) -> None:
+def test_an_assignment_reuses_what_was_computed_and_the_most_of_it(
+    operations: list[tuple[Any, ...]], count: int
+) -> None:
     memory = Memory(count)
     for name, *arguments in operations:
         getattr(memory, name)(*arguments)

@@ -53,11 +53,11 @@ def shares(logits: torch.Tensor, sampling: Sampling) -> dict[int, float]:
     """How often each token comes of evenly spread random numbers, to 1 / DRAWS."""
     states = [FixedDraw(sampling, (n + 0.5) / DRAWS) for n in range(DRAWS)]
     rows = max(1, 200_000 // logits.shape[-1])
-    found: list[int] = []
+    samples: list[int] = []
     for start in range(0, DRAWS, rows):
         part = states[start : start + rows]
-        found += draw_tokens(logits.expand(len(part), -1), part)
-    return {token: count / DRAWS for token, count in Counter(found).items()}
+        samples += draw_tokens(logits.expand(len(part), -1), part)
+    return {token: count / DRAWS for token, count in Counter(samples).items()}
 
 
 def warped(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
@@ -103,10 +103,10 @@ def logits_of(vocab: int, spread: float, likely: int = 0) -> torch.Tensor:
 def test_drawn_from_what_transformers_warpers_leave(sampling: Sampling, vocab: int, spread: float, likely: int) -> None:
     logits = logits_of(vocab, spread, likely)
     expected = warped(logits, sampling)
-    found = shares(logits, sampling)
-    assert all(expected[token] > 0 for token in found), "nothing that the warpers took out"
+    samples = shares(logits, sampling)
+    assert all(expected[token] > 0 for token in samples), "nothing that the warpers took out"
     for token, share in enumerate(expected.tolist()):
-        assert abs(found.get(token, 0) - share) <= 1.001 / DRAWS, token
+        assert abs(samples.get(token, 0) - share) <= 1.001 / DRAWS, token
 
 
 def test_a_wide_nucleus_needs_more_than_the_prefixes() -> None:
@@ -124,12 +124,12 @@ def test_what_is_as_likely_as_the_last_is_kept_too() -> None:
 
 def run(rows: Sequence[tuple[torch.Tensor, SamplingState]], steps: int) -> list[list[SampledToken]]:
     """What each row gets over several steps; its logits change from step to step."""
-    found: list[list[SampledToken]] = [[] for _ in rows]
+    samples: list[list[SampledToken]] = [[] for _ in rows]
     for step in range(steps):
         logits = torch.cat([own.roll(step * 7, dims=-1) for own, _ in rows])
         for place, one in enumerate(sample(logits, [own for _, own in rows])):
-            found[place].append(one)
-    return found
+            samples[place].append(one)
+    return samples
 
 
 def samplings() -> st.SearchStrategy[Sampling]:
@@ -148,11 +148,11 @@ def samplings() -> st.SearchStrategy[Sampling]:
 
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.tuples(samplings(), st.sampled_from([None, 0, 3]), st.integers(0, 2)), min_size=2, max_size=9))
-def test_each_row_gets_what_it_gets_alone(asked: list[tuple[Sampling, int | None, int]]) -> None:
+def test_each_row_gets_what_it_gets_alone(requests: list[tuple[Sampling, int | None, int]]) -> None:
     kinds = [logits_of(1500, 1.0), logits_of(1500, 3.0, 300), logits_of(1500, 6.0)]
 
     def fresh() -> list[tuple[torch.Tensor, SamplingState]]:
-        return [(kinds[kind], state_of(sampling, (1, 2, 3), logprobs)) for sampling, logprobs, kind in asked]
+        return [(kinds[kind], state_of(sampling, (1, 2, 3), logprobs)) for sampling, logprobs, kind in requests]
 
     together = run(fresh(), 4)
     for place, row in enumerate(fresh()):
@@ -221,20 +221,20 @@ def test_log_probabilities_are_the_models_own() -> None:
     best = wanted.argsort(descending=True).tolist()
     for count in (0, 5, 20):
         own = state_of(harsh, prompt=best[:2], logprobs=count)
-        found = sample(logits.repeat(3, 1), [state_of(GREEDY), own, state_of(GREEDY, logprobs=1)])
-        assert found[0].logprobs is None
-        told = found[1].logprobs
-        assert told is not None and isinstance(found[1].token, int)
-        assert math.isclose(told.chosen, float(wanted[found[1].token]), abs_tol=1e-6)
-        assert [token for token, _ in told.top] == best[:count]
-        assert all(math.isclose(value, float(wanted[token]), abs_tol=1e-6) for token, value in told.top)
-        last = found[2].logprobs
+        samples = sample(logits.repeat(3, 1), [state_of(GREEDY), own, state_of(GREEDY, logprobs=1)])
+        assert samples[0].logprobs is None
+        logprobs = samples[1].logprobs
+        assert logprobs is not None and isinstance(samples[1].token, int)
+        assert math.isclose(logprobs.chosen, float(wanted[samples[1].token]), abs_tol=1e-6)
+        assert [token for token, _ in logprobs.top] == best[:count]
+        assert all(math.isclose(value, float(wanted[token]), abs_tol=1e-6) for token, value in logprobs.top)
+        last = samples[2].logprobs
         assert last is not None and len(last.top) == 1
 
 
 def test_more_alternatives_than_tokens() -> None:
-    told = sample(torch.zeros(1, 3), [state_of(GREEDY, logprobs=20)])[0].logprobs
-    assert told is not None and len(told.top) == 3
+    logprobs = sample(torch.zeros(1, 3), [state_of(GREEDY, logprobs=20)])[0].logprobs
+    assert logprobs is not None and len(logprobs.top) == 3
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -242,10 +242,10 @@ def test_a_row_that_is_no_numbers_fails_alone(bad: float) -> None:
     logits = logits_of(300, 2.0).repeat(4, 1)
     logits[1, 17] = logits[2, 5] = bad
     own = Sampling(temperature=1.0, top_p=0.9, top_k=40, seed=5)
-    found = sample(logits, [state_of(own), state_of(own, logprobs=2), state_of(GREEDY), state_of(GREEDY)])
+    samples = sample(logits, [state_of(own), state_of(own, logprobs=2), state_of(GREEDY), state_of(GREEDY)])
     alone = sample(logits_of(300, 2.0), [state_of(own)])
-    assert [type(one.token) for one in found] == [int, NonFiniteLogits, NonFiniteLogits, int]
-    assert found[0] == alone[0]
+    assert [type(one.token) for one in samples] == [int, NonFiniteLogits, NonFiniteLogits, int]
+    assert samples[0] == alone[0]
 
 
 def test_logits_near_the_end_of_float32_break_nothing() -> None:
@@ -255,9 +255,9 @@ def test_logits_near_the_end_of_float32_break_nothing() -> None:
         Sampling(temperature=2.0, top_p=1.0, top_k=0, seed=1, repetition_penalty=10.0),
         GREEDY,
     ]
-    found = sample(huge.repeat(3, 1), [state_of(one, (0, 1)) for one in rules])
-    assert all(isinstance(one.token, NonFiniteLogits) or one.token in range(4) for one in found)
-    assert found[2].token == 0
+    samples = sample(huge.repeat(3, 1), [state_of(one, (0, 1)) for one in rules])
+    assert all(isinstance(one.token, NonFiniteLogits) or one.token in range(4) for one in samples)
+    assert samples[2].token == 0
 
 
 def test_a_draw_never_leaves_the_vocabulary() -> None:

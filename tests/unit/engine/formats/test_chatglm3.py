@@ -1,4 +1,4 @@
-"""ChatGLM3's tokenizer and prompt, beside the ids that the published code gives."""
+"""ChatGLM3's tokenizer and prompt, compared with the published code's ids."""
 
 from __future__ import annotations
 

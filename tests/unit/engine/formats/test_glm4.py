@@ -1,4 +1,4 @@
-"""GLM-4-9B-chat's tokenizer, read from its list of ranks, and its prompt, beside the published code's ids."""
+"""GLM-4-9B-chat's tokenizer, read from its list of ranks, and its prompt, compared with the published code's ids."""
 
 from __future__ import annotations
 

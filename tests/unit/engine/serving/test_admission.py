@@ -1,4 +1,4 @@
-"""What a request must be to be taken in."""
+"""Which requests are admitted."""
 
 from __future__ import annotations
 

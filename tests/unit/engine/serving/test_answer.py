@@ -1,8 +1,9 @@
-"""One answer: what is told of it, where it is cut, and how it ends."""
+"""One answer: its parts, where it is cut, and how it ends."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -58,14 +59,13 @@ def write(ids: Sequence[int], limit: int = 10_000, stop: tuple[str, ...] = ()) -
     return [*replies, *writer.end()]
 
 
-def sums(replies: list[Delta | Finished]) -> tuple[str, str, list[ToolCallDelta], Finished]:
+def sums(replies: list[Any]) -> tuple[str, str, list[ToolCallDelta], Finished]:
     *deltas, end = replies
     assert isinstance(end, Finished)
-    told = [delta for delta in deltas if isinstance(delta, Delta)]
-    assert len(told) == len(deltas)
-    assert sum(delta.tokens for delta in told) <= end.completion_tokens
-    calls = [call for delta in told for call in delta.tool_calls]
-    return "".join(delta.text for delta in told), "".join(delta.reasoning for delta in told), calls, end
+    assert all(isinstance(delta, Delta) for delta in deltas)
+    assert sum(delta.tokens for delta in deltas) <= end.completion_tokens
+    calls = [call for delta in deltas for call in delta.tool_calls]
+    return "".join(delta.text for delta in deltas), "".join(delta.reasoning for delta in deltas), calls, end
 
 
 def test_thoughts_text_and_calls_come_apart() -> None:
@@ -94,8 +94,8 @@ def test_thoughts_text_and_calls_come_apart() -> None:
     ],
 )
 def test_stop_strings_cut_text_only(answer: str, text: str, reason: str, calls: int) -> None:
-    told, _, made, end = sums(write([*answer.encode(), STOP], stop=("END",)))
-    assert (told, end.finish_reason, len(made)) == (text, reason, calls)
+    shown, _, made, end = sums(write([*answer.encode(), STOP], stop=("END",)))
+    assert (shown, end.finish_reason, len(made)) == (text, reason, calls)
 
 
 def test_a_call_that_the_limit_cuts_off_is_text() -> None:
@@ -116,9 +116,9 @@ def test_told_in_whole_characters_whatever_the_end(text: str, limit: int, stoppe
     ids = [*text.encode(), *([STOP] if stopped else [])]
     replies = write(ids, limit, ("END",))
     assert all("\ufffd" not in reply.text for reply in replies if isinstance(reply, Delta))
-    told, _, _, end = sums(replies)
+    shown, _, _, end = sums(replies)
     kept = bytes(ids[:limit]).replace(b"\0", b"").decode("utf-8", "ignore").lstrip()
-    assert told.rstrip() == kept.partition("END")[0].rstrip()
+    assert shown.rstrip() == kept.partition("END")[0].rstrip()
     assert end.completion_tokens <= min(limit, len(ids))
 
 
@@ -140,13 +140,15 @@ def logprobs_of(replies: list[Delta | Finished]) -> list[TokenLogprob]:
 @pytest.mark.parametrize("limit", [3, 10_000])
 def test_each_token_but_the_last_one_has_its_log_probability(text: str, limit: int) -> None:
     replies = write_with_logprobs(text, limit)
-    told = logprobs_of(replies)
-    assert [one.chosen.logprob for one in told] == [-float(place) for place in range(min(limit, len(text.encode())))]
-    assert bytes(byte for one in told for byte in one.chosen.utf8) == text.encode()[:limit]
-    assert all(one.top[1] == TokenChance("A", (65,), -99.0) for one in told)
+    logprobs = logprobs_of(replies)
+    assert [one.chosen.logprob for one in logprobs] == [
+        -float(place) for place in range(min(limit, len(text.encode())))
+    ]
+    assert bytes(byte for one in logprobs for byte in one.chosen.utf8) == text.encode()[:limit]
+    assert all(one.top[1] == TokenChance("A", (65,), -99.0) for one in logprobs)
     end = replies[-1]
     assert isinstance(end, Finished)
-    assert end.completion_tokens == len(told) + (end.finish_reason != "length")
+    assert end.completion_tokens == len(logprobs) + (end.finish_reason != "length")
 
 
 def test_log_probabilities_come_with_the_delta_that_counts_their_tokens() -> None:
@@ -159,10 +161,10 @@ def test_log_probabilities_come_with_the_delta_that_counts_their_tokens() -> Non
 
 
 def test_what_a_stop_string_cuts_off_has_no_log_probabilities() -> None:
-    told = logprobs_of(write_with_logprobs("abENDcd", stop=("END",)))
-    assert [one.chosen.text for one in told] == ["a", "b"]
-    told = logprobs_of(write_with_logprobs("abENDcd", stop=("ENDE",)))
-    assert "".join(one.chosen.text for one in told) == "abENDcd", "it was no stop string"
+    logprobs = logprobs_of(write_with_logprobs("abENDcd", stop=("END",)))
+    assert [one.chosen.text for one in logprobs] == ["a", "b"]
+    logprobs = logprobs_of(write_with_logprobs("abENDcd", stop=("ENDE",)))
+    assert "".join(one.chosen.text for one in logprobs) == "abENDcd", "it was no stop string"
 
 
 def test_part_of_a_character_is_shown_as_such() -> None:

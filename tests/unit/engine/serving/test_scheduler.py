@@ -164,7 +164,7 @@ class Running:
         return request, box
 
 
-def blocked(slots: int = 1, behave: Callable[[int], None] = lambda _token: None) -> CountingBackend:
+def blocked_backend(slots: int = 1, behave: Callable[[int], None] = lambda _token: None) -> CountingBackend:
     """A backend that gives nothing until it is opened."""
     backend = CountingBackend(slots, behave)
     backend.opened.clear()
@@ -186,7 +186,7 @@ def test_answers_end_at_a_stop_id_a_stop_string_or_the_limit() -> None:
 
 
 def test_how_busy_it_is() -> None:
-    backend = blocked(2)
+    backend = blocked_backend(2)
     with Running(backend) as running:
         boxes = [running.ask(limit=3)[1] for _ in range(4)]
         wait_until(lambda: running.scheduler.stats().running == 2)
@@ -210,7 +210,7 @@ def test_held_back_text_is_shown_at_the_end() -> None:
 
 
 def test_first_come_first_served_and_a_full_queue_says_when() -> None:
-    backend = blocked()
+    backend = blocked_backend()
     with Running(backend) as running:
         _, first = running.ask(40)
         wait_until(lambda: len(backend.running) == 1)
@@ -227,7 +227,7 @@ def test_first_come_first_served_and_a_full_queue_says_when() -> None:
 
 
 def test_who_queues_many_does_not_starve_who_queues_one() -> None:
-    backend = blocked()
+    backend = blocked_backend()
     with Running(backend, queue_limit=8) as running:
         boxes = [running.ask(1, limit=1, client="first")[1]]
         wait_until(lambda: len(backend.running) == 1)
@@ -247,8 +247,8 @@ def test_who_queues_many_does_not_starve_who_queues_one() -> None:
 
 @pytest.mark.parametrize("slots", [1, 2])
 def test_a_request_that_takes_too_long_ends_where_it_is(slots: int) -> None:
-    """The one that runs and the one that waits, or both that run; what was said before stands."""
-    backend = blocked(slots)
+    """The one that runs and the one that waits, or both that run; earlier text stays."""
+    backend = blocked_backend(slots)
     with Running(backend, request_seconds=0.3) as running:
         boxes = [running.ask()[1] for _ in range(2)]
         for box in boxes:
@@ -262,7 +262,7 @@ def test_a_request_that_takes_too_long_ends_where_it_is(slots: int) -> None:
 
 
 def test_the_heart_beats_idle_and_busy() -> None:
-    backend = blocked()
+    backend = blocked_backend()
     with Running(backend) as running:
         running.ask()
         wait_until(lambda: len(backend.running) == 1)
@@ -276,7 +276,7 @@ def test_the_heart_beats_idle_and_busy() -> None:
 
 def test_a_queue_of_none_still_answers_one_a_slot() -> None:
     for slots in (1, 3):
-        backend = blocked(slots)
+        backend = blocked_backend(slots)
         with Running(backend, queue_limit=0) as running:
             boxes = [running.ask()[1] for _ in range(slots)]
             with pytest.raises(RequestError):
@@ -287,7 +287,7 @@ def test_a_queue_of_none_still_answers_one_a_slot() -> None:
 
 
 def test_as_many_run_at_once_as_there_are_slots_in_the_order_they_came() -> None:
-    backend = blocked(slots=3)
+    backend = blocked_backend(slots=3)
     with Running(backend, queue_limit=2) as running:
         boxes = [running.ask(last_id, limit)[1] for last_id, limit in ((10, 9), (20, 2), (30, 4), (40, 5), (60, 1))]
         with pytest.raises(RequestError) as caught:
@@ -304,7 +304,7 @@ def test_as_many_run_at_once_as_there_are_slots_in_the_order_they_came() -> None
 
 
 def test_cancelling_frees_a_slot_within_a_step_and_forgets_the_waiting() -> None:
-    backend = blocked(slots=2)
+    backend = blocked_backend(slots=2)
     with Running(backend, queue_limit=3) as running:
         first, gone = running.ask(10)
         _, second = running.ask(20, limit=3)
@@ -323,7 +323,7 @@ def test_cancelling_frees_a_slot_within_a_step_and_forgets_the_waiting() -> None
 
 
 def test_closing_finishes_the_running_and_refuses_the_others() -> None:
-    backend = blocked(slots=2)
+    backend = blocked_backend(slots=2)
     with Running(backend) as running:
         boxes = [running.ask(30)[1], running.ask(20)[1]]
         wait_until(lambda: len(backend.running) == 2)
@@ -354,7 +354,7 @@ def test_what_goes_wrong_with_one_request_fails_that_alone(
         if token == 45:
             raise error
 
-    backend = blocked(2, break_at_45)
+    backend = blocked_backend(2, break_at_45)
     with Running(backend) as running:
         _, broken = running.ask(40)
         _, other = running.ask(20, limit=20)
@@ -394,7 +394,7 @@ def test_what_breaks_the_engine_is_told_to_everybody_and_ends_it(error: Exceptio
     def fail(_token: int) -> None:
         raise error
 
-    backend = blocked(2, fail)
+    backend = blocked_backend(2, fail)
     with Running(backend) as running:
         boxes = [running.ask()[1] for _ in range(3)]
         wait_until(lambda: len(backend.running) == 2)

@@ -1,4 +1,4 @@
-"""The engine's socket, where what stands behind it fails."""
+"""The engine's socket when something behind it fails."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_programming_error_is_no_death(tmp_path: Path, caplog: pytest.LogCaptu
 def test_a_connection_without_a_thread_is_closed_and_the_next_one_served(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As where a thread's stack can't be had for lack of memory."""
+    """As if there were no memory for a thread's stack."""
     chat: Any = Broken()
     nobody: Any = None
     server = EngineServer(tmp_path / "engine.sock", nobody, chat, SamplingDefaults(), 64)
