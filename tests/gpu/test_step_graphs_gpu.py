@@ -1,4 +1,4 @@
-"""CUDA graphs of the decode step on a real GPU: recorded if possible, the same tokens as on the CPU, and no further memory.
+"""CUDA graphs of the decode step on a real GPU: recorded if possible, the CPU's tokens, and no further memory.
 
 python -m pytest tests/gpu/test_step_graphs_gpu.py
 """

@@ -28,7 +28,7 @@ TINY = ("chatglm3-caller", "chatglm3-tiny", "glm4-9b-chat-tiny", "tool-caller")
 
 
 def name_code(folder: Path) -> Path:
-    """Adds code to the checkpoint, names it wherever transformers looks for code; returns the file that it would write."""
+    """Adds code to the checkpoint and names it wherever transformers looks; returns the file that it would write."""
     mark = folder / "mark"
     source = (
         f"open({str(mark)!r}, 'w').close()\nclass RemoteConfig: pass\nRemoteModel = RemoteTokenizer = RemoteConfig\n"

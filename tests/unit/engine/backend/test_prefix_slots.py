@@ -74,9 +74,7 @@ class Memory:
 
 
 @given(OPERATIONS, st.integers(1, 4))
-def test_an_assignment_reuses_what_was_computed_and_the_most_of_it(
-    operations: list[tuple[Any, ...]], count: int
-) -> None:
+def test_an_assignment_reuses_the_most_of_what_was_computed(operations: list[tuple[Any, ...]], count: int) -> None:
     memory = Memory(count)
     for name, *arguments in operations:
         getattr(memory, name)(*arguments)
