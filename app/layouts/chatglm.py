@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-NAMES: tuple[tuple[str, str], ...] = (
+TENSOR_NAMES: tuple[tuple[str, str], ...] = (
     ("model.embed_tokens.", "transformer.embedding.word_embeddings."),
     ("model.layers.", "transformer.encoder.layers."),
     ("model.norm.", "transformer.encoder.final_layernorm."),

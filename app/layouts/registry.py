@@ -45,7 +45,7 @@ LAYOUTS: Mapping[str, Layout] = {
             chatglm.IGNORED_PREFIXES,
             native_type="glm",
             fields=chatglm.FIELDS,
-            names=chatglm.NAMES,
+            names=chatglm.TENSOR_NAMES,
             tokenizer_model=True,
         ),
     )

@@ -25,7 +25,7 @@ from app.engine.formats.open import load_format
 from app.engine.formats.parsing.calls import python_call
 from app.engine.loading.checkpoint import open_checkpoint
 from app.engine.loading.load import load_model
-from app.layouts.chatglm import NAMES
+from app.layouts.chatglm import TENSOR_NAMES
 from tools.checkpoints.make_checkpoint import make_checkpoint
 from tools.checkpoints.shape import CheckpointShape
 from tools.demo.samples import IGNORED
@@ -96,7 +96,7 @@ def stored(model: Any) -> dict[str, torch.Tensor]:
     """The parameters by their names in the published layout, joined if they are stored in one tensor."""
     parts: dict[str, list[torch.Tensor]] = {}
     for name, tensor in model.state_dict().items():
-        for native, published in NAMES:
+        for native, published in TENSOR_NAMES:
             name = name.replace(native, published)
         parts.setdefault(name, []).append(tensor)
     return {name: torch.cat(tensors).half() for name, tensors in parts.items()}
