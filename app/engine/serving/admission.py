@@ -50,7 +50,7 @@ def _check_chat(request: ChatRequest) -> None:
 def _check_sampling(sampling: SamplingParams) -> None:
     for name, bounds in SAMPLING_RANGES.items():
         value = getattr(sampling, name)
-        if value is not None:
+        if value is not None and name != "seed":  # any integer is a seed: `SamplingDefaults.resolve` wraps it
             least = f"{'above' if bounds.open_low else 'at least'} {bounds.low:g}"
             _check(bounds.holds(value), name, f"{name} is {value:g}; it must be {least} and at most {bounds.high:g}")
 
