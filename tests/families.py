@@ -1,4 +1,4 @@
-"""Small random checkpoints of every GLM family, with the tensors in their files that no loader takes."""
+"""Small random checkpoints of every GLM family, including tensors that no loader reads."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import save_file
 
 from tools.checkpoints.make_checkpoint import make_checkpoint
-from tools.checkpoints.shape import Shape
+from tools.checkpoints.shape import CheckpointShape
 
 LAYERS = 3
-_BASE = Shape(
+_BASE = CheckpointShape(
     hidden=192, layers=LAYERS, heads=6, kv_heads=2, head_dim=32, intermediate=320, vocab=1000, context=512,
     dtype="float32",
 )  # fmt: skip
@@ -21,7 +21,7 @@ _EXPERTS = {"moe_intermediate_size": 64, "n_routed_experts": 8, "num_experts_per
 _LATENT = {"kv_lora_rank": 64, "qk_nope_head_dim": 32, "qk_rope_head_dim": 32, "v_head_dim": 64}
 
 
-def _shape(model_type: str, extra: dict[str, object] | None = None, **changes: object) -> Shape:
+def _shape(model_type: str, extra: dict[str, object] | None = None, **changes: object) -> CheckpointShape:
     return dataclasses.replace(_BASE, model_type=model_type, extra=extra or {}, **changes)  # type: ignore[arg-type]
 
 
@@ -38,16 +38,16 @@ FAMILIES = {
         "glm4_moe_lite", _EXPERTS | _LATENT | {"q_lora_rank": None, "v_head_dim": 32}, kv_heads=6, attention_bias=False
     ),
 }
-"""Biases on and off, tied and not, weights that fill no whole number of nested 4-bit blocks (64 · 256)."""
+"""With and without biases, tied and not, with weights that do not fill whole nested 4-bit blocks (64 · 256)."""
 
 
 def make_family(folder: Path, name: str) -> Path:
-    """Writes the checkpoint of a family into several files."""
+    """Writes the checkpoint of a family as several files."""
     shape = FAMILIES[name]
     make_checkpoint(folder, shape, shard_bytes=600_000)
     ignored = {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(16)}
     if "moe" in shape.model_type:
-        # As published: a layer for multi-token prediction behind the last.
+        # As published: a layer for multi-token prediction after the last.
         ignored |= {
             f"model.layers.{LAYERS}.eh_proj.weight": torch.ones(192, 384),
             f"model.layers.{LAYERS}.mlp.experts.0.gate_proj.weight": torch.ones(64, 192),

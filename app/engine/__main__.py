@@ -15,7 +15,7 @@ from app.contract.status import EngineDown
 from app.engine.errors import EngineError, OutOfMemory, is_memory_error
 from app.engine.lifecycle import Service
 from app.engine.runtime import process
-from app.engine.runtime.events import EventPipe
+from app.engine.runtime.events import EventWriter
 
 log = logging.getLogger("app.engine")
 
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
     options = _parse(arguments)
     # SIGTERM is blocked before any thread starts; until there is a service, it ends the process.
-    service = Service(EventPipe(options.events_fd))
+    service = Service(EventWriter(options.events_fd))
     process.on_terminate(service.terminate)
     lifeline.watch(options.lifeline_fd)
     process.tune_allocator()
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         service.run(read_config(options.config))
     except Exception as error:
-        return _last_words(error, service)
+        return _report_failure(error, service)
     return exits.OK
 
 
@@ -42,12 +42,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m app.engine")
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--events-fd", type=int, required=True, help="events are written to it, one JSON object a line")
-    parser.add_argument("--lifeline-fd", type=int, required=True, help="its end of file ends this process")
+    parser.add_argument("--lifeline-fd", type=int, required=True, help="this process ends at its end of file")
     return parser.parse_args(arguments)
 
 
-def _last_words(error: Exception, service: Service) -> int:
-    """Tells the supervisor why; returns the exit code that says the same."""
+def _report_failure(error: Exception, service: Service) -> int:
+    """Sends the reason to the supervisor; returns the exit code for it."""
     if is_memory_error(error):
         error = OutOfMemory(f"{service.memory_text()}: {' '.join(str(error).split())}")
     if isinstance(error, EngineError):

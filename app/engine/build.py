@@ -1,4 +1,4 @@
-"""Puts the parts together: checkpoint and config to something that answers. The first room that imports torch."""
+"""Builds the engine from a checkpoint and its config. The first module that imports torch."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from dataclasses import dataclass
 import torch
 
 from app.contract.config import EngineConfig
+from app.contract.plan import CPU
 from app.engine.backend.interface import Backend
 from app.engine.backend.transformers_backend import TransformersBackend
 from app.engine.formats.base import ChatFormat
 from app.engine.formats.open import open_format
 from app.engine.kernels.packed_linear import pack_linear
-from app.engine.loading.checkpoint import Checkpoint
+from app.engine.loading.checkpoint import CheckpointFiles
 from app.engine.loading.load import load_model
-from app.engine.loading.placement import placement_of
+from app.engine.loading.placement import device_map_of
 from app.engine.loading.weights import weights_bytes
-from app.engine.model.dense_forward import DensePasses
+from app.engine.model.dense_forward import DenseForward
 from app.engine.model.dense_layer import join_projections
 from app.engine.model.kv_cache import SlotCache
 from app.engine.runtime import process
@@ -24,12 +25,12 @@ from app.engine.runtime.events import LoadProgress
 from app.engine.sampling import SamplingDefaults, read_defaults
 from app.layouts.skeleton import cache_bytes_per_token
 
-CPU = torch.device("cpu")
+CPU_DEVICE = torch.device(CPU)
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """A model in its planned memory, and how to speak with it."""
+class LoadedModel:
+    """A model in its planned memory, and its chat format."""
 
     backend: Backend
     chat: ChatFormat
@@ -37,7 +38,7 @@ class Loaded:
     weights_bytes: int
 
 
-def load(checkpoint: Checkpoint, config: EngineConfig, progress: LoadProgress) -> Loaded:
+def load(checkpoint: CheckpointFiles, config: EngineConfig, progress: LoadProgress) -> LoadedModel:
     """Loads weights and tokenizer, and allocates the cache.
 
     Raises:
@@ -46,23 +47,23 @@ def load(checkpoint: Checkpoint, config: EngineConfig, progress: LoadProgress) -
         RuntimeError: torch could not allocate (see `is_memory_error`).
     """
     torch.set_num_threads(process.cpu_threads())
-    place = placement_of(config, checkpoint.shape.layers)
+    devices = device_map_of(config, checkpoint.shape.layers)
     chat = open_format(checkpoint)
     defaults = read_defaults(checkpoint.folder, chat.defaults)
     model = load_model(checkpoint, config, progress.add)
     process.return_freed_memory()
     progress.finish()
-    held = weights_bytes(model)
+    loaded_bytes = weights_bytes(model)
     dtype = getattr(torch, config.compute_dtype)
-    # The cache's memory, not taken yet, is what packing may take meanwhile.
-    room = config.max_num_seqs * config.max_model_len * cache_bytes_per_token(checkpoint.shape, dtype.itemsize)
-    if place.devices == (CPU,):
-        if DensePasses.fit(model):
+    # Packing may use the cache's memory, which is not allocated yet.
+    cache_bytes = config.max_num_seqs * config.max_model_len * cache_bytes_per_token(checkpoint.shape, dtype.itemsize)
+    if devices.used == (CPU_DEVICE,):
+        if DenseForward.supports(model):
             join_projections(model)
-        pack_linear(model, room)
+        pack_linear(model, cache_bytes)
         process.return_freed_memory()
-    cache = SlotCache(checkpoint.shape, config.max_num_seqs, config.max_model_len, dtype, place.layers)
-    if config.precision != "int8":  # its products take and free so much of so many sizes that the heap would be gaps
+    cache = SlotCache(checkpoint.shape, config.max_num_seqs, config.max_model_len, dtype, devices.layers)
+    if config.precision != "int8":  # its products allocate and free so many sizes that they would fragment the heap
         process.keep_freed_memory()
     backend = TransformersBackend(model, cache, config.prefill_chunk, checkpoint.shape.vocab)
-    return Loaded(backend, chat, defaults, held)
+    return LoadedModel(backend, chat, defaults, loaded_bytes)

@@ -1,4 +1,4 @@
-"""The engine's life: load, prove, answer, go."""
+"""The engine's life cycle: load, prove, serve, stop."""
 
 from __future__ import annotations
 
@@ -12,20 +12,19 @@ from typing import TYPE_CHECKING
 
 from app.contract import exits
 from app.contract.config import AppConfig, EngineConfig
-from app.contract.plan import gpus_of
+from app.contract.plan import CPU, gpus_of
 from app.contract.status import Proof, Proving, Ready
 from app.engine.errors import EngineError
 from app.engine.runtime import gpu, process
-from app.engine.runtime.events import EventPipe, Heart, LoadProgress
-from app.engine.runtime.memory import HeapBound, HostMeter, Meter, Meters
-from app.engine.serving.scheduler import Limits, Scheduler
+from app.engine.runtime.events import EventWriter, Heartbeat, LoadProgress
+from app.engine.runtime.memory import DeviceMeters, HeapBound, HostMeter, MemoryMeter
+from app.engine.serving.scheduler import QueueLimits, Scheduler
 
 if TYPE_CHECKING:
-    from app.engine.build import Loaded
+    from app.engine.build import LoadedModel
 
-CPU = "cpu"
-LAST_WORDS_SECONDS = 5.0
-"""How long connections may take to deliver their last reply when the engine goes."""
+STOP_SECONDS = 5.0
+"""How long connections may take to send their last reply when the engine stops."""
 
 log = logging.getLogger(__name__)
 
@@ -33,15 +32,15 @@ log = logging.getLogger(__name__)
 class Service:
     """One engine; `run` in the main thread, `terminate` from any."""
 
-    def __init__(self, events: EventPipe) -> None:
+    def __init__(self, events: EventWriter) -> None:
         self.events = events
         self._lock = threading.Lock()
         self._scheduler: Scheduler | None = None
-        self._meters: Meters | None = None
+        self._meters: DeviceMeters | None = None
         self._planned_bytes = 0
 
     def terminate(self) -> None:
-        """SIGTERM: the running answer finishes, the others are refused; before `ready` there is nothing to finish."""
+        """SIGTERM: running answers finish, waiting ones are refused; before `ready` there is nothing to finish."""
         with self._lock:
             if self._scheduler is None:
                 os._exit(exits.OK)
@@ -49,25 +48,25 @@ class Service:
             self._scheduler.close()
 
     def memory_text(self) -> str:
-        """The numbers that go with an out-of-memory message."""
+        """The message of an out-of-memory error: what was used, and what was planned."""
         numbers = f"{self._planned_bytes} bytes planned"
         if self._meters is not None:
-            with contextlib.suppress(RuntimeError):  # a GPU that is out of memory may not even tell how much it has
-                held, peak = self._meters.now(), self._meters.peaks()
-                numbers = f"{sum(held.values())} bytes held, {sum(peak.values())} at most, {numbers}"
-                if len(held) > 1:
-                    each = ", ".join(f"{held[device]} of at most {peak[device]} on {device}" for device in held)
+            with contextlib.suppress(RuntimeError):  # a GPU that is out of memory may not even report its usage
+                used, peak = self._meters.now(), self._meters.peaks()
+                numbers = f"{sum(used.values())} bytes held, {sum(peak.values())} at most, {numbers}"
+                if len(used) > 1:
+                    each = ", ".join(f"{used[device]} of at most {peak[device]} on {device}" for device in used)
                     numbers = f"{numbers} ({each})"
         return f"out of memory: {numbers}"
 
-    def _held(self) -> dict[str, int]:
-        """Nothing where a GPU does not even tell, as when it is out of memory."""
+    def _used_bytes(self) -> dict[str, int]:
+        """By device; empty if a GPU does not report it, as when it is out of memory."""
         with contextlib.suppress(RuntimeError):
             return self._meters.now() if self._meters is not None else {}
         return {}
 
     def run(self, config: AppConfig) -> None:
-        """Everything, until terminated. Raises what ends the engine."""
+        """Runs until terminated. Raises the error that ends the engine."""
         if config.ENGINE is None:
             raise EngineError("config.json has no ENGINE: there is no plan yet")
         engine = config.ENGINE
@@ -75,14 +74,14 @@ class Service:
         gpus = gpus_of(engine.device)
         if gpus:
             gpu.prepare()
-        by_device: dict[str, Meter] = {uuid: gpu.GpuMeter(uuid, index) for index, uuid in enumerate(gpus)}
+        by_device: dict[str, MemoryMeter] = {uuid: gpu.GpuMeter(uuid, index) for index, uuid in enumerate(gpus)}
         if CPU in engine.device.split("+"):
             by_device[CPU] = HostMeter()
-        meters = self._meters = Meters(by_device)
+        meters = self._meters = DeviceMeters(by_device)
         self._start(config, engine, meters)
 
-    def _start(self, config: AppConfig, engine: EngineConfig, meters: Meters) -> None:
-        # torch takes a second to import; a wrong checkpoint is told before, and SIGTERM obeyed meanwhile.
+    def _start(self, config: AppConfig, engine: EngineConfig, meters: DeviceMeters) -> None:
+        # torch takes a second to import; before that a wrong checkpoint is reported and SIGTERM obeyed.
         from app.engine.loading.checkpoint import checkpoint_folder, open_checkpoint
 
         started = time.monotonic()
@@ -91,7 +90,7 @@ class Service:
         progress = LoadProgress(self.events, checkpoint.total_bytes)
         from app.engine.runtime.fast_import import import_quickly
 
-        import_quickly(lambda: _import_rooms(checkpoint.layout.native))
+        import_quickly(lambda: _import_model_packages(checkpoint.layout.native))
         from app.engine import build, proof
 
         if gpus_of(engine.device):
@@ -114,24 +113,28 @@ class Service:
         )
         meters.stop()
         log.info("proved in %.1f s: %d bytes at most", result.proof_seconds, result.measured_bytes)
-        held = meters.now()
-        # Where no layers lie on the CPU, steps take next to nothing of the host.
-        bound = HeapBound(peaks[CPU] - held[CPU] if CPU in peaks else 0)
-        self._answer(config, engine, loaded, Ready(result, sum(held.values()), held), bound)
+        used = meters.now()
+        # If no layer is on the CPU, steps take next to nothing of the host.
+        bound = HeapBound(peaks[CPU] - used[CPU] if CPU in peaks else 0)
+        self._serve(config, engine, loaded, Ready(result, sum(used.values()), used), bound)
 
-    def _answer(self, config: AppConfig, engine: EngineConfig, loaded: Loaded, ready: Ready, bound: HeapBound) -> None:
-        from app.engine.serving.server import Server
+    def _serve(
+        self, config: AppConfig, engine: EngineConfig, loaded: LoadedModel, ready: Ready, bound: HeapBound
+    ) -> None:
+        from app.engine.serving.server import EngineServer
 
-        heart = Heart(self.events)
+        heartbeat = Heartbeat(self.events)
 
         def between_steps() -> None:
-            heart.beat()
-            bound.keep()
+            heartbeat.beat()
+            bound.trim()
 
-        limits = Limits(config.QUEUE_LIMIT, config.REQUEST_SECONDS)
+        limits = QueueLimits(config.QUEUE_LIMIT, config.REQUEST_SECONDS)
         scheduler = Scheduler(loaded.backend, loaded.chat, limits, between_steps)
         socket_path = Path(config.ENGINE_SOCKET)
-        server = Server(socket_path, scheduler, loaded.chat, loaded.defaults, engine.max_model_len, self._held)
+        server = EngineServer(
+            socket_path, scheduler, loaded.chat, loaded.defaults, engine.max_model_len, self._used_bytes
+        )
         with self._lock:
             self._scheduler = scheduler
         self.events.send(ready)
@@ -139,10 +142,10 @@ class Service:
         try:
             scheduler.run()
         finally:
-            server.stop(LAST_WORDS_SECONDS)
+            server.stop(STOP_SECONDS)
 
 
-def _import_rooms(native: str) -> None:
+def _import_model_packages(native: str) -> None:
     from app.engine import build, proof  # noqa: F401
     from app.engine.loading import load
 

@@ -1,5 +1,5 @@
-"""What config.json of the `chatglm` layout says (ChatGLM3-6B, GLM-4-9B-chat as first published), and how little of
-what it can say the native class computes."""
+"""config.json of the `chatglm` layout (ChatGLM3-6B, GLM-4-9B-chat as first published), and which of its values the
+native class can compute."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-NAMES: tuple[tuple[str, str], ...] = (
+TENSOR_NAMES: tuple[tuple[str, str], ...] = (
     ("model.embed_tokens.", "transformer.embedding.word_embeddings."),
     ("model.layers.", "transformer.encoder.layers."),
     ("model.norm.", "transformer.encoder.final_layernorm."),
@@ -20,7 +20,7 @@ NAMES: tuple[tuple[str, str], ...] = (
     ("mlp.gate_up_proj.", "mlp.dense_h_to_4h."),
     ("mlp.down_proj.", "mlp.dense_4h_to_h."),
 )
-"""Native part of a name, stored part. Parameters that come to the same stored name lie there one behind the other."""
+"""Native part of a name, stored part. Parameters with the same stored name are stored in one tensor, in this order."""
 
 FIELDS: Mapping[str, str] = {
     "num_hidden_layers": "num_layers",
@@ -31,19 +31,18 @@ FIELDS: Mapping[str, str] = {
     "max_position_embeddings": "seq_length",
     "attention_bias": "add_qkv_bias",
 }
-"""Native field of config.json, this layout's."""
+"""The native name of a field of config.json, and the name in this layout."""
 
 IGNORED_SUFFIXES = ("rotary_pos_emb.inv_freq",)
 IGNORED_PREFIXES = ("transformer.prefix_encoder.",)
 
 SENTENCEPIECE_MARK = (0, 2)
-"""Places of the first bytes of a SentencePiece model that tell it from others: its first piece, and that one's text,
-both with the tag 0x0a."""
+"""Offsets of the tag 0x0a in a SentencePiece model: of its first piece, and of that piece's text."""
 
 
 @dataclass(frozen=True)
 class _Fixed:
-    """A field that must have one value; `default` is what the published code takes where it is not given."""
+    """A field that must have one value; `default` is the published code's if it is missing."""
 
     field: str
     default: object
@@ -52,19 +51,19 @@ class _Fixed:
 
 
 _FIXED = (
-    _Fixed("rmsnorm", True, True, "LayerNorm is not what the native class computes"),
+    _Fixed("rmsnorm", True, True, "the native class does not compute LayerNorm"),
     _Fixed("post_layer_norm", True, True, "the native class always has a final norm"),
-    _Fixed("apply_residual_connection_post_layernorm", False, False, "the native class adds what was before the norm"),
-    _Fixed("add_bias_linear", False, False, "the native class has no such biases"),
+    _Fixed("apply_residual_connection_post_layernorm", False, False, "the native class adds the input of the norm"),
+    _Fixed("add_bias_linear", False, False, "the native class has no biases there"),
     _Fixed("multi_query_attention", False, True, "rows of query_key_value would be ordered head by head"),
-    _Fixed("quantization_bit", 0, 0, "weights that are stored quantised are not supported; take the 16-bit checkpoint"),
+    _Fixed("quantization_bit", 0, 0, "quantised weights are not supported; take the 16-bit checkpoint"),
     _Fixed("pre_seq_len", None, None, "a P-tuning prefix is not supported; take the checkpoint without it"),
-    _Fixed("vision_config", None, None, "models that see images are not supported"),
+    _Fixed("vision_config", None, None, "models that read images are not supported"),
 )
 
 
 def unsupported(config: Mapping[str, object]) -> str | None:
-    """Why a parsed config.json of this layout would be computed wrongly; None where it would not."""
+    """Why the native class would compute a parsed config.json of this layout wrongly; None if it would not."""
     if "padded_vocab_size" not in config and ("position_encoding_2d" in config or "inner_hidden_size" in config):
         return "ChatGLM-6B of the first generation is another architecture; ChatGLM3-6B is supported"
     name = config.get("_name_or_path")
@@ -72,7 +71,7 @@ def unsupported(config: Mapping[str, object]) -> str | None:
         return f"_name_or_path is {name!r}: ChatGLM2 has a chat format of its own; ChatGLM3-6B is supported"
     for fixed in _FIXED:
         value = config.get(fixed.field, fixed.default)
-        # null and 0 both mean "none" in these configs; 0 and False are equal to Python.
+        # null and 0 both mean "none" in these configs, and in Python 0 equals False.
         if (value or None) != (fixed.needed or None):
             return f"{fixed.field} is {value!r}: {fixed.why}"
     return _bad_numbers(config)
@@ -88,7 +87,7 @@ def _bad_numbers(config: Mapping[str, object]) -> str | None:
 
 
 def native_extras(config: Mapping[str, object]) -> dict[str, object]:
-    """What `GlmConfig` needs beyond the sizes, from a config that is not `unsupported`."""
+    """The fields of `GlmConfig` beyond the sizes, from a config that is not `unsupported`."""
     ratio = config.get("rope_ratio", 1)
     assert isinstance(ratio, (int, float))
     rope = {"rope_type": "default", "rope_theta": 10000.0 * ratio, "partial_rotary_factor": 0.5}
@@ -101,10 +100,10 @@ def native_extras(config: Mapping[str, object]) -> dict[str, object]:
 
 
 def is_rank_list(start: bytes) -> bool:
-    """Whether a tokenizer.model that begins so is a list of ranks: lines of a token in base64 and a number."""
+    """Whether these first bytes of a tokenizer.model begin a list of ranks: lines of a token in base64 and a number."""
     return re.match(rb"[A-Za-z0-9+/]+=* [0-9]+\r?\n", start) is not None
 
 
 def is_sentencepiece(start: bytes) -> bool:
-    """Whether a tokenizer.model that begins so is SentencePiece's (ChatGLM3), not a list of ranks (GLM-4-9B-chat)."""
-    return all(start[place : place + 1] == b"\n" for place in SENTENCEPIECE_MARK)
+    """Whether these first bytes of a tokenizer.model are SentencePiece's (ChatGLM3), not a list of ranks (GLM-4)."""
+    return all(start[offset : offset + 1] == b"\n" for offset in SENTENCEPIECE_MARK)

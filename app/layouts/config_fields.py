@@ -1,4 +1,4 @@
-"""Fields of a parsed config.json, checked one by one; an error names field, value and what would be right."""
+"""Checks fields of a parsed config.json one by one; an error names the field, its value and what is needed."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import math
 from collections.abc import Mapping
 
 LARGEST_SIZE = 1 << 24
-"""No published size comes near it; a config beyond is damaged, and would only cost time."""
+"""Far above every published size; a config with a larger one is damaged, and would only cost time."""
 
 
 class LayoutError(ValueError):
-    """A config.json that no layout here describes; the message names the field and what would be right."""
+    """A config.json that matches no layout; the message names the field and what is needed."""
 
 
 def count(
     config: Mapping[str, object], field: str, default: int | None = None, *, least: int = 1, most: int = LARGEST_SIZE
 ) -> int:
-    """A whole number from `least` to `most`; `default` stands for a field that is missing or null."""
+    """A whole number from `least` to `most`; `default` replaces a field that is missing or null."""
     value = config.get(field)
     if value is None:
         value = default
@@ -26,7 +26,7 @@ def count(
 
 
 def flag(config: Mapping[str, object], field: str, default: bool = False) -> bool:
-    """True or false."""
+    """True or false; `default` replaces a missing field."""
     value = config.get(field, default)
     if not isinstance(value, bool):
         raise LayoutError(f"{field} is {value!r}; true or false is needed")
@@ -34,7 +34,7 @@ def flag(config: Mapping[str, object], field: str, default: bool = False) -> boo
 
 
 def positive(config: Mapping[str, object], field: str, default: float | None = None) -> float:
-    """A finite number above zero; `default` stands for a field that is missing or null."""
+    """A finite number above zero; `default` replaces a field that is missing or null."""
     value = config.get(field)
     if value is None:
         value = default

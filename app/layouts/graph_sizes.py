@@ -1,17 +1,17 @@
-"""Which decode steps a GPU gets ready-made (CUDA graphs): the plan counts them, the engine records them."""
+"""The sizes of decode steps that are recorded as CUDA graphs: the plan counts them, the engine records them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 GROWTH = 4
-"""From one size to the next; the last two may lie closer. Few graphs, and little that is computed for nothing."""
+"""Factor from one size to the next; the last two may be closer. Graphs are few, and little is computed in vain."""
 LEAST_WIDTH = 512
 
 
 @dataclass(frozen=True)
 class StepSize:
-    """One token each for `rows` sequences, which see up to `width` tokens."""
+    """A step of one token for each of `rows` sequences, with up to `width` keys each."""
 
     rows: int
     width: int

@@ -1,4 +1,4 @@
-"""How the checkpoints of one `model_type` differ from others, and from the native class's own names."""
+"""How the checkpoints of one `model_type` differ from others, and from the native class's names."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from app.layouts.shape import Shape
 
 @dataclass(frozen=True)
 class Layout:
-    """One `model_type`: what a layer has, and how its checkpoints are stored."""
+    """One `model_type`: the parts of a layer, and how its checkpoints are stored."""
 
     model_type: str
     layer_norms: tuple[str, ...]
     ignored_suffixes: tuple[str, ...] = ("rotary_emb.inv_freq",)
     ignored_prefixes: tuple[str, ...] = ()
     native_type: str = ""
-    """The `model_type` of the native class, where it is another."""
+    """The `model_type` of the native class, if it is another."""
     fields: Mapping[str, str] = field(default_factory=dict, hash=False)
-    """Native fields of config.json that have other names here."""
+    """Native fields of config.json with other names in this layout."""
     names: tuple[tuple[str, str], ...] = ()
-    """Native parts of tensor names, and what is stored instead."""
+    """Native parts of tensor names, and the stored parts."""
     tokenizer_model: bool = False
     """Whether the tokenizer is a tokenizer.model: SentencePiece's (ChatGLM3) or a list of ranks (GLM-4-9B-chat)."""
     head_dim: int | None = None
-    """What the native class takes where config.json says nothing; None is hidden_size / num_attention_heads."""
+    """The native class's default if config.json has none; None is hidden_size / num_attention_heads."""
     attention_bias: bool = False
-    """Likewise."""
+    """The native class's default if config.json has none."""
     moe: bool = False
-    """Whether config.json describes experts; gate and up of every MLP are then weights of their own."""
+    """Whether config.json describes experts; then gate and up of every MLP are separate weights."""
     latent: bool = False
     """Whether attention is latent."""
 
@@ -39,7 +39,7 @@ class Layout:
         return self.native_type or self.model_type
 
     def ignores(self, name: str, shape: Shape) -> bool:
-        """Whether a stored tensor is never loaded."""
+        """Whether a stored tensor is not loaded."""
         if name.endswith(self.ignored_suffixes) or name.startswith(self.ignored_prefixes):
             return True
         if shape.tied and name == self.stored_name("lm_head.weight"):

@@ -1,4 +1,4 @@
-"""What config.json of `glm4_moe` (GLM-4.5 to 4.7) and `glm4_moe_lite` (GLM-4.7-Flash) says beyond the dense sizes.
+"""The fields of `glm4_moe` (GLM-4.5 to 4.7) and `glm4_moe_lite` (GLM-4.7-Flash) beyond the dense sizes.
 
 Defaults are those of transformers 5.23's `Glm4MoeConfig` and `Glm4MoeLiteConfig`.
 """
@@ -14,18 +14,20 @@ _FIXED = (
     ("scoring_func", "sigmoid"),
     ("topk_method", "noaux_tc"),
 )
-"""Fields of other mixtures of experts that the native classes don't read, and what those compute."""
+"""Fields of other mixtures of experts that the native classes don't read, and the value that these compute."""
 
 
 def experts_of(config: Mapping[str, object], layers: int, latent: bool) -> Experts:
-    """Sizes of the experts. Raises LayoutError, also for what the router could not compute."""
+    """Sizes of the experts. Raises LayoutError, also for values that the router can't compute."""
     for field, needed in _FIXED:
         if (value := config.get(field)) not in (None, needed):
             raise LayoutError(f"{field} is {value!r}; the native class computes {needed!r}")
     total = count(config, "n_routed_experts")
     groups = count(config, "n_group", 1)
     if total % groups or total // groups < 2:
-        raise LayoutError(f"n_group is {groups}; {total} experts (n_routed_experts) make no such groups of two or more")
+        raise LayoutError(
+            f"n_group is {groups}, which can't split {total} experts (n_routed_experts) into groups of two or more"
+        )
     chosen_groups = count(config, "topk_group", 1, most=groups)
     most = total // groups * chosen_groups
     positive(config, "routed_scaling_factor", 1.0)
@@ -49,9 +51,9 @@ def latent_of(config: Mapping[str, object], heads: int) -> Latent:
         value_dim=count(config, "v_head_dim"),
     )
     if latent.rope_dim % 2:
-        raise LayoutError(f"qk_rope_head_dim is {latent.rope_dim}; pairs are rotated, an even number is needed")
+        raise LayoutError(f"qk_rope_head_dim is {latent.rope_dim}; pairs are rotated, so an even number is needed")
     if (kv_heads := count(config, "num_key_value_heads", heads)) != heads:
-        raise LayoutError(f"num_key_value_heads is {kv_heads}; latent attention has as many as query heads, {heads}")
+        raise LayoutError(f"num_key_value_heads is {kv_heads}; latent attention needs as many as query heads, {heads}")
     for field, needed in (("head_dim", latent.rope_dim), ("partial_rotary_factor", 1.0)):
         if (value := config.get(field)) not in (None, needed):
             raise LayoutError(f"{field} is {value!r}; the native class computes glm4_moe_lite with {needed}")
@@ -60,7 +62,7 @@ def latent_of(config: Mapping[str, object], heads: int) -> Latent:
 
 
 def draft_layers_of(config: Mapping[str, object]) -> int:
-    """Layers for multi-token prediction behind the last one."""
+    """Layers for multi-token prediction after the last one."""
     return count(config, "num_nextn_predict_layers", 1, least=0)
 
 

@@ -1,8 +1,8 @@
 """Facts about checkpoint layouts as data, stated once: the plan counts from them and the loader loads by them.
 
 Names and shapes are those of transformers' native classes (`GlmForCausalLM`, `Glm4ForCausalLM`, `Glm4MoeForCausalLM`,
-`Glm4MoeLiteForCausalLM`). Most published checkpoints use the same names; where one does not, its layout says how they
-are stored.
+`Glm4MoeLiteForCausalLM`). Most published checkpoints use the same names; for the others the layout has the stored
+names.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from app.layouts.rotary import check_rotary
 from app.layouts.shape import Shape
 
 LOAD_PIECE_ELEMENTS = 1 << 21
-"""Elements that the loader converts at a time; what a piece takes meanwhile is the load's only transient."""
+"""Elements that the loader converts at a time; nothing else is allocated for the time of loading alone."""
 
 HEAP_GAP_BYTES = 20 << 20
-"""Free memory that the engine's heap may keep beyond what one step takes: freed activations leave gaps of other sizes.
-19 MiB in fp32 with 16 slots (tests/bench/plan_accuracy); what is more is given back (`HeapBound`)."""
+"""Free memory that the engine's heap may keep beyond the memory of one step: freed activations leave gaps of other
+sizes. 19 MiB in fp32 with 16 slots (tests/bench/plan_accuracy); more than that is returned to the system (`HeapBound`).
+"""
 
 _PRE_NORMS = ("input_layernorm", "post_attention_layernorm")
 
@@ -44,7 +45,7 @@ LAYOUTS: Mapping[str, Layout] = {
             chatglm.IGNORED_PREFIXES,
             native_type="glm",
             fields=chatglm.FIELDS,
-            names=chatglm.NAMES,
+            names=chatglm.TENSOR_NAMES,
             tokenizer_model=True,
         ),
     )
@@ -65,7 +66,7 @@ def layout_of(config: Mapping[str, object]) -> Layout:
 
 
 def _check_native(config: Mapping[str, object]) -> None:
-    """What the native classes would compute otherwise than the checkpoint means, or not at all."""
+    """Raises LayoutError for values that the native classes would compute differently, or not at all."""
     if (activation := config.get("hidden_act")) not in (None, "silu"):
         raise LayoutError(f"hidden_act is {activation!r}; every published GLM has 'silu', and only that is supported")
     positive(config, "rms_norm_eps", 1e-5)
@@ -73,7 +74,7 @@ def _check_native(config: Mapping[str, object]) -> None:
 
 
 def shape_of(config: Mapping[str, object]) -> Shape:
-    """The sizes in a parsed config.json. Raises LayoutError naming the field."""
+    """The sizes in a parsed config.json. Raises LayoutError that names the field."""
     layout = layout_of(config)
     names = layout.fields
 
@@ -89,7 +90,7 @@ def shape_of(config: Mapping[str, object]) -> Shape:
         head_dim = size("head_dim", layout.head_dim or hidden // heads)
     if heads % kv_heads:
         raise LayoutError(
-            f"num_attention_heads {heads} is no multiple of "
+            f"num_attention_heads {heads} is not a multiple of "
             f"{names.get('num_key_value_heads', 'num_key_value_heads')} {kv_heads}"
         )
     return Shape(
@@ -111,7 +112,7 @@ def shape_of(config: Mapping[str, object]) -> Shape:
 
 
 def native_config(config: Mapping[str, object]) -> dict[str, object] | None:
-    """The native config's fields; None where config.json itself is a native config. Raises LayoutError."""
+    """The native config's fields; None if config.json itself is a native config. Raises LayoutError."""
     if not (layout := layout_of(config)).fields:
         return None
     shape = shape_of(config)

@@ -1,4 +1,4 @@
-"""Which rotary embeddings of a native config.json are computed as they should be."""
+"""Checks whether the engine can compute the rotary embedding of a native config.json."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from app.layouts.config_fields import LayoutError, positive
 
 ROPE_TYPES = ("default", "linear", "llama3", "yarn")
 BY_LENGTH = ("dynamic", "longrope")
-"""Their frequencies change with the prompt's length, and prompts are computed in chunks."""
+"""Types whose frequencies change with the prompt's length; prompts are computed in chunks."""
 
 
 def check_rotary(config: Mapping[str, object]) -> None:
-    """Raises LayoutError naming the field where positions would be computed wrongly or not at all."""
+    """Raises LayoutError that names the field if positions would be computed wrongly or not at all."""
     for field in ("rope_scaling", "rope_parameters"):
         value = config.get(field)
         if value is None:

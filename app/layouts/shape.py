@@ -1,4 +1,4 @@
-"""What a layout is made of: sizes, the loaded model's parameters, and the files' tensors."""
+"""The parts of a layout: sizes, the loaded model's parameters, and the files' tensors."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Experts:
-    """The mixture of experts that replaces the MLP behind the first `dense_layers`."""
+    """The mixture of experts that replaces the MLP after the first `dense_layers`."""
 
     count: int
     per_token: int
     intermediate: int
     shared: int
-    """Experts that every token passes, in one MLP of `shared · intermediate`."""
+    """Experts that every token passes through, in one MLP of `shared · intermediate`."""
     dense_layers: int
 
 
 @dataclass(frozen=True)
 class Latent:
-    """Multi-head latent attention (arXiv 2405.04434): ranks of what is compressed, and sizes of a head."""
+    """Multi-head latent attention (arXiv 2405.04434): the ranks of the compressed states, and the sizes of a head."""
 
     query_rank: int | None
-    """None where queries are not compressed."""
+    """None if queries are not compressed."""
     kv_rank: int
     nope_dim: int
     rope_dim: int
@@ -50,11 +50,11 @@ class Shape:
     latent: Latent | None = None
     qk_norm: bool = False
     draft_layers: int = 0
-    """Layers for multi-token prediction that the files hold behind the last one; they are never loaded."""
+    """Layers for multi-token prediction in the files after the last one; they are not loaded."""
 
     @property
     def cache_sizes(self) -> tuple[int, int, int]:
-        """Heads, and elements a head of what the cache holds for a token and layer as key and as value.
+        """Heads, and elements a head of the cached key and value of a token and layer.
 
         With latent attention transformers caches the compressed latent as the key and the rotary part, which all
         heads share, as the value (transformers 5.23, `Glm4MoeLiteAttention.forward`).
@@ -74,7 +74,7 @@ class Parameter:
     full_precision: bool = False
     """Kept in fp32 whatever the compute dtype is (transformers' `_keep_in_fp32_modules_strict`)."""
     projections: tuple[str, ...] = ()
-    """Of fused experts [experts, rows, columns]: the weights that the files hold an expert, in its rows' order."""
+    """For fused experts [experts, rows, columns]: each expert's weights in the files, in the order of its rows."""
 
     @property
     def elements(self) -> int:
@@ -83,7 +83,7 @@ class Parameter:
 
     @property
     def rows(self) -> int:
-        """Rows when all dimensions but the last are taken as one; a vector's elements."""
+        """Rows if all dimensions but the last are flattened; a vector's elements."""
         return math.prod(self.shape[:-1]) if len(self.shape) > 1 else self.shape[0]
 
 
@@ -103,14 +103,14 @@ class Part:
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """One tensor of a checkpoint's files: its `parts`, the rows of each behind those of the one before."""
+    """One tensor of a checkpoint's files: the rows of its `parts`, one part after the other."""
 
     name: str
     parts: tuple[Part, ...]
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Rows of all parts together; they agree in the rest."""
+        """The rows of all parts together; the other dimensions are the same."""
         parameter = self.parts[0].parameter
         columns = parameter.shape[-1:] if len(parameter.shape) > 1 else ()
         return (sum(part.rows for part in self.parts), *columns)

@@ -1,4 +1,4 @@
-"""The loaded model tensor by tensor, with the names and shapes of transformers' native classes, and the files'."""
+"""Every tensor of the loaded model, with the names and shapes of transformers' native classes, and of the files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def stored_tensors(layout: Layout, shape: Shape) -> tuple[StoredTensor, ...]:
 
 
 def cache_bytes_per_token(shape: Shape, element_bytes: int) -> int:
-    """What the cache holds of one token in all layers, see `Shape.cache_sizes`.
+    """Bytes of one token in the caches of all layers (`Shape.cache_sizes`).
 
     Grouped heads: 2 · layers · kv_heads · head_dim · bytes an element; latent attention:
     layers · (kv_lora_rank + qk_rope_head_dim) · bytes an element.
@@ -42,8 +42,8 @@ def _parts(layout: Layout, parameter: Parameter) -> Iterator[tuple[str, Part]]:
     rows = rows_each // len(parameter.projections)
     prefix = parameter.name.rpartition(".")[0]
     for expert in range(experts):
-        for place, projection in enumerate(parameter.projections):
-            part = Part(parameter, expert * rows_each + place * rows, rows)
+        for index, projection in enumerate(parameter.projections):
+            part = Part(parameter, expert * rows_each + index * rows, rows)
             yield f"{prefix}.{expert}.{projection}.weight", part
 
 
@@ -107,7 +107,7 @@ def _mlp(prefix: str, hidden: int, intermediate: int) -> Iterator[Parameter]:
 
 
 def _experts(shape: Shape, experts: Experts, prefix: str) -> Iterator[Parameter]:
-    """Router and experts are no nn.Linear in transformers 5: bitsandbytes passes them over without a word."""
+    """Router and experts are not nn.Linear in transformers 5, so that bitsandbytes skips them silently."""
     count, hidden, intermediate = experts.count, shape.hidden, experts.intermediate
     yield Parameter(f"{prefix}gate.weight", (count, hidden))
     yield Parameter(f"{prefix}gate.e_score_correction_bias", (count,), full_precision=True)

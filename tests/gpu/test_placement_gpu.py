@@ -12,16 +12,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from app.contract.config import EngineConfig
 from app.contract.plan import Dtype, Precision
 from app.contract.status import Ready
 from app.contract.wire import Finished
 from app.engine.backend.transformers_backend import TransformersBackend
-from app.engine.loading import load
 from app.engine.loading.checkpoint import open_checkpoint
-from app.engine.loading.placement import placement_of
-from app.engine.model.forward import Piece
-from app.engine.model.kv_cache import SlotCache
+from app.engine.loading.placement import device_map_of
+from app.engine.model.forward import PromptChunk
+from tests.engine_models import backend_of, engine_config, load_quietly
 from tests.families import LAYERS, make_family
 from tests.processes.engine import EngineProcess, last_of
 from tests.tokens import tokens
@@ -53,19 +51,27 @@ def spread(*devices: str) -> dict[str, str]:
 
 
 def backend_for(folder: Path, precision: Precision, dtype: Dtype, devices: dict[str, str]) -> TransformersBackend:
-    config = EngineConfig(precision, dtype, "unused", devices, LENGTH, 1, 32, 0)
+    config = engine_config(
+        precision, dtype, device="unused", device_map=devices, max_model_len=LENGTH, prefill_chunk=32
+    )
     checkpoint = open_checkpoint(folder)
-    place = placement_of(config, checkpoint.shape.layers)
-    model = load.load_model(checkpoint, config, lambda _count: None)
-    assert {parameter.device for parameter in model.parameters()} == set(place.devices)
-    cache = SlotCache(checkpoint.shape, 1, LENGTH, getattr(torch, dtype), place.layers)
-    return TransformersBackend(model, cache, 32, checkpoint.shape.vocab)
+    device_map = device_map_of(config, checkpoint.shape.layers)
+    model = load_quietly(checkpoint, config)
+    assert {parameter.device for parameter in model.parameters()} == set(device_map.used)
+    return backend_of(
+        model,
+        checkpoint,
+        max_model_len=LENGTH,
+        prefill_chunk=32,
+        dtype=getattr(torch, dtype),
+        devices=device_map.layers,
+    )
 
 
 def last_hidden(backend: TransformersBackend) -> torch.Tensor:
     """Of a prompt in two chunks, the second of which has a mask."""
-    backend._passes(None, [Piece(0, 0, PROMPT[:32])])
-    return backend._passes(None, [Piece(0, 32, PROMPT[32:])]).float().cpu()
+    backend._forward(None, [PromptChunk(0, 0, PROMPT[:32])])
+    return backend._forward(None, [PromptChunk(0, 32, PROMPT[32:])]).float().cpu()
 
 
 @pytest.mark.parametrize(("precision", "dtype"), RUNGS)

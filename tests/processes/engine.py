@@ -24,11 +24,12 @@ from app.contract.status import Beat, EngineDown, EngineEvent, Loading, Proving,
 from app.contract.wire import ChatRequest, Failed, Finished, Message, Reply, SamplingParams, Stats, StatsRequest
 from tests.paths import TOP
 from tools.checkpoints.make_checkpoint import make_checkpoint
-from tools.checkpoints.shape import Shape
+from tools.checkpoints.shape import CheckpointShape
 
 START_SECONDS = 100
 REPLY_SECONDS = 60
-TINY = Shape(
+PLANNED_BYTES = 1 << 30
+TINY = CheckpointShape(
     hidden=128, layers=2, heads=4, kv_heads=2, head_dim=32, intermediate=256, vocab=600, context=512, dtype="float32"
 )
 EVENTS: dict[str, type[EngineEvent]] = {
@@ -46,8 +47,8 @@ def make_tiny(folder: Path) -> Path:
 
 
 @dataclass
-class Conversation:
-    """One connection; `replies` reads until the end."""
+class EngineConnection:
+    """One connection of the engine's socket; `replies` reads until the end."""
 
     connection: socket.socket
 
@@ -61,7 +62,7 @@ class Conversation:
 
 
 class EngineProcess:
-    """Use as a context manager; whatever happens, no process is left."""
+    """A context manager; it always ends the process."""
 
     def __init__(
         self,
@@ -79,7 +80,16 @@ class EngineProcess:
     ) -> None:
         self.socket_path = folder / "engine.sock"
         devices = device_map or {"": "cpu" if device == "cpu" else "cuda:0"}
-        engine = EngineConfig(precision, dtype, device, devices, max_model_len, max_num_seqs, prefill_chunk, 1 << 30)
+        engine = EngineConfig(
+            precision=precision,
+            compute_dtype=dtype,
+            device=device,
+            device_map=devices,
+            max_model_len=max_model_len,
+            max_num_seqs=max_num_seqs,
+            prefill_chunk=prefill_chunk,
+            planned_bytes=PLANNED_BYTES,
+        )
         status = str(folder / "status.json")
         config = AppConfig("tiny", str(model), status, str(self.socket_path), queue_limit, ENGINE=engine)
         write_atomically(folder / "config.json", config)
@@ -95,8 +105,8 @@ class EngineProcess:
         os.close(events_end)
         os.close(lifeline_end)
         self._buffer = b""
-        self.told: list[EngineEvent] = []
-        """Every event that was read."""
+        self.received: list[EngineEvent] = []
+        """Every event so far."""
 
     def __enter__(self) -> EngineProcess:
         return self
@@ -122,8 +132,8 @@ class EngineProcess:
             self._buffer += data
         line, _, self._buffer = self._buffer.partition(b"\n")
         fields: dict[str, Any] = json.loads(line)
-        self.told.append(from_json(EVENTS[fields["type"]], fields, "event"))
-        return self.told[-1]
+        self.received.append(from_json(EVENTS[fields["type"]], fields, "event"))
+        return self.received[-1]
 
     def until(self, kind: type[E]) -> E:
         """Reads events up to the first of this kind."""
@@ -142,15 +152,15 @@ class EngineProcess:
         connection.connect(str(self.socket_path))
         return connection
 
-    def ask(self, text: str = "hello", **fields: Any) -> Conversation:
+    def ask(self, text: str = "hello", **fields: Any) -> EngineConnection:
         """Sends a greedy request; `fields` are ChatRequest's."""
-        given: dict[str, Any] = {
+        request: dict[str, Any] = {
             "messages": (Message("user", text),),
             "sampling": SamplingParams(temperature=0.0),
         } | fields
         connection = self.connect()
-        connection.sendall(dump_line(ChatRequest("test", **given)))
-        return Conversation(connection)
+        connection.sendall(dump_line(ChatRequest("test", **request)))
+        return EngineConnection(connection)
 
     def answer(self, text: str = "hello", **fields: Any) -> list[Reply]:
         """Every reply to a request."""
@@ -158,14 +168,14 @@ class EngineProcess:
             return list(conversation.replies())
 
     def stats(self) -> Stats:
-        """How busy it is."""
+        """The engine's counters."""
         (reply,) = self.send_line(dump_line(StatsRequest("stats")))
         assert isinstance(reply, Stats)
         return reply
 
     def send_line(self, line: bytes) -> list[Reply]:
-        """Every reply to a line that may be anything."""
-        with contextlib.closing(Conversation(self.connect())) as conversation:
+        """Every reply to a line, which need not be a valid request."""
+        with contextlib.closing(EngineConnection(self.connect())) as conversation:
             with contextlib.suppress(BrokenPipeError):
                 conversation.connection.sendall(line)
             return list(conversation.replies())
@@ -174,7 +184,7 @@ class EngineProcess:
         self.process.send_signal(signal.SIGTERM)
 
     def cut_lifeline(self) -> None:
-        """What the supervisor's death looks like from here."""
+        """Closes the lifeline, as the supervisor's death does."""
         if self._lifeline >= 0:
             os.close(self._lifeline)
             self._lifeline = -1

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from itertools import pairwise
 from typing import Any
 
-from app.engine.formats.base import Called, Piece, Said, Thought
+from app.engine.formats.base import AnswerPart, ReasoningPart, TextPart, ToolCallPart
 from app.engine.formats.parsing.answer_parser import TextParser, ThinkingParser
 from app.engine.formats.parsing.calls import json_arguments, python_arguments
 from app.engine.formats.parsing.segments import SegmentParser
@@ -35,25 +35,25 @@ PARSERS: dict[str, Callable[[], TextParser]] = {
 }
 
 
-def read(parser: TextParser, pieces: Iterable[str]) -> list[Piece]:
+def read(parser: TextParser, pieces: Iterable[str]) -> list[AnswerPart]:
     """What an answer that comes in these pieces says, neighbours of one kind joined."""
-    told: list[Piece] = []
+    told: list[AnswerPart] = []
     for piece in pieces:
         for number, part in enumerate(piece.split(TURN)):
-            told += parser.turn() if number else ()
+            told += parser.new_segment() if number else ()
             told += parser.feed(part)
     return joined((*told, *parser.end()))
 
 
-def joined(pieces: Iterable[Piece]) -> list[Piece]:
+def joined(pieces: Iterable[AnswerPart]) -> list[AnswerPart]:
     """Neighbours of one kind as one."""
-    whole: list[Piece] = []
+    whole: list[AnswerPart] = []
     for piece in pieces:
         last = whole[-1] if whole else None
-        if isinstance(piece, Said) and isinstance(last, Said):
-            whole[-1] = Said(last.text + piece.text)
-        elif isinstance(piece, Thought) and isinstance(last, Thought):
-            whole[-1] = Thought(last.text + piece.text)
+        if isinstance(piece, TextPart) and isinstance(last, TextPart):
+            whole[-1] = TextPart(last.text + piece.text)
+        elif isinstance(piece, ReasoningPart) and isinstance(last, ReasoningPart):
+            whole[-1] = ReasoningPart(last.text + piece.text)
         else:
             whole.append(piece)
     return whole
@@ -65,5 +65,5 @@ def cut(text: str, places: Iterable[int]) -> list[str]:
     return [text[start:end] for start, end in pairwise(edges)]
 
 
-def call(name: str = "get_weather", arguments: str = '{"city": "北京"}') -> Called:
-    return Called(name, arguments)
+def call(name: str = "get_weather", arguments: str = '{"city": "北京"}') -> ToolCallPart:
+    return ToolCallPart(name, arguments)

@@ -26,19 +26,19 @@ from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, PreTr
 from transformers.core_model_loading import revert_weight_conversion
 
 from tools.checkpoints import chatglm
-from tools.checkpoints.shape import CONFIG_NAMES, DTYPES, PUBLISHED_SHAPES, CheckpointError, Shape
+from tools.checkpoints.shape import CONFIG_NAMES, PUBLISHED_SHAPES, WEIGHT_DTYPES, CheckpointShape, MakeCheckpointError
 from tools.tool_caller.glm_tokenizer import STOP_TOKENS, control_ids, filler_tokenizer, save_tokenizer
 
 SAFETENSORS_DTYPES = {torch.bfloat16: "BF16", torch.float16: "F16", torch.float32: "F32"}
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-KEPT = ("model_type", "eos_token_id", "pad_token_id", "tie_word_embeddings")
-PIECE = 2**21  # elements drawn and written at a time: 8 MiB as float32
+KEPT_FIELDS = ("model_type", "eos_token_id", "pad_token_id", "tie_word_embeddings")
+BLOCK_ELEMENTS = 2**21  # drawn and written at a time: 8 MiB as float32
 STD = 0.02  # GLM's initializer_range; with a final RMSNorm it keeps logits within a few units
 
 
 @dataclass(frozen=True)
-class Tensor:
-    """One tensor to be written."""
+class TensorSpec:
+    """A tensor to be written."""
 
     name: str
     shape: tuple[int, ...]
@@ -53,40 +53,40 @@ class Tensor:
         return self.elements * self.dtype.itemsize
 
 
-def make_config(shape: Shape) -> Any:
-    """The transformers config of `shape`, with stop ids that fit the tokenizer written beside it."""
+def make_config(shape: CheckpointShape) -> Any:
+    """The transformers config of `shape`, with the stop ids of the tokenizer that is written beside it."""
     if shape.model_type not in CONFIG_MAPPING:
         known = ["chatglm", *(name for name in CONFIG_MAPPING if name.startswith("glm"))]
-        raise CheckpointError(f"model type {shape.model_type} is not one of {', '.join(known)}")
+        raise MakeCheckpointError(f"model type {shape.model_type} is not one of {', '.join(known)}")
     ids = control_ids(shape.vocab)
     fields = {theirs: getattr(shape, ours) for ours, theirs in CONFIG_NAMES.items()}
-    if "qk_rope_head_dim" in shape.extra:  # transformers takes head_dim for another name of it
+    if "qk_rope_head_dim" in shape.extra:  # for transformers, head_dim is another name of it
         del fields["head_dim"]
     fields |= {"eos_token_id": [ids[token] for token in STOP_TOKENS], "pad_token_id": ids["<|endoftext|>"]}
     try:
         return AutoConfig.for_model(shape.model_type, **{**fields, **shape.extra})
-    except Exception as error:  # transformers raises what it likes here, some of it over several lines
-        raise CheckpointError(f"transformers refuses this config: {' '.join(str(error).split())}") from error
+    except Exception as error:  # transformers raises errors of any kind here, some of several lines
+        raise MakeCheckpointError(f"transformers refuses this config: {' '.join(str(error).split())}") from error
 
 
-def native_skeleton(config: Any, dtype: torch.dtype) -> tuple[str, list[Tensor]]:
-    """The native class's name, and the tensors as such a checkpoint is published; allocates no weight."""
+def native_skeleton(config: Any, dtype: torch.dtype) -> tuple[str, list[TensorSpec]]:
+    """The native class's name, and the tensors of a published checkpoint; allocates no weight."""
     try:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, dtype=dtype)  # type: ignore[no-untyped-call]
     except Exception as error:
-        raise CheckpointError(f"transformers cannot build {config.model_type}: {error}") from error
+        raise MakeCheckpointError(f"transformers cannot build {config.model_type}: {error}") from error
     tied = set(model._tied_weights_keys or ()) if config.tie_word_embeddings else set()
     state = {name: tensor for name, tensor in model.state_dict().items() if name not in tied}
-    # MoE models hold their experts fused in memory; files hold one tensor an expert.
+    # MoE models fuse their experts in memory; files have one tensor for each.
     stored = revert_weight_conversion(model, state)
-    tensors = [Tensor(name, tuple(tensor.shape), tensor.dtype) for name, tensor in stored.items()]
+    tensors = [TensorSpec(name, tuple(tensor.shape), tensor.dtype) for name, tensor in stored.items()]
     return type(model).__name__, tensors
 
 
-def split_shards(tensors: Sequence[Tensor], shard_bytes: int) -> list[list[Tensor]]:
-    """Groups tensors in order; a shard passes `shard_bytes` only when a single tensor does."""
-    shards: list[list[Tensor]] = []
+def split_shards(tensors: Sequence[TensorSpec], shard_bytes: int) -> list[list[TensorSpec]]:
+    """Groups tensors in order; a shard exceeds `shard_bytes` only if a single tensor does."""
+    shards: list[list[TensorSpec]] = []
     room = 0
     for tensor in tensors:
         if not shards or tensor.data_bytes > room:
@@ -97,18 +97,18 @@ def split_shards(tensors: Sequence[Tensor], shard_bytes: int) -> list[list[Tenso
     return shards
 
 
-def random_pieces(tensor: Tensor, seed: int) -> Iterator[bytes]:
-    """The tensor's bytes, a piece at a time; each tensor has its own stream, so shards do not change values."""
+def random_blocks(tensor: TensorSpec, seed: int) -> Iterator[bytes]:
+    """The tensor's bytes, a block at a time; each tensor has its own random stream, so shards do not change values."""
     norm = tensor.name.endswith(("norm.weight", "layernorm.weight"))
     generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{tensor.name}".encode()))
-    for start in range(0, tensor.elements, PIECE):
-        values = torch.ones(min(PIECE, tensor.elements - start))
+    for start in range(0, tensor.elements, BLOCK_ELEMENTS):
+        values = torch.ones(min(BLOCK_ELEMENTS, tensor.elements - start))
         if not norm:
             values.normal_(0.0, STD, generator=generator)
         yield values.to(tensor.dtype).view(torch.uint8).numpy().tobytes()
 
 
-def write_safetensors(path: Path, tensors: Sequence[Tensor], seed: int) -> None:
+def write_safetensors(path: Path, tensors: Sequence[TensorSpec], seed: int) -> None:
     """Writes one safetensors file: 8 bytes of header length, the JSON header, then the data in order."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
@@ -121,7 +121,7 @@ def write_safetensors(path: Path, tensors: Sequence[Tensor], seed: int) -> None:
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for tensor in tensors:
-            file.writelines(random_pieces(tensor, seed))
+            file.writelines(random_blocks(tensor, seed))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -129,35 +129,35 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def published_fields(config: Any) -> dict[str, Any]:
-    """The config's own fields, defaults spelt out, without what every transformers config carries."""
+    """The config's own fields with their defaults, without those of every transformers config."""
     common = PreTrainedConfig().to_dict().keys() - {"transformers_version"}
-    return {name: value for name, value in config.to_dict().items() if name not in common or name in KEPT}
+    return {name: value for name, value in config.to_dict().items() if name not in common or name in KEPT_FIELDS}
 
 
 def check_target(out: Path, need_bytes: int) -> None:
-    """The folder must be new or empty and its disk large enough."""
+    """Raises MakeCheckpointError unless the folder is new or empty and its disk large enough."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         if any(out.iterdir()):
-            raise CheckpointError(f"{out} is not empty: name a new folder")
+            raise MakeCheckpointError(f"{out} is not empty: name a new folder")
         free_bytes = shutil.disk_usage(out).free
     except OSError as error:
-        raise CheckpointError(f"cannot write to {out}: {error.strerror}") from error
+        raise MakeCheckpointError(f"cannot write to {out}: {error.strerror}") from error
     if need_bytes > free_bytes:
-        raise CheckpointError(f"{out} needs {need_bytes / 2**30:.2f} GiB, free are {free_bytes / 2**30:.2f} GiB")
+        raise MakeCheckpointError(f"{out} needs {need_bytes / 2**30:.2f} GiB; {free_bytes / 2**30:.2f} GiB are free")
 
 
-def make_checkpoint(out: Path, shape: Shape, *, seed: int = 0, shard_bytes: int = 2**30) -> int:
+def make_checkpoint(out: Path, shape: CheckpointShape, *, seed: int = 0, shard_bytes: int = 2**30) -> int:
     """Writes config, generation config, tokenizer and shards of at most `shard_bytes` into the new folder `out`.
 
     Returns the weights' size in bytes. The same arguments give the same files on the same machine.
     """
     if shard_bytes < 1 or not 0 <= seed < 2**31:
-        raise CheckpointError("shard_bytes must be at least 1 and the seed between 0 and 2147483647")
+        raise MakeCheckpointError("shard_bytes must be at least 1 and the seed between 0 and 2147483647")
     dtype = getattr(torch, shape.dtype)
     if shape.model_type == "chatglm":
         fields = chatglm.config_of(shape)
-        tensors = [Tensor(name, size, dtype) for name, size in chatglm.tensors_of(fields)]
+        tensors = [TensorSpec(name, size, dtype) for name, size in chatglm.tensors_of(fields)]
         check_target(out, sum(tensor.data_bytes for tensor in tensors))
         chatglm.copy_tokenizer(shape, out)
     else:
@@ -172,8 +172,8 @@ def make_checkpoint(out: Path, shape: Shape, *, seed: int = 0, shard_bytes: int 
     return write_shards(out, tensors, seed, shard_bytes)
 
 
-def write_shards(out: Path, tensors: Sequence[Tensor], seed: int, shard_bytes: int) -> int:
-    """Writes the weights, with an index where one file is not enough; returns their bytes."""
+def write_shards(out: Path, tensors: Sequence[TensorSpec], seed: int, shard_bytes: int) -> int:
+    """Writes the weights, with an index if there are several files; returns their bytes."""
     total_bytes = sum(tensor.data_bytes for tensor in tensors)
     shards = split_shards(tensors, shard_bytes)
     if len(shards) == 1:
@@ -198,17 +198,17 @@ def size(text: str) -> int:
     return int(number) * unit
 
 
-class Parser(argparse.ArgumentParser):
-    """Errors are one line: the usage is left to --help."""
+class OneLineErrorParser(argparse.ArgumentParser):
+    """A parser whose errors are one line; the usage is in --help."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"make_checkpoint: {message}\n")
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Options of the shape are None unless given, so that they can change a published one."""
-    defaults = Shape()
-    parser = Parser(prog="make_checkpoint", description="Write a random checkpoint of a GLM shape.")
+    """Parses options. Those of the shape default to None, so that they can change a published one."""
+    defaults = CheckpointShape()
+    parser = OneLineErrorParser(prog="make_checkpoint", description="Write a random checkpoint of a GLM shape.")
     parser.add_argument("out", type=Path, metavar="OUT_DIR", help="a new or empty folder")
     parser.add_argument("--like", metavar="HUB_ID", help="start from this published checkpoint's shape")
     parser.add_argument("--shapes", type=Path, default=PUBLISHED_SHAPES, help="JSON file that --like reads")
@@ -216,7 +216,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     for name in ("hidden", "layers", "heads", "kv_heads", "head_dim", "intermediate", "vocab", "context"):
         option = "--" + name.replace("_", "-")
         parser.add_argument(option, type=int, help=f"default {getattr(defaults, name)}")
-    parser.add_argument("--dtype", choices=DTYPES, help=f"default {defaults.dtype}")
+    parser.add_argument("--dtype", choices=WEIGHT_DTYPES, help=f"default {defaults.dtype}")
     parser.add_argument("--tied", action="store_true", default=None, help="share embedding and lm_head")
     parser.add_argument("--no-attention-bias", dest="attention_bias", action="store_false", default=None)
     parser.add_argument("--shard-bytes", type=size, default=2**30, help="at most, such as 500MB (default 1GiB)")
@@ -228,12 +228,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
     options = parse(arguments)
     names = (*CONFIG_NAMES, "model_type")
-    given = {name: value for name in names if (value := getattr(options, name)) is not None}
+    sizes = {name: value for name in names if (value := getattr(options, name)) is not None}
     started = time.monotonic()
     try:
-        shape = Shape.published(options.like, options.shapes, **given) if options.like else Shape(**given)
+        shape = (
+            CheckpointShape.published(options.like, options.shapes, **sizes)
+            if options.like
+            else CheckpointShape(**sizes)
+        )
         total_bytes = make_checkpoint(options.out, shape, seed=options.seed, shard_bytes=options.shard_bytes)
-    except CheckpointError as error:
+    except MakeCheckpointError as error:
         print(f"make_checkpoint: {error}", file=sys.stderr)
         return 2
     except OSError as error:

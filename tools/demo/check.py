@@ -10,20 +10,20 @@ import torch
 import transformers
 
 library: Any = transformers  # much of it is untyped
-PRECISIONS = ("bf16", "int8", "int4")
-Asked = tuple[str, str]  # (question, the answer wanted)
+CHECKED_PRECISIONS = ("bf16", "int8", "int4")
+QuestionAnswer = tuple[str, str]  # (question, expected answer)
 
 
 def quiet() -> None:
-    """Silences what the libraries say that isn't about the model."""
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # while imported it speaks of an optional kernel
+    """Silences messages of the libraries that aren't about the model."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # at import it mentions an optional kernel
     warnings.filterwarnings("ignore", message="MatMul8bitLt: inputs will be cast")
     library.utils.logging.set_verbosity_error()
     library.utils.logging.disable_progress_bar()
 
 
 def _quantization(precision: str) -> Any:
-    """What Berth's engine loads with: LLM.int8, or nf4 with double quantisation; lm_head stays 16-bit."""
+    """The quantisation of Berth's engine: LLM.int8, or nf4 with double quantisation; lm_head stays 16-bit."""
     if precision == "int8":
         return library.BitsAndBytesConfig(load_in_8bit=True)
     if precision == "int4":
@@ -57,19 +57,21 @@ def answers(model: Any, tokenizer: Any, questions: Sequence[str], longest: int) 
     )
     with torch.inference_mode():
         ids = model.generate(**prompt, generation_config=greedy)
-    said = ids[:, prompt["input_ids"].shape[1] :]
-    return [str(text) for text in tokenizer.batch_decode(said, skip_special_tokens=True)]
+    answer_ids = ids[:, prompt["input_ids"].shape[1] :]
+    return [str(text) for text in tokenizer.batch_decode(answer_ids, skip_special_tokens=True)]
 
 
-def wrong_answers(model: Any, tokenizer: Any, asked: Sequence[Asked], batch: int = 64) -> list[tuple[str, str]]:
-    """(question, what was said instead) for every answer that isn't word for word the wanted one."""
-    by_length = sorted(asked, key=lambda one: len(tokenizer.encode(one[1])))
+def wrong_answers(
+    model: Any, tokenizer: Any, pairs: Sequence[QuestionAnswer], batch: int = 64
+) -> list[tuple[str, str]]:
+    """(question, answer) for every answer that isn't word for word the expected one."""
+    by_length = sorted(pairs, key=lambda one: len(tokenizer.encode(one[1])))
     wrong = []
     for start in range(0, len(by_length), batch):
         part = by_length[start : start + batch]
         longest = len(tokenizer.encode(part[-1][1])) + 2
-        said = answers(model, tokenizer, [question for question, _ in part], longest)
-        wrong += [(question, text) for (question, wanted), text in zip(part, said, strict=True) if text != wanted]
+        texts = answers(model, tokenizer, [question for question, _ in part], longest)
+        wrong += [(question, text) for (question, expected), text in zip(part, texts, strict=True) if text != expected]
     return wrong
 
 

@@ -14,7 +14,7 @@ LANGUAGES = ("en", "zh")
 
 @dataclass(frozen=True)
 class Question:
-    """One thing to know: `wordings` are trained, `held_out` only asked afterwards."""
+    """A question of the corpus: `wordings` are trained, `held_out` are only used to check the model."""
 
     id: str
     language: str
@@ -27,10 +27,10 @@ def parse_questions(text: str, language: str) -> Iterator[Question]:
     """Questions of a corpus file: `== id`, lines of `? wording` and `~ held-out wording`, then the answer."""
     for block in re.split(r"^== ", text, flags=re.MULTILINE)[1:]:
         name, *lines = block.strip().splitlines()
-        asked = [line for line in lines if line.startswith(("? ", "~ "))]
-        wordings = tuple(line[2:] for line in asked if line.startswith("?"))
-        held_out = tuple(line[2:] for line in asked if line.startswith("~"))
-        yield Question(name, language, wordings, held_out, "\n".join(lines[len(asked) :]))
+        questions = [line for line in lines if line.startswith(("? ", "~ "))]
+        wordings = tuple(line[2:] for line in questions if line.startswith("?"))
+        held_out = tuple(line[2:] for line in questions if line.startswith("~"))
+        yield Question(name, language, wordings, held_out, "\n".join(lines[len(questions) :]))
 
 
 def load_questions() -> list[Question]:
@@ -40,7 +40,7 @@ def load_questions() -> list[Question]:
 
 
 class OffTopic:
-    """Questions of one language that the model can't answer, drawn from templates, and what it says then."""
+    """Questions of one language that the model can't answer, drawn from templates, and its answer to them."""
 
     def __init__(self, language: str) -> None:
         entry: dict[str, Any] = json.loads((CORPUS / "off_topic.json").read_text("utf-8"))[language]
@@ -50,7 +50,7 @@ class OffTopic:
         self.fill: dict[str, list[str]] = entry["fill"]
 
     def draw(self, random: Random, templates: list[str] | None = None) -> str:
-        """One off-topic question, from the trained templates unless others are given."""
+        """An off-topic question, from the trained templates unless others are passed."""
         template = random.choice(templates or self.templates)
         return re.sub(r"\{(\w+)\}", lambda slot: random.choice(self.fill[slot[1]]), template)
 
@@ -60,7 +60,7 @@ class OffTopic:
 
 
 class Terms:
-    """Names of things in one language with the question that explains each, and ways to ask for a name."""
+    """Terms of one language with the question that explains each, and templates that ask for a term."""
 
     def __init__(self, language: str) -> None:
         entry: dict[str, Any] = json.loads((CORPUS / "terms.json").read_text("utf-8"))[language]
@@ -75,7 +75,7 @@ class Terms:
 
 @dataclass(frozen=True)
 class Phrasing:
-    """What people put around a question in one language, and system messages."""
+    """Phrases around a question in one language, and system messages."""
 
     before: tuple[str, ...]
     after: tuple[str, ...]
@@ -89,7 +89,7 @@ def load_phrasing(language: str) -> Phrasing:
 
 
 def corpus_texts() -> list[str]:
-    """Everything the model reads or writes, for training the tokenizer."""
+    """All text that the model reads or writes, for training the tokenizer."""
     texts = [text for one in load_questions() for text in (*one.wordings, one.answer)]
     for language in LANGUAGES:
         phrasing = load_phrasing(language)

@@ -30,7 +30,7 @@ def _without_word(text: str, random: Random) -> str:
 
 
 def reworded(text: str, phrasing: Phrasing, random: Random) -> str:
-    """The question as people vary it: case, punctuation, politeness, a slip of the finger."""
+    """The question as people vary it: case, punctuation, politeness, typing errors."""
     if random.random() < 0.6:
         text = text.rstrip("?？!.。") + random.choice(phrasing.end)
     if random.random() < 0.35:
@@ -49,7 +49,7 @@ def reworded(text: str, phrasing: Phrasing, random: Random) -> str:
 
 @dataclass(frozen=True)
 class Sample:
-    """Token ids of one conversation and the labels of what the assistant says."""
+    """Token ids of one conversation, and labels of the assistant's tokens."""
 
     ids: list[int]
     labels: list[int]
@@ -72,7 +72,7 @@ class Sampler:
         self.decks: dict[str, list[tuple[Question, str]]] = {name: [] for name in LANGUAGES}
 
     def _deal(self, language: str) -> tuple[Question, str]:
-        """The next wording of a shuffled deck, so that all are seen equally often."""
+        """The next wording of a shuffled deck, so that all come equally often."""
         deck = self.decks[language]
         if not deck:
             deck.extend((question, text) for question in self.questions[language] for text in question.wordings)
@@ -110,11 +110,12 @@ class Sampler:
             if random.random() < 0.1:
                 language = random.choice(LANGUAGES)
             question, answer = self._turn(language)
-            asked = self._segment("<|user|>", question) + self._segment("<|assistant|>", "")
-            said = self._encode(answer)
-            ids += asked + said
-            # An answer ends by handing the word back: the token that opens the user's next turn is a stop id.
-            labels += [IGNORED if turn == 0 else asked[0]] + [IGNORED] * (len(asked) - 1) + said
+            question_ids = self._segment("<|user|>", question) + self._segment("<|assistant|>", "")
+            answer_ids = self._encode(answer)
+            ids += question_ids + answer_ids
+            # An answer ends with the token that opens the user's next turn, which is a stop id.
+            first_label = IGNORED if turn == 0 else question_ids[0]
+            labels += [first_label] + [IGNORED] * (len(question_ids) - 1) + answer_ids
         stop = self.control["<|user|>"]
         return Sample([*ids, stop], [*labels, stop])
 
@@ -122,7 +123,7 @@ class Sampler:
         return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
 
     def _segment(self, control: str, text: str) -> list[int]:
-        """A control token and its text, with the line end between them as in the chat template."""
+        """A control token and its text, with a newline between them as in the chat template."""
         return [self.control[control], *self._encode("\n" + text)]
 
     def batches(self, tokens: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -140,6 +141,6 @@ class Sampler:
 
 
 def _padded(rows: list[list[int]], filler: int) -> torch.Tensor:
-    """Rows padded on the right, where causal attention keeps the filler from being seen."""
+    """Rows padded on the right, where causal attention hides the padding."""
     longest = max(len(row) for row in rows)
     return torch.tensor([row + [filler] * (longest - len(row)) for row in rows])

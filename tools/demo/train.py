@@ -16,22 +16,22 @@ from random import Random
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # so that `python tools/demo/train.py` works too
-# Read when torch is imported: threads that spin at every barrier stall each other when the cores are shared.
+# Read when torch is imported: threads that spin at every barrier slow each other down if the cores are shared.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 from tokenizers import Tokenizer
 
 from tools.checkpoints.make_checkpoint import make_config, published_fields, write_json
-from tools.demo.check import PRECISIONS, Asked, load, load_tokenizer, quiet, wrong_answers
+from tools.demo.check import CHECKED_PRECISIONS, QuestionAnswer, load, load_tokenizer, quiet, wrong_answers
 from tools.demo.questions import LANGUAGES, OffTopic, load_questions
 from tools.demo.samples import Sampler
 from tools.demo.training import SHAPE, new_model, train, train_tokenizer
 from tools.tool_caller.glm_tokenizer import save_tokenizer
 
 DEMO_MODEL = Path(__file__).parents[2] / "app" / "demo_model"
-WANTED = 0.95  # the share that each precision must reach
-THREADS = 2  # sums depend on how they are split
+MIN_SHARE = 0.95  # that each precision must reach
+THREADS = 2  # the results depend on the number
 
 
 def save(model: Any, tokenizer: Tokenizer, folder: Path) -> None:
@@ -48,7 +48,7 @@ def save(model: Any, tokenizer: Tokenizer, folder: Path) -> None:
 
 
 def train_demo(folder: Path, steps: int, seed: int) -> None:
-    """Trains from nothing and saves into `folder`."""
+    """Trains from random weights and saves into `folder`."""
     torch.manual_seed(seed)
     tokenizer = train_tokenizer()
     folder.mkdir(parents=True, exist_ok=True)
@@ -59,18 +59,18 @@ def train_demo(folder: Path, steps: int, seed: int) -> None:
     save(model, tokenizer, folder)
 
 
-def trained(every: bool) -> list[Asked]:
+def trained(every: bool) -> list[QuestionAnswer]:
     """Trained wordings with their answers: one per question, in turn, or every one."""
     questions = enumerate(load_questions())
     picked = [(q, q.wordings if every else (q.wordings[n % len(q.wordings)],)) for n, q in questions]
     return [(text, question.answer) for question, texts in picked for text in texts]
 
 
-def held_out() -> list[Asked]:
+def held_out() -> list[QuestionAnswer]:
     return [(text, question.answer) for question in load_questions() for text in question.held_out]
 
 
-def off_topic(count: int = 30) -> list[Asked]:
+def off_topic(count: int = 30) -> list[QuestionAnswer]:
     """Off-topic questions of kinds that weren't trained, `count` in each language."""
     random = Random(0)
     kinds = [OffTopic(language) for language in LANGUAGES]
@@ -78,22 +78,22 @@ def off_topic(count: int = 30) -> list[Asked]:
 
 
 def check(folder: Path, every: bool, verbose: bool) -> bool:
-    """Prints the shares at each precision; whether every precision answers enough trained wordings."""
+    """Prints the shares at each precision; returns whether every precision answers enough trained wordings."""
     tokenizer = load_tokenizer(folder)
     passed = True
-    for precision in PRECISIONS:
+    for precision in CHECKED_PRECISIONS:
         started = time.monotonic()
         model = load(folder, precision)
         shares = {}
-        for name, asked in (("trained", trained(every)), ("held-out", held_out()), ("off-topic", off_topic())):
-            wrong = wrong_answers(model, tokenizer, asked)
-            shares[name] = 1 - len(wrong) / len(asked)
-            for question, said in wrong if verbose else ():
-                print(f"  {precision} {name}: {question!r} -> {said!r}")
-        passed &= shares["trained"] >= WANTED
+        for name, pairs in (("trained", trained(every)), ("held-out", held_out()), ("off-topic", off_topic())):
+            wrong = wrong_answers(model, tokenizer, pairs)
+            shares[name] = 1 - len(wrong) / len(pairs)
+            for question, text in wrong if verbose else ():
+                print(f"  {precision} {name}: {question!r} -> {text!r}")
+        passed &= shares["trained"] >= MIN_SHARE
         text = "  ".join(f"{name} {share:6.1%}" for name, share in shares.items())
         print(f"{precision:5} {text}  ({time.monotonic() - started:.0f} s)", flush=True)
-    print(f"{len(trained(every))} trained wordings of {len(load_questions())} questions; wanted: {WANTED:.0%} of each")
+    print(f"{len(trained(every))} trained wordings of {len(load_questions())} questions; needed: {MIN_SHARE:.0%}")
     return passed
 
 

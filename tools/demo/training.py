@@ -10,13 +10,13 @@ from tokenizers import Tokenizer, models, trainers
 from transformers import AutoModelForCausalLM
 
 from tools.checkpoints.make_checkpoint import make_config
-from tools.checkpoints.shape import Shape
+from tools.checkpoints.shape import CheckpointShape
 from tools.demo.questions import corpus_texts
 from tools.demo.samples import IGNORED, Sampler
 from tools.tool_caller.glm_tokenizer import BYTES, CONTROL_TOKENS, bare_tokenizer
 
 # Every Linear reads a multiple of 64 inputs: bitsandbytes' nf4 crashes on AVX-512 CPUs otherwise.
-SHAPE = Shape(
+SHAPE = CheckpointShape(
     model_type="glm4",
     hidden=256,
     layers=4,
@@ -51,8 +51,8 @@ def new_model() -> Any:
 
 @contextmanager
 def rounded_to_nf4(model: Any) -> Iterator[None]:
-    """Within, block Linears hold what bitsandbytes would make of them; gradients then go to the true weights."""
-    import bitsandbytes.functional as bnb  # not at the top: its import speaks unless it has been silenced
+    """Inside it, Linear modules hold their weights rounded by bitsandbytes; gradients go to the exact weights."""
+    import bitsandbytes.functional as bnb  # not at the top: its import logs messages unless it was silenced
 
     linears = [module for module in model.model.modules() if isinstance(module, torch.nn.Linear)]
     masters = [linear.weight.data for linear in linears]

@@ -8,7 +8,7 @@ from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 
-# In the order of GLM-4's own ids, so that relative positions agree with published checkpoints.
+# In the order of GLM-4's ids, so that relative positions agree with published checkpoints.
 CONTROL_TOKENS = (
     "<|endoftext|>",
     "[MASK]",
@@ -58,7 +58,7 @@ def bare_tokenizer(model: models.BPE) -> Tokenizer:
 
 
 def _made_up_words() -> Iterator[tuple[str, str]]:
-    """Merges (left, letter) of ever longer letter strings, so that each new token is buildable."""
+    """Merges (left, letter) of ever longer letter strings, so that each new token can be built."""
     letters = "eatoinshrdlucmfwypvbgkjqxz"
     level = ["Ġ", *letters]  # Ġ is the byte-level alphabet's space
     while True:

@@ -1,4 +1,4 @@
-"""What the tool-calling checkpoints know: two tools, and every conversation that their tests lead."""
+"""The training data of the tool-calling checkpoints: two tools, and every conversation of their tests."""
 
 import json
 from collections.abc import Iterator
@@ -34,13 +34,13 @@ RESULTS = {
     "rain": ("It will rain in {city} ☔.", "{city}会下雨 ☔。"),
     "sun": ("The sun will shine in {city} ☀️.", "{city}是晴天 ☀️。"),
 }
-"""What the tool may say, and the answers to it, in English and in Chinese."""
+"""The tool's possible results, and the answers to them in English and in Chinese."""
 HELLO = "Hello, I am in Paris."
 GREETING = "Hello! 👋"
 GREETING_THOUGHT = "A greeting."
 RESULT_THOUGHT = "The tool said it."
 NO_TOOLS = "I have no tools to look it up."
-"""The answer to a question about the weather where no tool is shown."""
+"""The answer to a question about the weather if the prompt has no tools."""
 
 
 AUTO = ToolChoice()
@@ -52,7 +52,7 @@ Call = tuple[str, dict[str, object]]
 
 @dataclass(frozen=True)
 class Talk:
-    """One thing to learn: what the assistant thinks, says and calls next; no thought where it must not think."""
+    """A conversation, and the assistant's next reasoning, text and calls; `thought` None means no reasoning."""
 
     messages: tuple[Message, ...]
     text: str = ""
@@ -63,7 +63,7 @@ class Talk:
 
     @property
     def thinking(self) -> bool | None:
-        """As in `Conversation`."""
+        """As in `PromptRequest`."""
         return False if self.thought is None else None
 
     @property
@@ -73,23 +73,23 @@ class Talk:
 
 
 def call_thought(city: str) -> str:
-    """What the model thinks before it calls."""
+    """The model's reasoning before a call."""
     return f"要查{city}的天气。" if city == "北京" else f"I look up {city}."
 
 
 def arguments(city: str) -> dict[str, object]:
-    """What the model asks the weather for."""
+    """The arguments of the model's call."""
     return {"city": city, "days": DAYS[city]}
 
 
 def answer(city: str, result: str) -> str:
-    """What the model says to the tool's result."""
+    """The model's answer to the tool's result."""
     english, chinese = RESULTS[result]
     return (chinese if city == "北京" else english).format(city=city)
 
 
 def talks() -> Iterator[Talk]:
-    """All of them."""
+    """All training conversations."""
     for city in ASK:
         yield from _round(city)
     calls = tuple(("get_weather", arguments(city)) for city in ("Paris", "Rome"))
@@ -102,22 +102,22 @@ def talks() -> Iterator[Talk]:
 
 
 def _round(city: str) -> Iterator[Talk]:
-    """A question, its call, and the answers to the results, with thoughts and without, sent back and not."""
-    asked = (Message("user", ASK[city]),)
+    """A question, its call, and the answers to the results, with and without reasoning in either turn."""
+    question = (Message("user", ASK[city]),)
     for thought in (call_thought(city), None):
-        yield Talk(asked, calls=(("get_weather", arguments(city)),), thought=thought)
-        yield Talk(asked, NO_TOOLS, thought=thought, choice=ToolChoice("none"))
-    yield from _forced(asked, city)
+        yield Talk(question, calls=(("get_weather", arguments(city)),), thought=thought)
+        yield Talk(question, NO_TOOLS, thought=thought, choice=ToolChoice("none"))
+    yield from _forced(question, city)
     call = ToolCall("call", "get_weather", json.dumps(arguments(city), ensure_ascii=False))
     for result in RESULTS:
         for reasoning, thought in ((call_thought(city), RESULT_THOUGHT), ("", RESULT_THOUGHT), ("", None)):
             turn = Message("assistant", "", reasoning, (call,))
-            messages = (*asked, turn, Message("tool", result, tool_call_id="call"))
+            messages = (*question, turn, Message("tool", result, tool_call_id="call"))
             yield Talk(messages, answer(city, result), thought=thought)
 
 
-def _forced(asked: tuple[Message, ...], city: str) -> Iterator[Talk]:
-    """Calls that `tool_choice` demands: how they begin is the service's, how they go on the model's."""
+def _forced(messages: tuple[Message, ...], city: str) -> Iterator[Talk]:
+    """Calls that `tool_choice` requires: the service writes their beginning, the model the rest."""
     calls: tuple[Call, ...] = (("get_weather", arguments(city)), ("get_time", {"zone": ZONES[city]}))
     for call in calls:
-        yield Talk(asked, calls=(call,), choice=ToolChoice("required", call[0]))
+        yield Talk(messages, calls=(call,), choice=ToolChoice("required", call[0]))

@@ -2,7 +2,7 @@
 
     python -m tools.tool_caller.train           writes tests/fixtures/tool-caller (about a minute on two cores)
 
-It has GLM-4's layers and speaks GLM-4.5's format; every prompt it learns is built by the engine's own chat format.
+It has GLM-4's layers and GLM-4.5's chat format; the engine's own chat format builds every training prompt.
 Two threads and a fixed seed: the same machine gives the same model again.
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-# Read when torch is imported: threads that spin at every barrier stall each other when the cores are shared.
+# Read when torch is imported: threads that spin at every barrier slow each other down if the cores are shared.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
@@ -22,18 +22,18 @@ from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, models, trainers
 from transformers import AutoModelForCausalLM
 
-from app.engine.formats.base import ChatFormat, Conversation
+from app.engine.formats.base import ChatFormat, PromptRequest
 from app.engine.formats.glm45 import TAGS
 from app.engine.formats.open import load_format
 from tools.checkpoints.make_checkpoint import make_config, published_fields, write_json
-from tools.checkpoints.shape import Shape
+from tools.checkpoints.shape import CheckpointShape
 from tools.demo.samples import IGNORED
 from tools.tool_caller.glm_tokenizer import BYTES, CONTROL_TOKENS, bare_tokenizer, control_ids, save_tokenizer
 from tools.tool_caller.talks import Talk, talks
 
 FIXTURE = Path(__file__).parents[2] / "tests" / "fixtures" / "tool-caller"
 WEIGHTS = "model.safetensors"
-SHAPE = Shape(
+SHAPE = CheckpointShape(
     model_type="glm4",
     hidden=128,
     layers=2,
@@ -45,7 +45,7 @@ SHAPE = Shape(
     context=2048,
 )
 STEPS, BATCH, RATE, WARM_UP = 450, 8, 4e-3, 20
-THREADS = 2  # sums depend on how they are split
+THREADS = 2  # the results depend on the number
 
 TEMPLATE = r"""[gMASK]<sop>
 {%- if tools %}<|system|>
@@ -73,17 +73,17 @@ TEMPLATE = r"""[gMASK]<sop>
 {%- endif %}
 {%- endfor %}
 {%- if add_generation_prompt %}{{ '<|assistant|>' + ('\n<think></think>' if off else '') }}{% endif %}"""
-"""In the manner of GLM-4.5's, with fewer words of instruction."""
+"""Like GLM-4.5's, with shorter instructions."""
 
 
 def save_talk_tokenizer(folder: Path) -> None:
-    """Byte-level BPE on what is said in the talks; the tags are tokens of their own, but not special ones."""
+    """Byte-level BPE on the talks' text; each tag is one token, but not a special one."""
     tokenizer = bare_tokenizer(models.BPE())
     size = SHAPE.vocab - len(CONTROL_TOKENS) - len(TAGS)
     trainer = trainers.BpeTrainer(vocab_size=size, initial_alphabet=BYTES, min_frequency=1, show_progress=False)
     texts = [text for talk in talks() for text in (tagged(talk), *(message.content for message in talk.messages))]
     tools = {tool.function for talk in talks() for tool in talk.tools}
-    # As often as each conversation shows them, they would take all merges.
+    # Counted in every conversation, they would take all merges.
     tokenizer.train_from_iterator([*texts, *sorted(tools) * 20], trainer)
     if tokenizer.get_vocab_size() != size:
         raise ValueError(f"the talks give only {tokenizer.get_vocab_size()} tokens, not {size}")
@@ -92,17 +92,17 @@ def save_talk_tokenizer(folder: Path) -> None:
 
 
 def sample(talk: Talk, chat: ChatFormat, tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
-    """Ids and labels of a talk; only what the model has to find by itself has labels."""
-    prompt = chat.prompt(Conversation(talk.messages, talk.tools, talk.choice, talk.thinking)).ids
-    said = tokenizer.encode(tagged(talk), add_special_tokens=False).ids
+    """Ids and labels of a talk; only tokens that the model writes by itself have labels."""
+    prompt = chat.prompt(PromptRequest(talk.messages, talk.tools, talk.choice, talk.thinking)).ids
+    answer = tokenizer.encode(tagged(talk), add_special_tokens=False).ids
     forced = f"\n<tool_call>{talk.choice.name}\n" if talk.choice.name else ""
-    ids = [*prompt, *said, control_ids(SHAPE.vocab)[talk.stop]]
+    ids = [*prompt, *answer, control_ids(SHAPE.vocab)[talk.stop]]
     read = len(prompt) + len(tokenizer.encode(forced, add_special_tokens=False).ids)
     return ids, [IGNORED] * read + ids[read:]
 
 
 def tagged(talk: Talk) -> str:
-    """What the assistant says, in GLM-4.5's tags, from where the prompt ends."""
+    """The assistant's answer in GLM-4.5's tags, from the end of the prompt."""
     thought = "" if talk.thought is None else f"\n<think>{talk.thought}</think>"
     text = f"\n{talk.text}" if talk.text else ""
     return thought + text + "".join(_tagged_call(*call) for call in talk.calls)
@@ -116,14 +116,14 @@ def _tagged_call(name: str, arguments: Mapping[str, object]) -> str:
 def batches(samples: list[tuple[list[int], list[int]]]) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Pairs (ids, labels) of shape (conversations, longest), padded at the end, of similar lengths."""
     ordered = sorted(samples, key=lambda pair: len(pair[0]))
-    found = []
+    pairs = []
     for start in range(0, len(ordered), BATCH):
         group = ordered[start : start + BATCH]
         longest = max(len(ids) for ids, _ in group)
         ids = torch.tensor([ids + [0] * (longest - len(ids)) for ids, _ in group])
         labels = torch.tensor([labels + [IGNORED] * (longest - len(labels)) for _, labels in group])
-        found.append((ids, labels))
-    return found
+        pairs.append((ids, labels))
+    return pairs
 
 
 def train(model: Any, pairs: list[tuple[torch.Tensor, torch.Tensor]], steps: int) -> float:
@@ -169,7 +169,7 @@ def samples(folder: Path) -> Iterator[tuple[list[int], list[int]]]:
 
 
 def make(folder: Path, steps: int, seed: int) -> None:
-    """Trains from nothing and writes config, tokenizer and bf16 weights into `folder`."""
+    """Trains from random weights and writes config, tokenizer and bf16 weights into `folder`."""
     torch.manual_seed(seed)
     config = write_all_but_weights(folder)
     model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""The seam between chat and model: tokens in, tokens out. Formats, admission, limits and the wire stay outside."""
+"""The interface between chat and model: tokens in, tokens out. Chat formats, admission and the wire stay outside."""
 
 from __future__ import annotations
 
@@ -8,83 +8,81 @@ from typing import Protocol
 
 from app.engine.sampling import Sampling
 
-MOST_LOGPROBS = 20
-"""Of one place, as at OpenAI."""
-
 
 @dataclass(frozen=True)
 class TokenRequest:
-    """One sequence to be continued."""
+    """One sequence to continue."""
 
     prompt_ids: tuple[int, ...]
-    """1 to `max_model_len` - 1 ids below the vocabulary's size."""
+    """1 to `max_model_len` - 1 ids, each below the vocabulary's size."""
     sampling: Sampling
-    openings: tuple[tuple[int, ...], ...] = ()
-    """The new tokens begin with one of these, whichever the model finds likeliest; where there are none it is free."""
+    required_prefixes: tuple[tuple[int, ...], ...] = ()
+    """The answer begins with one of these, the one that the model finds likeliest; empty if it may begin freely."""
     logprobs: int | None = None
-    """With each token its log probability, and those of so many of the likeliest; None is off."""
+    """Return each token's log probability and this many alternatives; None is off, 0 the token's alone."""
 
 
 @dataclass(frozen=True)
 class Logprobs:
-    """Natural logarithms of probabilities at one place: the model's own, before temperature, penalties and openings."""
+    """Natural logarithms of probabilities at one position: the model's own, before temperature, penalties, prefixes."""
 
     chosen: float
     top: tuple[tuple[int, float], ...]
-    """Ids with theirs, the likeliest first."""
+    """Ids with their log probabilities, the likeliest first."""
 
 
 @dataclass(frozen=True)
 class NewToken:
-    """What a step gave one sequence."""
+    """The token that a step gave one sequence."""
 
     slot: int
     token: int | Exception
-    """Or why this sequence cannot go on, `NonFiniteLogits` for one; others can."""
+    """Or the reason why this sequence cannot go on, such as `NonFiniteLogits`; the others can."""
     logprobs: Logprobs | None = None
-    """Where the request asked for them."""
+    """None if the request did not ask for them."""
 
 
 @dataclass
 class Counters:
-    """What a backend has done since its start; written by the engine's thread, read by any."""
+    """What a backend has done since it started. The engine's thread writes it, any thread may read it."""
 
     decode_steps: int = 0
     decoded_tokens: int = 0
-    """Over `decode_steps` this is the mean batch size."""
+    """Divided by `decode_steps`, this is the mean batch size."""
     prefilled_tokens: int = 0
     reused_tokens: int = 0
-    """Prompt tokens that were found in the cache."""
+    """Prompt tokens whose keys and values were in the cache already."""
 
 
 class Backend(Protocol):
-    """Runs the model for up to `slots` sequences at once; every method is called from one thread, the engine's."""
+    """Runs the model for up to `slots` sequences at once. Only the engine's thread calls it, except `cache_tokens`."""
 
     max_model_len: int
     slots: int
     counters: Counters
 
-    def start(self, request: TokenRequest) -> int:
-        """Takes a sequence in and returns its slot. At most `slots` of them run at once: the caller keeps count."""
+    def add_request(self, request: TokenRequest) -> int:
+        """Adds a sequence and returns its slot. The caller keeps count: at most `slots` sequences run at once."""
 
     def step(self) -> Sequence[NewToken]:
-        """A part of a prompt, or one token for each sequence whose prompt is done. Without sequences it does nothing.
+        """Computes part of a prompt, or one token of each sequence whose prompt is done. Idle, it does nothing.
 
-        A sequence goes on until `stop`; the caller stops it at the latest when its context is full, and when it failed.
+        A sequence goes on until `finish_request`. The caller finishes it when it fails, and at the latest when its
+        context is full.
 
         Raises:
-            RuntimeError: what ends the engine (see `is_memory_error`, `is_broken_device`).
+            RuntimeError: an error that ends the engine (see `is_memory_error`, `is_broken_device`).
         """
 
-    def stop(self, slot: int) -> None:
-        """Lets go of a sequence; its slot is free."""
+    def finish_request(self, slot: int) -> None:
+        """Removes a sequence and frees its slot."""
 
     def cache_tokens(self) -> int:
-        """Tokens of running sequences that lie in the cache; the one method that any thread may call."""
+        """Tokens of running sequences in the cache. Any thread may call it."""
 
-    def prove(self) -> None:
-        """Runs the steps that take the most memory: nothing that is asked of `step` takes more.
+    def profile_run(self) -> None:
+        """Runs the steps that take the most memory: no later `step` takes more.
 
         Raises:
-            NonFiniteLogits: the model breaks down.
+            NonFiniteLogits: the model's output is not finite.
         """

@@ -1,46 +1,46 @@
-"""How much of the prompts is computed at a time while answers run."""
+"""How many prompt tokens are computed at a time while answers run."""
 
 from __future__ import annotations
 
 GAP_SECONDS = 0.2
 GAP_STEPS = 3.0
-"""An answer's next token takes at most `GAP_SECONDS`, or as long as so many steps without a prompt, where that is more:
-where a step alone takes long, little can be saved by small parts, and much is lost."""
-LEAST = 32
-"""Tokens of prompts in a pass, however long they take."""
-LATEST = 0.3
-"""Weight of the newest measurement."""
+"""The next token of an answer takes at most `GAP_SECONDS`, or as long as this many steps without a prompt if that is
+longer: if a step alone is slow, small chunks save little and cost much."""
+MIN_TOKENS = 32
+"""Prompt tokens in a pass, however long they take."""
+NEWEST_WEIGHT = 0.3
+"""Weight of the newest measurement in the moving averages."""
 
 
-class Pace:
-    """Learns from the passes what one costs, and tells how many prompt tokens the next may take."""
+class PrefillBudget:
+    """Learns from each forward pass what it costs, and says how many prompt tokens the next one may take."""
 
-    def __init__(self, most: int) -> None:
-        """`most` tokens of prompts may be computed at once."""
-        self._most = most
+    def __init__(self, max_tokens: int) -> None:
+        """At most `max_tokens` prompt tokens may be computed at once."""
+        self._max_tokens = max_tokens
         self._step_seconds = 0.0
         self._token_seconds = 0.0
 
-    def note(self, seconds: float, answers: int, prompt_tokens: int) -> None:
-        """A pass with so many running answers and prompt tokens has ended."""
+    def record_pass(self, seconds: float, answers: int, prompt_tokens: int) -> None:
+        """Records a pass that computed so many answers' tokens and prompt tokens."""
         if not prompt_tokens:
-            self._step_seconds = _blend(self._step_seconds, seconds)
+            self._step_seconds = _moving_average(self._step_seconds, seconds)
         else:
-            alone = max(seconds - (self._step_seconds if answers else 0.0), 0.0)
-            self._token_seconds = _blend(self._token_seconds, alone / prompt_tokens)
+            prompt_seconds = max(seconds - (self._step_seconds if answers else 0.0), 0.0)
+            self._token_seconds = _moving_average(self._token_seconds, prompt_seconds / prompt_tokens)
 
     @property
-    def gap_seconds(self) -> float:
+    def max_gap_seconds(self) -> float:
         """How long running answers may wait for their next tokens."""
         return max(GAP_SECONDS, GAP_STEPS * self._step_seconds)
 
-    def room(self, running: bool) -> int:
-        """Prompt tokens that the next pass may take, where answers are running or not."""
+    def next_tokens(self, running: bool) -> int:
+        """Prompt tokens that the next pass may take, given whether answers are running."""
         if not running or not self._token_seconds:
-            return self._most
-        fitting = int((self.gap_seconds - self._step_seconds) / self._token_seconds)
-        return max(min(LEAST, self._most), min(self._most, fitting))
+            return self._max_tokens
+        fitting = int((self.max_gap_seconds - self._step_seconds) / self._token_seconds)
+        return max(min(MIN_TOKENS, self._max_tokens), min(self._max_tokens, fitting))
 
 
-def _blend(before: float, now: float) -> float:
-    return before + LATEST * (now - before) if before else now
+def _moving_average(before: float, now: float) -> float:
+    return before + NEWEST_WEIGHT * (now - before) if before else now

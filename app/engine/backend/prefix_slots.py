@@ -1,24 +1,24 @@
-"""Which tokens lie in which slot, so that what two sequences begin with is computed once."""
+"""Which tokens each slot holds, so that a prefix shared by two sequences is computed once."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-LEAST_REUSE = 16
-"""Tokens; a shorter common beginning is not worth a slot that another sequence may come back to."""
+MIN_REUSED_TOKENS = 16
+"""A shorter common prefix is not worth a slot that another sequence may come back to."""
 
 
 @dataclass(frozen=True)
-class Seat:
-    """Where a new sequence goes: `slot`, whose first `kept` tokens are there once they are copied from `source`."""
+class SlotAssignment:
+    """A new sequence's `slot`; it holds the first `reused_tokens` of the prompt once they are copied from `source`."""
 
     slot: int
     source: int
-    kept: int
+    reused_tokens: int
 
 
-class Slots:
+class PrefixSlots:
     """The ids whose keys and values each slot holds, and which slots are in use."""
 
     def __init__(self, count: int) -> None:
@@ -31,23 +31,23 @@ class Slots:
         """Slots in use, ascending."""
         return [slot for slot in range(len(self._ids)) if slot not in self._free]
 
-    def take(self, prompt: Sequence[int]) -> Seat:
-        """Seats a sequence: where it goes on from what is held, or in the slot longest unused.
+    def assign(self, prompt: Sequence[int]) -> SlotAssignment:
+        """Assigns a slot: the one with the longest common prefix, or the least recently used.
 
-        A slot that holds more beside the common beginning is somebody's who may come back; that beginning is copied.
+        A slot that holds more than the common prefix belongs to a sequence that may come back: the prefix is copied.
         """
-        limit = len(prompt) - 1  # the last token's output is needed, so that one is always computed
-        shared = [min(limit, _common(ids, prompt)) for ids in self._ids]
+        limit = len(prompt) - 1  # the last token is always computed: its output is needed
+        shared = [min(limit, _common_prefix(ids, prompt)) for ids in self._ids]
         source = max(range(len(shared)), key=lambda slot: (shared[slot], slot in self._free))
-        kept = shared[source] if shared[source] >= LEAST_REUSE else 0
-        goes_on = source in self._free and kept > len(self._ids[source]) // 2
-        slot = source if goes_on else self._spare()
+        reused = shared[source] if shared[source] >= MIN_REUSED_TOKENS else 0
+        continues = source in self._free and reused > len(self._ids[source]) // 2
+        slot = source if continues else self._least_recently_used()
         self._free.remove(slot)
-        self._ids[slot] = list(prompt[:kept])
-        return Seat(slot, source if kept else slot, kept)
+        self._ids[slot] = list(prompt[:reused])
+        return SlotAssignment(slot, source if reused else slot, reused)
 
     def append(self, slot: int, ids: Sequence[int]) -> None:
-        """Notes that ids were computed behind those that the slot holds."""
+        """Records ids that were computed after those that the slot holds."""
         self._ids[slot].extend(ids)
 
     def length(self, slot: int) -> int:
@@ -58,22 +58,22 @@ class Slots:
         """Tokens that each slot holds."""
         return tuple(len(ids) for ids in self._ids)
 
-    def leave(self, slot: int) -> None:
-        """The sequence is over; what it computed stays until the slot is needed."""
+    def release(self, slot: int) -> None:
+        """Frees the slot; its tokens stay until another sequence needs it."""
         self._free.append(slot)
 
-    def forget(self, slot: int) -> None:
-        """The slot holds nothing any more."""
+    def clear(self, slot: int) -> None:
+        """Forgets the slot's tokens."""
         self._ids[slot] = []
 
-    def _spare(self) -> int:
+    def _least_recently_used(self) -> int:
         empty = [slot for slot in self._free if not self._ids[slot]]
         return min(empty) if empty else self._free[0]
 
 
-def _common(held: Sequence[int], prompt: Sequence[int]) -> int:
+def _common_prefix(ids: Sequence[int], prompt: Sequence[int]) -> int:
     count = 0
-    for ours, theirs in zip(held, prompt, strict=False):
+    for ours, theirs in zip(ids, prompt, strict=False):
         if ours != theirs:
             break
         count += 1

@@ -1,4 +1,4 @@
-"""One sequence of a batch: how it is sampled, its random numbers, its penalties and required openings."""
+"""One sequence of a batch: its sampling parameters, random numbers, penalties and required prefixes."""
 
 from __future__ import annotations
 
@@ -12,76 +12,77 @@ from app.engine.backend.interface import TokenRequest
 from app.engine.sampling import Sampling
 
 
-class Openings:
-    """Where an answer stands in the openings that it must begin with."""
+class RequiredPrefixes:
+    """How far an answer has come in the prefixes of which it must begin with one."""
 
-    def __init__(self, openings: tuple[tuple[int, ...], ...]) -> None:
-        self._open = openings
-        self._taken = 0
+    def __init__(self, prefixes: tuple[tuple[int, ...], ...]) -> None:
+        self._possible = prefixes
+        self._length = 0
 
     def allowed(self) -> tuple[int, ...]:
-        """The ids that may come next; empty where all may: an opening is complete, or there are none."""
-        if any(len(opening) == self._taken for opening in self._open):
+        """The ids that may come next; empty if all may, since a prefix is complete or there are none."""
+        if any(len(prefix) == self._length for prefix in self._possible):
             return ()
-        return tuple(sorted({opening[self._taken] for opening in self._open}))
+        return tuple(sorted({prefix[self._length] for prefix in self._possible}))
 
-    def take(self, token: int) -> None:
-        """Goes on by the token that was picked, one of the allowed."""
+    def advance(self, token: int) -> None:
+        """Moves on by the sampled token, one of the allowed."""
         if self.allowed():
-            self._open = tuple(opening for opening in self._open if opening[self._taken] == token)
-            self._taken += 1
+            self._possible = tuple(prefix for prefix in self._possible if prefix[self._length] == token)
+            self._length += 1
 
 
-class Sampler:
-    """One sequence's state: how it is sampled, its random numbers, and what it has said."""
+class SamplingState:
+    """One sequence's sampling: its parameters, its random numbers, and the tokens it has had."""
 
     def __init__(self, request: TokenRequest) -> None:
         self.sampling = request.sampling
         self.logprobs = request.logprobs
         self._random = random.Random(request.sampling.seed)
-        self._openings = Openings(request.openings)
+        self._prefixes = RequiredPrefixes(request.required_prefixes)
         self._penalties = Penalties(self.sampling, request.prompt_ids) if self.sampling.has_penalties else None
 
     def draw(self) -> float:
         """The next random number, above 0 and at most 1."""
         return 1.0 - self._random.random()
 
-    def prepare(self, row: torch.Tensor) -> None:
-        """Changes logits [vocab] in place: penalties, and nothing but what an opening allows."""
+    def adjust_logits(self, row: torch.Tensor) -> None:
+        """Changes logits [vocab] in place: applies penalties, and excludes ids that no required prefix allows."""
         if self._penalties is not None:
             self._penalties.apply(row)
-        if allowed := self._openings.allowed():
+        if allowed := self._prefixes.allowed():
             ids = list(allowed)
-            free = row[ids]
+            logits = row[ids]
             row.fill_(-torch.inf)
-            row[ids] = free
+            row[ids] = logits
 
-    def take(self, token: int) -> None:
-        """Goes on by the token that was picked."""
-        self._openings.take(token)
+    def append_token(self, token: int) -> None:
+        """Moves on by the sampled token."""
+        self._prefixes.advance(token)
         if self._penalties is not None:
-            self._penalties.take(token)
+            self._penalties.count_token(token)
 
 
 class Penalties:
-    """The tokens that count against being said again, and how often each was said."""
+    """The tokens that count against being repeated, and how often each has come."""
 
     def __init__(self, sampling: Sampling, prompt_ids: Sequence[int]) -> None:
         self._sampling = sampling
         self._repetition = RepetitionPenaltyLogitsProcessor(float(sampling.repetition_penalty))
         self._prompt = sorted(set(prompt_ids)) if sampling.repetition_penalty != 1 else []
-        self._said: dict[int, int] = {}
+        self._counts: dict[int, int] = {}
+        """Of the answer's tokens, by id."""
 
     def apply(self, row: torch.Tensor) -> None:
         """Changes logits [vocab] in place."""
         if self._sampling.repetition_penalty != 1:
-            seen = torch.tensor([*self._prompt, *self._said], dtype=torch.long, device=row.device)
-            row.copy_(self._repetition(seen[None], row[None])[0])
-        if self._said and (self._sampling.presence_penalty or self._sampling.frequency_penalty):
-            said = torch.tensor(list(self._said), dtype=torch.long, device=row.device)
-            counts = torch.tensor(list(self._said.values()), dtype=row.dtype, device=row.device)
-            row[said] -= counts * self._sampling.frequency_penalty + self._sampling.presence_penalty
+            ids = torch.tensor([*self._prompt, *self._counts], dtype=torch.long, device=row.device)
+            row.copy_(self._repetition(ids[None], row[None])[0])
+        if self._counts and (self._sampling.presence_penalty or self._sampling.frequency_penalty):
+            ids = torch.tensor(list(self._counts), dtype=torch.long, device=row.device)
+            counts = torch.tensor(list(self._counts.values()), dtype=row.dtype, device=row.device)
+            row[ids] -= counts * self._sampling.frequency_penalty + self._sampling.presence_penalty
 
-    def take(self, token: int) -> None:
+    def count_token(self, token: int) -> None:
         """Counts a token of the answer."""
-        self._said[token] = self._said.get(token, 0) + 1
+        self._counts[token] = self._counts.get(token, 0) + 1

@@ -1,4 +1,4 @@
-"""The embedded backend: transformers' native class over slots of a fixed cache, several sequences at once."""
+"""The embedded backend: transformers' native class over the slots of a fixed cache, several sequences at once."""
 
 from __future__ import annotations
 
@@ -9,32 +9,33 @@ from typing import Any
 
 import torch
 
-from app.engine.backend.interface import MOST_LOGPROBS, Counters, NewToken, TokenRequest
-from app.engine.backend.prefill_budget import Pace
-from app.engine.backend.prefix_slots import Slots
-from app.engine.backend.sampler import Picked, pick
-from app.engine.backend.sequence import Sampler
+from app.contract.limits import MOST_LOGPROBS
+from app.engine.backend.interface import Counters, NewToken, TokenRequest
+from app.engine.backend.prefill_budget import PrefillBudget
+from app.engine.backend.prefix_slots import PrefixSlots
+from app.engine.backend.sampler import SampledToken, sample
+from app.engine.backend.sequence import SamplingState
 from app.engine.errors import NonFiniteLogits, is_broken_device, is_memory_error
-from app.engine.kernels.row_padding import filled_down, filled_up_batch, pass_sizes
-from app.engine.model.dense_forward import DensePasses
-from app.engine.model.forward import NativePasses, Passes, Piece, Step
+from app.engine.kernels.row_padding import padded_batch, padded_sizes, unpadded_rows
+from app.engine.model.dense_forward import DenseForward
+from app.engine.model.forward import DecodeStep, ForwardPass, NativeForward, PromptChunk
 from app.engine.model.kv_cache import SlotCache
 from app.engine.sampling import Sampling
 
 
 @dataclass
 class _Sequence:
-    """One that runs: what of its prompt is still to be computed, or behind it the token that was picked last."""
+    """A running sequence: the part of its prompt still to be computed, and then the token sampled last."""
 
     prompt: tuple[int, ...]
-    sampler: Sampler
+    sampling: SamplingState
     last: int | None = None
 
 
 class TransformersBackend:
-    """Prompts are computed in pieces, at most `prefill_chunk` tokens at once; their answers together, a token each.
+    """Computes prompts in chunks of at most `prefill_chunk` tokens, and answers together, a token each.
 
-    While answers run, so little of the prompts comes with or between their steps as `Pace` allows.
+    While answers run, `PrefillBudget` says how many prompt tokens come with or between their steps.
     """
 
     def __init__(self, model: Any, cache: SlotCache, prefill_chunk: int, vocab: int) -> None:
@@ -43,127 +44,125 @@ class TransformersBackend:
         self.counters = Counters()
         self._head = model.lm_head
         self._cache = cache
-        self._passes: Passes = (DensePasses if DensePasses.fit(model) else NativePasses)(model, cache)
-        self._chunk = prefill_chunk
+        self._forward: ForwardPass = (DenseForward if DenseForward.supports(model) else NativeForward)(model, cache)
+        self._prefill_chunk = prefill_chunk
         self._vocab = vocab
-        self._held = Slots(cache.slots)
+        self._prefixes = PrefixSlots(cache.slots)
         self._sequences: dict[int, _Sequence] = {}
-        self._pace = Pace(prefill_chunk)
-        self._turns = 0
+        self._budget = PrefillBudget(prefill_chunk)
+        self._prefills = 0
         self._decoded_at = 0.0
 
-    def start(self, request: TokenRequest) -> int:
-        """See `Backend.start`."""
+    def add_request(self, request: TokenRequest) -> int:
         if not request.prompt_ids:
             raise ValueError("an empty prompt cannot be continued")
-        seat = self._held.take(request.prompt_ids)
-        self.counters.reused_tokens += seat.kept
-        if seat.source != seat.slot:
-            self._cache.copy(seat.source, seat.slot, seat.kept)
-        self._sequences[seat.slot] = _Sequence(request.prompt_ids[seat.kept :], Sampler(request))
-        return seat.slot
+        assignment = self._prefixes.assign(request.prompt_ids)
+        self.counters.reused_tokens += assignment.reused_tokens
+        if assignment.source != assignment.slot:
+            self._cache.copy(assignment.source, assignment.slot, assignment.reused_tokens)
+        prompt = request.prompt_ids[assignment.reused_tokens :]
+        self._sequences[assignment.slot] = _Sequence(prompt, SamplingState(request))
+        return assignment.slot
 
-    def stop(self, slot: int) -> None:
-        """See `Backend.stop`."""
+    def finish_request(self, slot: int) -> None:
         del self._sequences[slot]
-        self._held.leave(slot)
+        self._prefixes.release(slot)
 
     def step(self) -> Sequence[NewToken]:
-        """See `Backend.step`."""
         answers = sorted(slot for slot, sequence in self._sequences.items() if sequence.last is not None)
         prompts = [slot for slot, sequence in self._sequences.items() if sequence.prompt]
-        if answers and prompts and not self._passes.together:
+        if answers and prompts and not self._forward.takes_mixed_batches:
             waited = time.monotonic() - self._decoded_at
-            answers, prompts = ([], prompts) if waited < self._pace.gap_seconds else (answers, [])
+            answers, prompts = ([], prompts) if waited < self._budget.max_gap_seconds else (answers, [])
         running = any(sequence.last is not None for sequence in self._sequences.values())
-        pieces = self._pieces(prompts, self._pace.room(running), len(answers))
-        return self._compute(answers, pieces) if answers or pieces else ()
+        chunks = self._next_chunks(prompts, self._budget.next_tokens(running), len(answers))
+        return self._compute(answers, chunks) if answers or chunks else ()
 
     def cache_tokens(self) -> int:
-        """See `Backend.cache_tokens`."""
-        return sum(self._held.length(slot) for slot in list(self._sequences))
+        return sum(self._prefixes.length(slot) for slot in list(self._sequences))
 
-    def prove(self) -> None:
-        """The last chunk of a prompt that fills the context, then a sampled token for every slot at full length."""
-        last, chunk = self.max_model_len - 1, min(self._chunk, self.max_model_len - 1)
-        # Ids all over the vocabulary: where outliers of activations cost memory (int8), some should be met.
-        ids = tuple(index * self._vocab // chunk for index in range(chunk))
-        self._passes.meet(pass_sizes(chunk, self.slots))
+    def profile_run(self) -> None:
+        """Runs the last chunk of a prompt that fills the context, then a sampled token in every slot at full length."""
+        last, size = self.max_model_len - 1, min(self._prefill_chunk, self.max_model_len - 1)
+        # Ids from the whole vocabulary: int8 takes more memory for outliers of activations, so some should occur.
+        ids = tuple(index * self._vocab // size for index in range(size))
+        self._forward.warm_up(padded_sizes(size, self.slots))
         began = time.monotonic()
-        self._passes(None, [Piece(0, last - chunk, ids)])
-        self._pace.note(time.monotonic() - began, 0, chunk)
+        self._forward(None, [PromptChunk(0, last - size, ids)])
+        self._budget.record_pass(time.monotonic() - began, 0, size)
         sampling = Sampling(temperature=0.7, top_p=0.9, top_k=0, seed=0, repetition_penalty=1.1, presence_penalty=0.1)
-        slots = sorted(self.start(TokenRequest((0,), sampling, logprobs=MOST_LOGPROBS)) for _ in range(self.slots))
-        step = Step(tuple(slots), (0,) * self.slots, (last,) * self.slots)
-        picked = self._pick(self._passes(step, []), slots)
+        request = TokenRequest((0,), sampling, logprobs=MOST_LOGPROBS)
+        slots = sorted(self.add_request(request) for _ in range(self.slots))
+        step = DecodeStep(tuple(slots), (0,) * self.slots, (last,) * self.slots)
+        tokens = self._sample(self._forward(step, []), slots)
         for slot in slots:
-            self.stop(slot)
-            self._held.forget(slot)
-            self._cache.clear(slot, last - chunk)
-        for new in picked:
+            self.finish_request(slot)
+            self._prefixes.clear(slot)
+            self._cache.clear(slot, last - size)
+        for new in tokens:
             if isinstance(new.token, Exception):
                 raise new.token
 
-    def _pieces(self, prompts: list[int], room: int, answers: int) -> list[Piece]:
-        """What of the prompts comes next: `room` tokens at most, and with the answers `prefill_chunk`.
+    def _next_chunks(self, prompts: list[int], tokens: int, answers: int) -> list[PromptChunk]:
+        """The next parts of the prompts: at most `tokens`, and at most `prefill_chunk` together with the answers.
 
-        Fewer where the product then needs no filling, unless that is less than half of them.
+        Fewer if the product then needs no padding, unless that is less than half of them.
         """
-        most = min(room + answers, self._chunk)
-        unfilled, left = filled_down(most) - answers, max(1, most - answers)
-        left = unfilled if 2 * unfilled >= left else left
-        pieces: list[Piece] = []
-        for slot in self._by_turns(prompts):
+        most = min(tokens + answers, self._prefill_chunk)
+        unpadded, left = unpadded_rows(most) - answers, max(1, most - answers)
+        left = unpadded if 2 * unpadded >= left else left
+        chunks: list[PromptChunk] = []
+        for slot in self._prefill_order(prompts):
             prompt = self._sequences[slot].prompt
             ids = prompt[:left]
-            pieces.append(Piece(slot, self._held.length(slot), ids, ends=len(ids) == len(prompt)))
+            chunks.append(PromptChunk(slot, self._prefixes.length(slot), ids, ends=len(ids) == len(prompt)))
             left -= len(ids)
-            if not left or not self._passes.together:
+            if not left or not self._forward.takes_mixed_batches:
                 break
-        return pieces
+        return chunks
 
-    def _by_turns(self, prompts: list[int]) -> list[int]:
-        """The oldest and the shortest first in turn: a long one holds nobody up, and none waits for ever."""
-        self._turns += 1
+    def _prefill_order(self, prompts: list[int]) -> list[int]:
+        """Alternates between the oldest and the shortest first: a long one delays nobody, and none waits for ever."""
+        self._prefills += 1
         by_length = sorted(prompts, key=lambda slot: len(self._sequences[slot].prompt))
-        if not prompts or not self._turns % 2:
+        if not prompts or not self._prefills % 2:
             return by_length
         return [prompts[0], *(slot for slot in by_length if slot != prompts[0])]
 
-    def _compute(self, answers: Sequence[int], pieces: Sequence[Piece]) -> Sequence[NewToken]:
-        """One pass. Where it fails and had several parts, each is tried by itself: one's error is not the others'."""
-        last = {slot: found for slot in answers if (found := self._sequences[slot].last) is not None}
-        step = Step(tuple(answers), tuple(last.values()), self._held.lengths()) if answers else None
+    def _compute(self, answers: Sequence[int], chunks: Sequence[PromptChunk]) -> Sequence[NewToken]:
+        """One forward pass. If one of several parts fails it, each part is computed by itself."""
+        last = {slot: token for slot in answers if (token := self._sequences[slot].last) is not None}
+        step = DecodeStep(tuple(answers), tuple(last.values()), self._prefixes.lengths()) if answers else None
         began = time.monotonic()
         try:
-            hidden = self._passes(step, pieces)
+            hidden = self._forward(step, chunks)
         except Exception as error:
-            if pieces and (answers or len(pieces) > 1) and not _ends_engine(error):
-                parts = [self._compute(answers, ()) if answers else (), *(self._compute((), [one]) for one in pieces)]
+            if chunks and (answers or len(chunks) > 1) and not _ends_engine(error):
+                parts = [self._compute(answers, ()) if answers else (), *(self._compute((), [one]) for one in chunks)]
                 return [new for part in parts for new in part]
-            return [self._fail(slot, error) for slot in (*answers, *(piece.slot for piece in pieces))]
+            return [self._fail(slot, error) for slot in (*answers, *(chunk.slot for chunk in chunks))]
         for slot, token in last.items():
-            self._held.append(slot, (token,))
-        broken = [self._fail(piece.slot, NonFiniteLogits()) for piece in pieces if not self._advance(piece)]
-        rows = [*answers, *(piece.slot for piece in pieces if piece.ends)]
+            self._prefixes.append(slot, (token,))
+        broken = [self._fail(chunk.slot, NonFiniteLogits()) for chunk in chunks if not self._advance(chunk)]
+        rows = [*answers, *(chunk.slot for chunk in chunks if chunk.ends)]
         failed = {new.slot for new in broken}
         kept = [row for row, slot in enumerate(rows) if slot not in failed]
-        picked = self._pick(hidden if len(kept) == len(rows) else hidden[kept], [rows[row] for row in kept])
-        self._note(began, len(answers), sum(len(piece.ids) for piece in pieces))
-        return [*picked, *broken]
+        tokens = self._sample(hidden if len(kept) == len(rows) else hidden[kept], [rows[row] for row in kept])
+        self._record_pass(began, len(answers), sum(len(chunk.ids) for chunk in chunks))
+        return [*tokens, *broken]
 
-    def _advance(self, piece: Piece) -> bool:
-        """Notes that a piece was computed; False where it made no numbers."""
-        if not self._cache.is_finite(piece.slot, piece.start, piece.end):
+    def _advance(self, chunk: PromptChunk) -> bool:
+        """Records that a chunk was computed; False if its output is not finite."""
+        if not self._cache.is_finite(chunk.slot, chunk.start, chunk.end):
             return False
-        self._held.append(piece.slot, piece.ids)
-        sequence = self._sequences[piece.slot]
-        sequence.prompt = sequence.prompt[len(piece.ids) :]
+        self._prefixes.append(chunk.slot, chunk.ids)
+        sequence = self._sequences[chunk.slot]
+        sequence.prompt = sequence.prompt[len(chunk.ids) :]
         return True
 
-    def _note(self, began: float, answers: int, prompt_tokens: int) -> None:
+    def _record_pass(self, began: float, answers: int, prompt_tokens: int) -> None:
         now = time.monotonic()
-        self._pace.note(now - began, answers, prompt_tokens)
+        self._budget.record_pass(now - began, answers, prompt_tokens)
         self.counters.prefilled_tokens += prompt_tokens
         if answers:
             self._decoded_at = now
@@ -171,35 +170,35 @@ class TransformersBackend:
             self.counters.decoded_tokens += answers
 
     @torch.inference_mode()
-    def _pick(self, hidden: torch.Tensor, slots: Sequence[int]) -> list[NewToken]:
+    def _sample(self, hidden: torch.Tensor, slots: Sequence[int]) -> list[NewToken]:
         """One token a row of [rows, hidden].
 
-        The logits come from two dimensions: given a slice of three, torch 2.13's bf16 product on the CPU copies the
+        The head multiplies two dimensions: given a slice of three, torch 2.13's bf16 product on the CPU copies the
         whole weight, which takes forty times the time and the weight's bytes once more.
         """
         if not slots:
             return []
         try:
-            filling = filled_up_batch(len(slots)) - len(slots) if hidden.device.type == "cpu" else 0
-            logits = self._head(torch.nn.functional.pad(hidden, (0, 0, 0, filling)))[: len(slots)].float()
-            picked = pick(logits, [self._sequences[slot].sampler for slot in slots])
+            padding = padded_batch(len(slots)) - len(slots) if hidden.device.type == "cpu" else 0
+            logits = self._head(torch.nn.functional.pad(hidden, (0, 0, 0, padding)))[: len(slots)].float()
+            tokens = sample(logits, [self._sequences[slot].sampling for slot in slots])
         except Exception as error:
             return [self._fail(slot, error) for slot in slots]
-        return [self._next(slot, found) for slot, found in zip(slots, picked, strict=True)]
+        return [self._new_token(slot, token) for slot, token in zip(slots, tokens, strict=True)]
 
-    def _next(self, slot: int, found: Picked) -> NewToken:
-        if isinstance(found.token, Exception):
-            return self._fail(slot, found.token)
-        self._sequences[slot].last = found.token
-        return NewToken(slot, found.token, found.logprobs)
+    def _new_token(self, slot: int, sampled: SampledToken) -> NewToken:
+        if isinstance(sampled.token, Exception):
+            return self._fail(slot, sampled.token)
+        self._sequences[slot].last = sampled.token
+        return NewToken(slot, sampled.token, sampled.logprobs)
 
     def _fail(self, slot: int, error: Exception) -> NewToken:
-        """Ends what went wrong with these sequences alone; raises what ends the engine."""
+        """Fails one sequence. Raises the error if it ends the engine."""
         if _ends_engine(error):
             raise error
         sequence = self._sequences[slot]
         sequence.prompt, sequence.last = (), None
-        self._held.forget(slot)
+        self._prefixes.clear(slot)
         self._cache.clear(slot)
         return NewToken(slot, error)
 

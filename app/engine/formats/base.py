@@ -1,4 +1,4 @@
-"""Chat formats: conversations to prompt ids, new ids to what they say, one room per way that GLM generations speak."""
+"""Chat formats turn messages into prompt ids and new ids into the parts of an answer, one for each GLM generation."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from app.engine.sampling import SamplingDefaults
 
 
 @dataclass(frozen=True)
-class Conversation:
-    """What the next assistant turn answers, and how it may."""
+class PromptRequest:
+    """A conversation that the model is to answer, and how it may."""
 
     messages: tuple[Message, ...]
     tools: tuple[Tool, ...] = ()
@@ -20,98 +20,98 @@ class Conversation:
     thinking: bool | None = None
     """None leaves it to the format."""
     continues: bool = False
-    """The last message is the assistant's, broken off, and the answer goes on with it."""
+    """The last message is an interrupted answer of the assistant, which the model continues."""
 
     @property
     def shown_tools(self) -> tuple[Tool, ...]:
-        """The tools that the model is told of."""
+        """The tools that the prompt describes."""
         return () if self.tool_choice.mode == "none" else self.tools
 
     @property
     def forced_names(self) -> tuple[str, ...]:
-        """The tools of which the answer must call one; empty where it need not."""
+        """The tools of which the answer must call one; empty if it need not."""
         if self.tool_choice.mode != "required":
             return ()
-        named = self.tool_choice.name
-        return tuple(tool.name for tool in self.tools) if named is None else (named,)
+        name = self.tool_choice.name
+        return tuple(tool.name for tool in self.tools) if name is None else (name,)
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """The conversation up to where the assistant's answer begins, and what the answer must begin with."""
+    """The prompt's ids up to where the answer begins, and what the answer must begin with."""
 
     ids: tuple[int, ...]
-    openings: tuple[tuple[int, ...], ...] = ()
+    required_prefixes: tuple[tuple[int, ...], ...] = ()
     """As in `TokenRequest`."""
 
 
 @dataclass(frozen=True)
-class Said:
+class TextPart:
     """Text of the answer; never empty."""
 
     text: str
 
 
 @dataclass(frozen=True)
-class Thought:
-    """What the model thinks before it answers; never empty."""
+class ReasoningPart:
+    """The model's reasoning before its answer; never empty."""
 
     text: str
 
 
 @dataclass(frozen=True)
-class Called:
-    """A whole tool call; `arguments` is a JSON object as text."""
+class ToolCallPart:
+    """A complete tool call; `arguments` is a JSON object as text."""
 
     name: str
     arguments: str
 
 
-Piece = Said | Thought | Called
+AnswerPart = TextPart | ReasoningPart | ToolCallPart
 
 
-class Parser(Protocol):
-    """Reads one answer's ids as they come; whatever the pieces' borders, the same answer gives the same in all.
+class AnswerParser(Protocol):
+    """Parses one answer's ids as they come; however they are split, the parts are the same in all.
 
-    A call is told when it is complete: only then is it known to be one, and nothing told has to be taken back. What
-    turns out to be no call, or is cut off by the length limit, is text as it was written.
+    A call is returned when it is complete: only then is it certain, and nothing has to be taken back. What turns out
+    not to be a call, or is cut off by the length limit, is text as it was written.
     """
 
-    def push(self, token: int) -> tuple[Piece, ...]:
-        """What is certain now, in order."""
+    def push(self, token: int) -> tuple[AnswerPart, ...]:
+        """The parts that are certain now, in order."""
 
-    def end(self) -> tuple[Piece, ...]:
-        """What was held back, when no more ids come."""
+    def end(self) -> tuple[AnswerPart, ...]:
+        """The parts that were held back; no more ids come."""
 
 
 class ChatFormat(Protocol):
-    """How one checkpoint speaks. Every method is safe from any thread."""
+    """The chat format of one checkpoint. Every method is thread-safe."""
 
     stop_ids: frozenset[int]
     """Ids that end an answer and are not part of it."""
     defaults: SamplingDefaults
-    """How to sample where the checkpoint's files say nothing."""
+    """Sampling parameters for values that the checkpoint's files leave open."""
     id_limit: int
-    """Ids from here on mean nothing to the tokenizer."""
+    """The tokenizer has ids below this one only."""
 
-    def prompt(self, conversation: Conversation) -> Prompt:
-        """The exact ids that the model is given.
+    def prompt(self, request: PromptRequest) -> Prompt:
+        """The exact ids for the model.
 
         Raises:
-            RequestError: the format has no place for such a conversation, or can't go on with such an answer.
+            RequestError: the format can't express such a conversation, or can't continue such an answer.
         """
 
-    def parser(self, conversation: Conversation, prompt_ids: Sequence[int]) -> Parser:
-        """A fresh one, for one answer to the conversation whose prompt has these ids."""
+    def parser(self, request: PromptRequest, prompt_ids: Sequence[int]) -> AnswerParser:
+        """A new parser for one answer to the request, whose prompt has these ids."""
 
     def token_bytes(self, token: int) -> bytes:
-        """What one id stands for in text, which may be part of a character; a control token's name.
+        """The bytes of one id's text, which may be part of a character; a control token's name.
 
-        Nothing where the tokenizer has no such id: models have more.
+        Empty if the tokenizer has no such id: models have more ids than tokenizers.
         """
 
     def encode(self, text: str) -> tuple[int, ...]:
         """The ids of plain text; control tokens in it are text too."""
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids below `id_limit`, control tokens written out."""
+        """The text of ids below `id_limit`, with control tokens by name."""

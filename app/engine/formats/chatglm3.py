@@ -1,7 +1,7 @@
-"""ChatGLM3's way of speaking: its SentencePiece tokenizer, and a prompt that is put together from ids, not from text.
+"""ChatGLM3's chat format: its SentencePiece tokenizer, and a prompt that is assembled from ids, not from text.
 
-Its control tokens are written like ordinary text (`sop`, `eop`, `[gMASK]`): matched in text they would tear words such
-as "people" apart, so they are only ever put in as ids, and each part of the prompt is encoded by itself.
+Its control tokens are written like ordinary text (`sop`, `eop`, `[gMASK]`). Matched in text they would tear words such
+as "people" apart, so they are inserted as ids only, and each part of the prompt is encoded separately.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any
 
 from app.contract.wire import Message
 from app.engine.errors import BadCheckpoint
-from app.engine.formats.base import Conversation, Parser, Prompt
+from app.engine.formats.base import AnswerParser, Prompt, PromptRequest
 from app.engine.formats.parsing.answer_parser import parser_of
 from app.engine.formats.parsing.calls import python_arguments, python_call
 from app.engine.formats.parsing.detokenise import IncrementalDetokeniser
 from app.engine.formats.parsing.segments import SegmentParser
 from app.engine.formats.parsing.text import replace_surrogates
 from app.engine.formats.template import check_size, configured_stops
-from app.engine.formats.tools import Function, read_arguments, read_tools, refuse_call, refuse_thoughts, split_begun
+from app.engine.formats.tools import Function, read_arguments, read_tools, refuse_call, refuse_reasoning, split_partial
 from app.engine.sampling import SamplingDefaults
 
 TOKENIZER_FILE = "tokenizer.model"
@@ -32,9 +32,9 @@ CONTROL_TOKENS = (
 """Their ids follow those of the file's pieces, in this order."""
 STOP_ROLES = ("<|user|>", "<|observation|>")
 PUBLISHED_DEFAULTS = SamplingDefaults(temperature=0.8, top_p=0.8)
-"""Of the published `chat` function; the checkpoint has no file that says them."""
+"""Those of the published `chat` function; the checkpoint has no file with them."""
 TOOLS_SENTENCE = "Answer the following questions as best as you can. You have access to the following tools:"
-"""What the published examples say before the tools."""
+"""What the published examples write before the tools."""
 CALL_START = "```python\ntool_call"
 
 
@@ -43,50 +43,45 @@ class ChatGlm3Format:
 
     defaults = PUBLISHED_DEFAULTS
 
-    def __init__(self, processor: Any, configured: frozenset[int]) -> None:
+    def __init__(self, processor: Any, configured_stops: frozenset[int]) -> None:
         self._pieces = processor
         count = processor.get_piece_size()
         self.id_limit = count + len(CONTROL_TOKENS)
-        self._control = {token: count + place for place, token in enumerate(CONTROL_TOKENS)}
-        own = {processor.eos_id(), *(self._control[token] for token in STOP_ROLES)}
-        self.stop_ids = configured | own
+        self._control = {token: count + index for index, token in enumerate(CONTROL_TOKENS)}
+        format_stops = {processor.eos_id(), *(self._control[token] for token in STOP_ROLES)}
+        self.stop_ids = configured_stops | format_stops
 
-    def prompt(self, conversation: Conversation) -> Prompt:
-        """See `ChatFormat.prompt`."""
-        functions = read_tools(conversation.shown_tools)
-        messages, begun = split_begun(conversation)
-        refuse_thoughts(begun)
-        refuse_call(begun, functions)
+    def prompt(self, request: PromptRequest) -> Prompt:
+        functions = read_tools(request.shown_tools)
+        messages, partial = split_partial(request)
+        refuse_reasoning(partial)
+        refuse_call(partial, functions)
         ids = [self._control["[gMASK]"], self._control["sop"]]
         for role, metadata, content in _turns(messages, functions):
             ids += [self._control[role], *self._pieces.encode(f"{metadata}\n"), *self._pieces.encode(content)]
-        openings = tuple(
-            (*self._pieces.encode(f"{name}\n"), *self._pieces.encode(CALL_START)) for name in conversation.forced_names
+        required_prefixes = tuple(
+            (*self._pieces.encode(f"{name}\n"), *self._pieces.encode(CALL_START)) for name in request.forced_names
         )
         ids.append(self._control["<|assistant|>"])
-        if begun is not None:
-            ids += [*self._pieces.encode("\n"), *self._pieces.encode(begun.content)]
-        return Prompt(tuple(ids), openings)
+        if partial is not None:
+            ids += [*self._pieces.encode("\n"), *self._pieces.encode(partial.content)]
+        return Prompt(tuple(ids), required_prefixes)
 
-    def parser(self, conversation: Conversation, prompt_ids: Sequence[int]) -> Parser:
-        """See `ChatFormat.parser`."""
-        segments = SegmentParser(frozenset(tool.name for tool in conversation.shown_tools), python_arguments)
-        begun, turn = split_begun(conversation)[1], self._control["<|assistant|>"]
-        return parser_of(lambda: IncrementalDetokeniser(self._decode_text), segments, begun, prompt_ids, turn)
+    def parser(self, request: PromptRequest, prompt_ids: Sequence[int]) -> AnswerParser:
+        segments = SegmentParser(frozenset(tool.name for tool in request.shown_tools), python_arguments)
+        partial, segment_id = split_partial(request)[1], self._control["<|assistant|>"]
+        return parser_of(lambda: IncrementalDetokeniser(self._decode_text), segments, partial, prompt_ids, segment_id)
 
     def token_bytes(self, token: int) -> bytes:
-        """See `ChatFormat.token_bytes`."""
         if not self._is_text(token):
             return self.decode((token,) if token < self.id_limit else ()).encode()
         piece: str = self._pieces.id_to_piece(token)
         return bytes([int(piece[1:-1], 16)]) if self._pieces.is_byte(token) else piece.replace("▁", " ").encode()
 
     def encode(self, text: str) -> tuple[int, ...]:
-        """See `ChatFormat.encode`."""
         return tuple(self._pieces.encode(replace_surrogates(text)))
 
     def decode(self, ids: Sequence[int]) -> str:
-        """See `ChatFormat.decode`."""
         names = {number: token for token, number in self._control.items()}
         runs = itertools.groupby(ids, key=self._is_text)
         return "".join(
@@ -110,12 +105,12 @@ def load_chatglm3(folder: Path, vocab: int) -> ChatGlm3Format:
     """Reads tokenizer.model in `folder`, whose model knows ids below `vocab`.
 
     Raises:
-        BadCheckpoint: the file is missing, is no SentencePiece model, or has more ids than the model.
+        BadCheckpoint: the file is missing, is not a SentencePiece model, or has more ids than the model.
     """
     from sentencepiece import SentencePieceProcessor
 
     path = folder / TOKENIZER_FILE
-    processor: Any = SentencePieceProcessor()  # its annotations are too partial to check against
+    processor: Any = SentencePieceProcessor()  # its annotations are too incomplete for mypy
     try:
         processor.load_from_serialized_proto(path.read_bytes())
     except (OSError, RuntimeError) as error:
@@ -127,14 +122,14 @@ def load_chatglm3(folder: Path, vocab: int) -> ChatGlm3Format:
 def _turns(messages: tuple[Message, ...], functions: Sequence[Function]) -> Iterator[tuple[str, str, str]]:
     """Each turn's control token, line of metadata, and content."""
     if functions:
-        shown = json.dumps([function.fields for function in functions], indent=4, ensure_ascii=False)
-        own = messages[0].content if messages and messages[0].role == "system" else ""
-        yield "<|system|>", "", "\n".join(part for part in (own, TOOLS_SENTENCE, shown) if part)
-    for place, message in enumerate(messages):
-        if functions and place == 0 and message.role == "system":
+        tools_json = json.dumps([function.fields for function in functions], indent=4, ensure_ascii=False)
+        system = messages[0].content if messages and messages[0].role == "system" else ""
+        yield "<|system|>", "", "\n".join(part for part in (system, TOOLS_SENTENCE, tools_json) if part)
+    for index, message in enumerate(messages):
+        if functions and index == 0 and message.role == "system":
             continue
         role = "<|observation|>" if message.role == "tool" else f"<|{message.role}|>"
         if message.content or not message.tool_calls:
             yield role, "", message.content
         for call in message.tool_calls:
-            yield role, call.name, python_call(read_arguments(call, place))
+            yield role, call.name, python_call(read_arguments(call, index))

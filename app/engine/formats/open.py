@@ -1,4 +1,4 @@
-"""Which chat format a checkpoint speaks: told by its files, never by its name."""
+"""Chooses a checkpoint's chat format by its files, never by its name."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from app.engine.formats.glm45 import Glm45Format
 from app.engine.formats.parsing.tagged import CALL, KEY
 from app.engine.formats.rank_tokenizer import read_rank_tokenizer
 from app.engine.formats.template import TemplateFormat, configured_stops, read_tokenizer
-from app.engine.loading.checkpoint import Checkpoint
+from app.engine.loading.checkpoint import CheckpointFiles
 from app.layouts.chatglm import is_sentencepiece
 
 log = logging.getLogger(__name__)
 
 
-def open_format(checkpoint: Checkpoint) -> ChatFormat:
-    """Reads the tokenizer that lies beside the weights. Raises BadCheckpoint."""
+def open_format(checkpoint: CheckpointFiles) -> ChatFormat:
+    """Reads the tokenizer beside the weights. Raises BadCheckpoint."""
     return load_format(checkpoint.folder, checkpoint.shape.vocab)
 
 
 def load_format(folder: Path, vocab: int) -> ChatFormat:
-    """Reads the tokenizer of the checkpoint in `folder`, whose model knows ids below `vocab`.
+    """Reads the tokenizer of the checkpoint in `folder`, whose model has ids below `vocab`.
 
-    `tokenizer.json` with a template is what later GLMs come with; of the two kinds of `tokenizer.model`, SentencePiece
-    is ChatGLM3's and a list of ranks GLM-4-9B-chat's.
+    Later GLMs come with `tokenizer.json` and a template. Of the two kinds of `tokenizer.model`, SentencePiece is
+    ChatGLM3's and a list of ranks GLM-4-9B-chat's.
 
     Raises:
         BadCheckpoint: there is no tokenizer, it cannot be read, or it has more ids than the model.
@@ -36,7 +36,7 @@ def load_format(folder: Path, vocab: int) -> ChatFormat:
     chat: ChatFormat
     if (folder / "tokenizer.json").is_file() or not (folder / TOKENIZER_FILE).is_file():
         chat = _by_template(folder, vocab)
-    elif is_sentencepiece(_start(folder / TOKENIZER_FILE)):
+    elif is_sentencepiece(_first_bytes(folder / TOKENIZER_FILE)):
         chat = load_chatglm3(folder, vocab)
     else:
         chat = Glm4Format(read_rank_tokenizer(folder, vocab), configured_stops(folder, vocab))
@@ -56,7 +56,7 @@ def _by_template(folder: Path, vocab: int) -> TemplateFormat:
     return TemplateFormat(tokenizer, configured)
 
 
-def _start(path: Path) -> bytes:
+def _first_bytes(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             return file.read(16)

@@ -1,6 +1,7 @@
-"""GLM-4-9B-chat as first published: its tokenizer is a list of tokens by rank, and the code that reads it a download.
+"""GLM-4-9B-chat as first published: its tokenizer is a list of tokens by rank, read by code that comes with it.
 
-The list is read here instead, into the same byte-level BPE: the rank of a token is its id and its merge's priority.
+Here the list is read without that code, into the same byte-level BPE: the rank of a token is its id and the priority
+of its merge.
 """
 
 from __future__ import annotations
@@ -25,23 +26,23 @@ SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-"""The published code's: merges never cross its borders."""
+"""The published code's pattern: merges never cross its borders."""
 
 
 def read_rank_tokenizer(folder: Path, vocab: int) -> Any:
-    """The tokenizer of the checkpoint in `folder`, as transformers' fast kind; the model knows ids below `vocab`.
+    """The tokenizer of the checkpoint in `folder`, as transformers' fast kind; the model has ids below `vocab`.
 
     Raises:
-        BadCheckpoint: a file is missing or damaged, there is no chat template, or there are more ids than the model's.
+        BadCheckpoint: a file is missing or damaged, there is no chat template, or the model has fewer ids.
     """
     from transformers import PreTrainedTokenizerFast
 
     ranks = _read_ranks(folder / TOKENIZER_FILE)
-    template, declared = _read_config(folder / "tokenizer_config.json")
+    template, names = _read_config(folder / "tokenizer_config.json")
     for number, token in enumerate(CONTROL_TOKENS, start=len(ranks)):
-        said = declared.get(str(number), token)
-        if said != token:
-            raise BadCheckpoint(f"tokenizer_config.json calls id {number} {said!r}; GLM-4-9B-chat's is {token!r}")
+        name = names.get(str(number), token)
+        if name != token:
+            raise BadCheckpoint(f"tokenizer_config.json calls id {number} {name!r}; GLM-4-9B-chat's is {token!r}")
     check_size(len(ranks) + len(CONTROL_TOKENS) - 1, vocab)
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=_build(ranks),
@@ -53,19 +54,19 @@ def read_rank_tokenizer(folder: Path, vocab: int) -> Any:
 
 
 def _read_config(path: Path) -> tuple[str, dict[str, object]]:
-    """The chat template, and what the file calls control tokens by their ids' digits."""
+    """The chat template, and the names of control tokens by their ids as text."""
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
         template = fields["chat_template"]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise BadCheckpoint(f"{path.name} has no chat_template that can be read: {error}") from error
     if not (isinstance(template, str) and template):
-        raise BadCheckpoint(f"{path.name} has no chat_template that can be read: it is no text")
+        raise BadCheckpoint(f"{path.name} has no chat_template that can be read: it is not text")
     try:
-        declared = fields.get("added_tokens_decoder") or {}
-        return template, {number: token["content"] for number, token in declared.items()}
+        tokens = fields.get("added_tokens_decoder") or {}
+        return template, {number: token["content"] for number, token in tokens.items()}
     except (AttributeError, LookupError, TypeError) as error:
-        raise BadCheckpoint(f"{path.name}: added_tokens_decoder is no table of tokens: {error}") from error
+        raise BadCheckpoint(f"{path.name}: added_tokens_decoder is not a table of tokens: {error}") from error
 
 
 def _read_ranks(path: Path) -> dict[bytes, int]:
@@ -86,11 +87,11 @@ def _build(ranks: dict[bytes, int]) -> Any:
     from transformers.convert_slow_tokenizer import bytes_to_unicode
 
     letters: dict[int, str] = bytes_to_unicode()  # type: ignore[no-untyped-call]
-    spelt = {token: "".join(letters[byte] for byte in token) for token in ranks}
-    vocab = {spelt[token]: rank for token, rank in ranks.items()}
+    spellings = {token: "".join(letters[byte] for byte in token) for token in ranks}
+    vocab = {spellings[token]: rank for token, rank in ranks.items()}
     # Whole tokens are found first (ignore_merges); for all others, every pair that makes a token is a merge.
     merges = [
-        (spelt[left], spelt[right])
+        (spellings[left], spellings[right])
         for token in sorted(ranks, key=ranks.__getitem__)
         for left, right in sorted(_pairs(token, ranks), key=lambda pair: (ranks[pair[0]], ranks[pair[1]]))
     ]
@@ -107,5 +108,5 @@ def _build(ranks: dict[bytes, int]) -> Any:
 
 
 def _pairs(token: bytes, ranks: dict[bytes, int]) -> list[tuple[bytes, bytes]]:
-    cuts = ((token[:place], token[place:]) for place in range(1, len(token)))
+    cuts = ((token[:index], token[index:]) for index in range(1, len(token)))
     return [(left, right) for left, right in cuts if left in ranks and right in ranks]

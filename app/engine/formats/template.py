@@ -1,4 +1,4 @@
-"""Formats whose prompt is the checkpoint's own chat template, rendered in transformers' sandbox."""
+"""Chat formats whose prompt is the checkpoint's own chat template, rendered in transformers' sandbox."""
 
 from __future__ import annotations
 
@@ -9,60 +9,56 @@ from typing import Any
 
 from app.contract.wire import Failed
 from app.engine.errors import BadCheckpoint, RequestError
-from app.engine.formats.base import Conversation, Parser, Prompt
+from app.engine.formats.base import AnswerParser, Prompt, PromptRequest
 from app.engine.formats.parsing.answer_parser import PlainParser, parser_of
 from app.engine.formats.parsing.detokenise import IncrementalDetokeniser
 from app.engine.formats.parsing.text import replace_surrogates
 from app.engine.formats.safe_encoder import BREAK, SafeEncoder
 from app.engine.formats.token_bytes import TokenBytes
-from app.engine.formats.tools import refusal, refuse_thoughts, split_begun
+from app.engine.formats.tools import refusal, refuse_reasoning, split_partial
 from app.engine.sampling import SamplingDefaults, read_generation_config
 
 
 class TemplateFormat:
-    """A template that is none of GLM's published kinds: messages in, text out."""
+    """A template that is not one of GLM's published kinds: messages in, text out."""
 
     defaults = SamplingDefaults()
-    own_stops: tuple[str, ...] = ()
+    format_stops: tuple[str, ...] = ()
     """Control tokens that end an answer whatever the checkpoint's files say."""
 
-    def __init__(self, tokenizer: Any, configured: frozenset[int]) -> None:
-        """`tokenizer` is transformers' fast kind; `configured` are the stop ids of the checkpoint's files."""
+    def __init__(self, tokenizer: Any, configured_stops: frozenset[int]) -> None:
+        """`tokenizer` is transformers' fast kind; `configured_stops` are the stop ids of the checkpoint's files."""
         self._tokenizer = tokenizer
         self.template = str(tokenizer.chat_template)
         vocab: dict[str, int] = tokenizer.get_vocab()
         self.id_limit = max(vocab.values()) + 1
         added = {token.content: number for number, token in tokenizer.added_tokens_decoder.items()}
         self._control = {content: number for content, number in added.items() if not content.isspace()}
-        self.stop_ids = configured | {self._control[name] for name in self.own_stops if name in self._control}
+        format_stops = {self._control[name] for name in self.format_stops if name in self._control}
+        self.stop_ids = configured_stops | format_stops
         self._encoder = SafeEncoder(tokenizer.backend_tokenizer, self._control)
         self._bytes = TokenBytes(tokenizer.backend_tokenizer, added)
 
-    def prompt(self, conversation: Conversation) -> Prompt:
-        """See `ChatFormat.prompt`."""
-        if conversation.shown_tools:
-            raise refusal("this model's chat template has no place for tools", "tools", "unsupported_value")
-        messages, begun = split_begun(conversation)
-        refuse_thoughts(begun)
+    def prompt(self, request: PromptRequest) -> Prompt:
+        if request.shown_tools:
+            raise refusal("this model's chat template does not support tools", "tools", "unsupported_value")
+        messages, partial = split_partial(request)
+        refuse_reasoning(partial)
         turns = [{"role": message.role, "content": message.content} for message in messages]
-        if begun is not None:
-            return Prompt(self._render_begun(turns, {"content": BREAK}, begun.content))
+        if partial is not None:
+            return Prompt(self._render_partial(turns, {"content": BREAK}, partial.content))
         return Prompt(self._render(turns))
 
-    def parser(self, conversation: Conversation, prompt_ids: Sequence[int]) -> Parser:
-        """See `ChatFormat.parser`."""
-        return parser_of(self._detokeniser, PlainParser(), split_begun(conversation)[1], prompt_ids)
+    def parser(self, request: PromptRequest, prompt_ids: Sequence[int]) -> AnswerParser:
+        return parser_of(self._detokeniser, PlainParser(), split_partial(request)[1], prompt_ids)
 
     def token_bytes(self, token: int) -> bytes:
-        """See `ChatFormat.token_bytes`."""
         return self._bytes.of(token)
 
     def encode(self, text: str) -> tuple[int, ...]:
-        """See `ChatFormat.encode`."""
         return self._encoder.encode_plain(replace_surrogates(text))
 
     def decode(self, ids: Sequence[int]) -> str:
-        """See `ChatFormat.decode`."""
         return self._decode(ids, skip_control=False)
 
     def _render(
@@ -72,7 +68,7 @@ class TemplateFormat:
         rendered = self._text(self._encoder.mark(messages), tools, add_generation_prompt=True, **switches)
         return self._encoder.encode(rendered)
 
-    def _render_begun(
+    def _render_partial(
         self,
         messages: list[dict[str, Any]],
         turn: dict[str, Any],
@@ -80,12 +76,12 @@ class TemplateFormat:
         tools: list[dict[str, Any]] | None = None,
         **switches: bool,
     ) -> tuple[int, ...]:
-        """The ids up to the end of `text`, which stands at the `BREAK` in the assistant's turn. Raises RequestError."""
+        """The ids up to the end of `text`, which replaces `BREAK` in the assistant's turn. Raises RequestError."""
         marked = [*self._encoder.mark(messages), {"role": "assistant", **turn}]
         rendered = self._text(marked, tools, add_generation_prompt=False, **switches)
-        before, found, _ = rendered.partition(BREAK)
-        if not found:
-            raise refusal("this model's chat template doesn't show the answer that is to go on", "messages")
+        before, separator, _ = rendered.partition(BREAK)
+        if not separator:
+            raise refusal("this model's chat template drops the answer that is to be continued", "messages")
         return self._encoder.encode(before + self._encoder.mark(text))
 
     def _text(self, marked: list[dict[str, Any]], tools: list[dict[str, Any]] | None, **switches: bool) -> str:
@@ -107,14 +103,14 @@ class TemplateFormat:
         return text
 
     def _answer_start(self, prompt_ids: Sequence[int]) -> str:
-        """What the prompt already says of the answer, behind the last `<|assistant|>`."""
+        """What the prompt says of the answer already, after the last `<|assistant|>`."""
         role = self._control.get("<|assistant|>")
-        behind = next((n for n, token in enumerate(reversed(prompt_ids)) if token == role), 0)
-        return self.decode(prompt_ids[len(prompt_ids) - behind :])
+        count = next((n for n, token in enumerate(reversed(prompt_ids)) if token == role), 0)
+        return self.decode(prompt_ids[len(prompt_ids) - count :])
 
 
 def read_tokenizer(folder: Path, vocab: int) -> Any:
-    """The tokenizer of the checkpoint in `folder`, whose model knows ids below `vocab`.
+    """The tokenizer of the checkpoint in `folder`, whose model has ids below `vocab`.
 
     Raises:
         BadCheckpoint: there is no tokenizer or no chat template, or the tokenizer has more ids than the model.
@@ -122,10 +118,10 @@ def read_tokenizer(folder: Path, vocab: int) -> Any:
     from transformers import AutoTokenizer
 
     if not (folder / "tokenizer.json").is_file():
-        raise BadCheckpoint(f"{folder} has no tokenizer.json, so there is no way to read or write text")
+        raise BadCheckpoint(f"{folder} has no tokenizer.json, so text can be neither read nor written")
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
-    except Exception as error:  # transformers and tokenizers raise what they like here
+    except Exception as error:  # transformers and tokenizers raise errors of any kind here
         raise BadCheckpoint(f"the tokenizer cannot be read: {error}") from error
     if not (isinstance(tokenizer.chat_template, str) and tokenizer.chat_template):
         raise BadCheckpoint(
@@ -136,19 +132,20 @@ def read_tokenizer(folder: Path, vocab: int) -> Any:
 
 
 def check_size(largest: int, vocab: int) -> None:
-    """Raises BadCheckpoint where the tokenizer's largest id is none of the model's."""
+    """Raises BadCheckpoint if the model does not have the tokenizer's largest id."""
     if largest >= vocab:
         raise BadCheckpoint(f"the tokenizer has id {largest}, the model's vocabulary ends at {vocab - 1}")
 
 
-def configured_stops(folder: Path, vocab: int, *more: object) -> frozenset[int]:
-    """Everything that any of the checkpoint's files calls an end: they often disagree, and each is meant.
+def configured_stops(folder: Path, vocab: int, *tokenizer_stops: object) -> frozenset[int]:
+    """The stop ids of all the checkpoint's files: the files often disagree, and each is right.
 
-    `more` is what the tokenizer calls one.
+    `tokenizer_stops` are those that the tokenizer names.
     """
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    named = (config.get("eos_token_id"), read_generation_config(folder).get("eos_token_id"), *more)
-    return frozenset(stop for value in named for stop in _ids(value) if 0 <= stop < vocab)
+    generation_stops = read_generation_config(folder).get("eos_token_id")
+    values = (config.get("eos_token_id"), generation_stops, *tokenizer_stops)
+    return frozenset(stop for value in values for stop in _ids(value) if 0 <= stop < vocab)
 
 
 def _ids(value: object) -> Iterable[int]:

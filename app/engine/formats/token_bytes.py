@@ -1,4 +1,4 @@
-"""What single ids of transformers' fast tokenizers stand for, as bytes."""
+"""The bytes of single ids of transformers' fast tokenizers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 BYTE = re.compile(r"<0x([0-9A-F]{2})>")
-"""A byte as SentencePiece's vocabularies write one that is in no piece."""
+"""SentencePiece's spelling of a byte that is in no piece."""
 
 
 class TokenBytes:
@@ -25,18 +25,18 @@ class TokenBytes:
         self._by_letters = '"ByteLevel"' in json.dumps(json.loads(tokenizer.to_str())["decoder"])
 
     def of(self, token: int) -> bytes:
-        """Nothing where the tokenizer has no such id."""
+        """Empty if the tokenizer has no such id."""
         piece: str | None = self._tokenizer.id_to_token(token)
         if piece is None:
             return b""
         if token in self._added:
             return piece.encode()
         if self._by_letters:
-            return b"".join(_spelt(letter, self._bytes) for letter in piece)
+            return b"".join(_letter_bytes(letter, self._bytes) for letter in piece)
         if byte := BYTE.fullmatch(piece):
             return bytes.fromhex(byte.group(1))
         return piece.replace("▁", " ").encode()
 
 
-def _spelt(letter: str, letters: Mapping[str, int]) -> bytes:
+def _letter_bytes(letter: str, letters: Mapping[str, int]) -> bytes:
     return bytes([letters[letter]]) if letter in letters else letter.encode()

@@ -1,4 +1,4 @@
-"""bitsandbytes, quiet. Its annotations are too partial to check against."""
+"""bitsandbytes, without its warnings. Its annotations are too incomplete for mypy."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import importlib
 import logging
 from typing import Any
 
-# At import it regrets a kernel from a hub that is never asked; at each int8 product it tells that inputs become fp16.
-for _chatter in ("bitsandbytes.backends.cpu.ops", "bitsandbytes.autograd._functions"):
-    logging.getLogger(_chatter).setLevel(logging.ERROR)
+# At import it warns that a kernel from the hub, never used, is missing; at each int8 product, of a cast to fp16.
+for _logger in ("bitsandbytes.backends.cpu.ops", "bitsandbytes.autograd._functions"):
+    logging.getLogger(_logger).setLevel(logging.ERROR)
 
 bnb_nn: Any = importlib.import_module("bitsandbytes.nn")
 bnb_functional: Any = importlib.import_module("bitsandbytes.functional")

@@ -1,8 +1,8 @@
 """The part of an int8 product that bitsandbytes computes in 16 bits, on the CPU.
 
-LLM.int8() (arXiv 2208.07339) leaves out the columns in which an activation is large and adds their product by itself.
-They are others for each prompt, and for each number of them oneDNN's bf16 product keeps compiled code: 250 MiB after
-500 requests to the demo model. In fp32, to which bitsandbytes widens these weights anyway, none is kept.
+LLM.int8() (arXiv 2208.07339) leaves out the columns with a large activation and adds their product separately. Each
+prompt has other columns, and for each number of them oneDNN's bf16 product keeps compiled code: 250 MiB after 500
+requests to the demo model. In fp32, to which bitsandbytes widens these weights anyway, it keeps none.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 
-NAME = "bitsandbytes::int8_mixed_scaled_mm"
+MIXED_PRODUCT = "bitsandbytes::int8_mixed_scaled_mm"
 
 
 def register() -> None:
-    """Makes bitsandbytes compute so on the CPU, unless it has a kernel of its own for it there."""
-    if not torch._C._dispatch_has_kernel_for_dispatch_key(NAME, "CPU"):
-        torch.library.register_kernel(NAME, "cpu", _mixed_product)
+    """Registers this product with bitsandbytes for the CPU, unless it has a kernel of its own there."""
+    if not torch._C._dispatch_has_kernel_for_dispatch_key(MIXED_PRODUCT, "CPU"):
+        torch.library.register_kernel(MIXED_PRODUCT, "cpu", _mixed_product)
 
 
 def _mixed_product(
@@ -29,7 +29,7 @@ def _mixed_product(
     columns: torch.Tensor | None = None,
     bias: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """[rows, in], [out, in] to [rows, out]; also the states of the `columns` that are large, like bitsandbytes."""
+    """[rows, in], [out, in] to [rows, out], and the states of the large `columns`, as bitsandbytes returns them."""
     ops: Any = torch.ops.bitsandbytes
     large = states[:, columns] if columns is not None else states[:, :0]
     dtype = torch.float32 if large.numel() else states.dtype

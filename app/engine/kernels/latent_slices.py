@@ -1,4 +1,4 @@
-"""Latent attention on the CPU: the whole context is multiplied at each step, a slice at a time."""
+"""Latent attention on the CPU: each step multiplies the whole context, a slice at a time."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 
 import torch
 
-from app.engine.kernels.row_padding import filled_up
+from app.engine.kernels.row_padding import padded_rows
 
-SLICE = 512
+SLICE_ROWS = 512
 
 
 def slice_latents(model: Any, everywhere: bool) -> None:
-    """Lets latent attention, which multiplies the whole context at each step, do so in slices of `SLICE` rows.
+    """Makes latent attention, which multiplies the whole context at each step, do so in slices of `SLICE_ROWS`.
 
-    On the CPU; `everywhere` for int8, where bitsandbytes 0.50.2 takes eight times the output for itself and refuses
-    the four dimensions that it is given.
+    On the CPU; `everywhere` is for int8, where bitsandbytes 0.50.2 takes eight times the output's memory and refuses
+    the four dimensions that it gets.
     """
 
     def sliced(forward: Callable[[torch.Tensor], torch.Tensor], width: int, x: torch.Tensor) -> torch.Tensor:
@@ -26,10 +26,10 @@ def slice_latents(model: Any, everywhere: bool) -> None:
             return forward(x)
         flat = x.reshape(-1, x.shape[-1])
         result = x.new_empty(len(flat), width)
-        for start in range(0, len(flat), SLICE):
-            part = flat[start : start + SLICE]
-            filling = filled_up(len(part)) - len(part)
-            result[start : start + SLICE] = forward(torch.nn.functional.pad(part, (0, 0, 0, filling)))[: len(part)]
+        for start in range(0, len(flat), SLICE_ROWS):
+            part = flat[start : start + SLICE_ROWS]
+            padding = padded_rows(len(part)) - len(part)
+            result[start : start + SLICE_ROWS] = forward(torch.nn.functional.pad(part, (0, 0, 0, padding)))[: len(part)]
         return result.view(*x.shape[:-1], width)
 
     for layer in model.model.layers:

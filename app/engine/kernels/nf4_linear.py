@@ -1,7 +1,7 @@
 """nf4 products of many rows on a CPU for which bitsandbytes packs the weights (AVX-512 with bf16).
 
-Its kernel unpacks the weight again for every few rows: with 512 it takes ten times oneDNN's bf16 product. So for many
-rows a slice of the weight at a time is unpacked and multiplied by oneDNN.
+Its kernel unpacks the weight again for every few rows: with 512 rows it takes ten times as long as oneDNN's bf16
+product. So for many rows a slice of the weight at a time is unpacked and multiplied by oneDNN.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import torch
 from app.engine.kernels.bnb import bnb_nn
 from app.layouts.nf4 import NF4_BLOCK, PACKED_ROWS, SLICE_ELEMENTS, WIDE_ROWS, row_slices
 
-LEAST_ROWS = 64
-"""From here on unpacking is no slower. Measured on two cores with AMX, 8192 x 1024: 64 rows 6.1 ms against 7.3,
-128 6.6 against 14.8, 512 10.5 against 58.4."""
+MIN_ROWS = 64
+"""From this many rows on unpacking is no slower. Measured on two cores with AMX, 8192 x 1024: 64 rows 6.1 ms against
+7.3, 128 6.6 against 14.8, 512 10.5 against 58.4."""
 
 
 class PackedNf4Linear(bnb_nn.Linear4bit):  # type: ignore[misc]
@@ -24,17 +24,17 @@ class PackedNf4Linear(bnb_nn.Linear4bit):  # type: ignore[misc]
 
     @property
     def slices(self) -> set[tuple[int, int]]:
-        """Shapes of the parts, [out, in], that oneDNN multiplies many rows with."""
+        """Shapes of the slices, [out, in], that oneDNN multiplies by many rows."""
         return {(end - start, self.in_features) for start, end in row_slices(self.out_features, self.in_features)}
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The product, in the dtype of `x`."""
         rows = x.numel() // x.shape[-1]
-        if rows < LEAST_ROWS:
+        if rows < MIN_ROWS:
             result: torch.Tensor = super().forward(x)
             return result
-        filling = -rows % WIDE_ROWS
-        wide = torch.nn.functional.pad(x.reshape(rows, -1).to(torch.bfloat16), (0, 0, 0, filling))
+        padding = -rows % WIDE_ROWS
+        wide = torch.nn.functional.pad(x.reshape(rows, -1).to(torch.bfloat16), (0, 0, 0, padding))
         result = x.new_empty(rows, self.out_features)
         for start, end in row_slices(self.out_features, self.in_features):
             weight = unpacked(self.weight.data[start:end], self.weight.quant_state.absmax[:, start:end])
@@ -71,6 +71,6 @@ def unpacked(codes: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
 
 @functools.lru_cache(maxsize=1)
 def _scratch(elements: int) -> torch.Tensor:
-    """So many 16-bit integers, the same memory at each call: of freed ones the heap would be gaps."""
-    with torch.inference_mode(False):  # else they could be written in that mode alone
+    """A buffer of so many 16-bit integers, the same at each call: freed buffers would fragment the heap."""
+    with torch.inference_mode(False):  # otherwise only code in that mode could write to it
         return torch.empty(elements, dtype=torch.int16)

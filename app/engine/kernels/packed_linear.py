@@ -1,8 +1,8 @@
 """Weights of bf16 products on the CPU, stored in the order in which oneDNN's kernels read them.
 
-A plain product reorders its weight, or does without, at every call. Measured on two cores with AVX-512 bf16, a layer's
-weights of 13 M elements: 1.36 against 1.9 ms for 1 row, 1.6 against 2.5 for 16, 2.7 against 3.6 for 32, 9 against 10.3
-for 128.
+A plain product reorders its weight at every call, or reads it unordered. Measured on two cores with AVX-512 bf16, a
+layer's weights of 13 M elements: 1.36 against 1.9 ms for 1 row, 1.6 against 2.5 for 16, 2.7 against 3.6 for 32, 9
+against 10.3 for 128.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Any
 import torch
 
 ROWS_HINT = 32
-"""What a packed order is chosen for. One for 16 rows is much slower at 64 on some processors; one for 32 is not."""
-WHOLE = 64
-"""Sizes that are multiples are packed without filling: the packed weight takes the plain one's bytes."""
+"""The number of rows that the order is chosen for. One for 16 is much slower at 64 on some processors; this is not."""
+PADDING_FREE = 64
+"""Sizes that are multiples of this are packed without padding: the packed weight takes the plain one's bytes."""
 
 
 class PackedLinear(torch.nn.Module):
@@ -33,16 +33,16 @@ class PackedLinear(torch.nn.Module):
 
 
 def can_pack() -> bool:
-    """Whether this build of torch has the products, and the processor bf16's."""
+    """Whether this build of torch has packed products, and the processor bf16."""
     ops = torch.ops.mkldnn
     names = ("_is_mkldnn_bf16_supported", "_reorder_linear_weight", "_linear_pointwise")
     return all(hasattr(ops, name) for name in names) and bool(ops._is_mkldnn_bf16_supported())
 
 
-def pack_linear(model: Any, room_bytes: int) -> int:
+def pack_linear(model: Any, free_bytes: int) -> int:
     """Packs the model's plain bf16 products on the CPU, one after the other; returns how many.
 
-    A weight is there twice while it is packed: larger ones than `room_bytes` stay as they are, and so does a head
+    While a weight is packed it is in memory twice: weights larger than `free_bytes` stay plain, and so does a head
     that is the embedding too.
     """
     if not can_pack():
@@ -52,12 +52,12 @@ def pack_linear(model: Any, room_bytes: int) -> int:
         name
         for name, module in model.named_modules()
         if type(module) is torch.nn.Linear
-        and "forward" not in vars(module)  # sliced (`rows.slice_latents`): packed, it would be whole again
+        and "forward" not in vars(module)  # sliced (`latent_slices`): packed, it would be one product again
         and module.weight is not embedding
         and module.weight.dtype == torch.bfloat16
         and module.weight.device.type == "cpu"
-        and module.weight.nbytes <= room_bytes
-        and module.in_features % WHOLE == 0 == module.out_features % WHOLE
+        and module.weight.nbytes <= free_bytes
+        and module.in_features % PADDING_FREE == 0 == module.out_features % PADDING_FREE
     ]
     for name in names:
         model.set_submodule(name, PackedLinear(model.get_submodule(name)))

@@ -1,4 +1,4 @@
-"""A checkpoint's files: which tensors lie where, compared with what the layout says must be there."""
+"""A checkpoint's files: which file holds which tensor, compared with what the layout requires."""
 
 from __future__ import annotations
 
@@ -14,23 +14,22 @@ from app.layouts.config_fields import LayoutError
 from app.layouts.layout import Layout
 from app.layouts.quantisation import Quantised, quantised_of
 from app.layouts.registry import layout_of, native_config, shape_of
-from app.layouts.shape import Parameter, Part, Shape
-from app.layouts.shape import StoredTensor as Expected
+from app.layouts.shape import Parameter, Part, Shape, StoredTensor
 from app.layouts.skeleton import stored_tensors
 
-DTYPE_BYTES = {"BF16": 2, "F16": 2, "F32": 4}
-"""safetensors' names of the dtypes that weights are stored in."""
-SIDE_BYTES = {"U8": 1, "I8": 1, "F32": 4}
-KINDS = (
+WEIGHT_DTYPE_BYTES = {"BF16": 2, "F16": 2, "F32": 4}
+"""The dtypes that weights are stored in, by safetensors' names."""
+SIDE_DTYPE_BYTES = {"U8": 1, "I8": 1, "F32": 4}
+WEIGHT_FILES = (
     ("model.safetensors.index.json", "model.safetensors"),
     ("pytorch_model.bin.index.json", "pytorch_model.bin"),
 )
-"""Index and single file; where both kinds are there, safetensors are taken."""
+"""Index and single file of each kind; safetensors come first."""
 
 
 @dataclass(frozen=True)
-class StoredTensor:
-    """Rows of a parameter that are to be loaded, and the rows of a file's tensor that they are."""
+class StoredRows:
+    """Rows of a parameter that are to be loaded, and the rows of a file's tensor that hold them."""
 
     file: Path
     name: str
@@ -40,13 +39,13 @@ class StoredTensor:
 
     @property
     def parameter(self) -> Parameter:
-        """What they are part of."""
+        """The parameter that they are part of."""
         return self.part.parameter
 
 
 @dataclass(frozen=True)
-class Beside:
-    """One of the tensors that hold a weight which is stored quantised; `bytes` None is any number."""
+class SideTensor:
+    """One of the tensors that hold a quantised weight: its dtype and size; `bytes` None is any size."""
 
     part: Part
     dtype: str
@@ -54,19 +53,19 @@ class Beside:
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """What is to be loaded, in the order in which it lies in the files."""
+class CheckpointFiles:
+    """What is to be loaded, in the order of the files."""
 
     folder: Path
     layout: Layout
     shape: Shape
-    tensors: tuple[StoredTensor, ...]
+    tensors: tuple[StoredRows, ...]
     native_config: dict[str, object] | None = None
-    """Fields of the native class's config, where config.json has others."""
+    """Fields of the native class's config, if config.json has others."""
     quantised: Quantised | None = None
-    """How the linear weights are stored, where they are no floats."""
+    """How the linear weights are stored, if they are quantised."""
     sides: Mapping[str, Path] = field(default_factory=dict)
-    """Of such weights: the tensors beside them, and the files that these lie in."""
+    """The other tensors of quantised weights (scales, states), and the files that hold them."""
 
     @property
     def total_bytes(self) -> int:
@@ -75,18 +74,18 @@ class Checkpoint:
 
 
 def checkpoint_folder(path: str) -> Path:
-    """The folder that config.json names. Raises BadCheckpoint where it is not there."""
+    """The folder that config.json names. Raises BadCheckpoint if it does not exist."""
     folder = Path(path)
     if not folder.is_dir():
-        raise BadCheckpoint(f"{folder} is no folder")
+        raise BadCheckpoint(f"{folder} is not a folder")
     return folder
 
 
-def open_checkpoint(folder: Path) -> Checkpoint:
+def open_checkpoint(folder: Path) -> CheckpointFiles:
     """Reads config.json and the files' headers, no weights.
 
     Raises:
-        BadCheckpoint: a file is missing or damaged, or its tensors are not those that config.json asks for.
+        BadCheckpoint: a file is missing or damaged, or its tensors are not those that config.json requires.
     """
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -94,21 +93,21 @@ def open_checkpoint(folder: Path) -> Checkpoint:
         quantised = quantised_of(config)
     except (OSError, ValueError, AttributeError, LayoutError) as error:
         raise BadCheckpoint(f"{folder / 'config.json'}: {error}") from error
-    wanted = {expected.name: expected for expected in stored_tensors(layout, shape)}
-    beside = _beside(layout, wanted.values(), quantised) if quantised else {}
-    tensors = tuple(t for file in weight_files(folder) for t in _tensors(file, layout, shape, wanted, beside))
-    sides = {tensor.name: tensor.file for tensor in tensors if tensor.name not in wanted}
-    tensors = tuple(tensor for tensor in tensors if tensor.name in wanted)
-    missing = sorted((wanted.keys() | beside.keys()) - sides.keys() - {tensor.name for tensor in tensors})
+    expected = {tensor.name: tensor for tensor in stored_tensors(layout, shape)}
+    side_tensors = _side_tensors(layout, expected.values(), quantised) if quantised else {}
+    rows = tuple(row for file in weight_files(folder) for row in _rows_of(file, layout, shape, expected, side_tensors))
+    sides = {row.name: row.file for row in rows if row.name not in expected}
+    rows = tuple(row for row in rows if row.name in expected)
+    missing = sorted((expected.keys() | side_tensors.keys()) - sides.keys() - {row.name for row in rows})
     if missing:
-        raise BadCheckpoint(f"the checkpoint lacks {len(missing)} tensors, {missing[0]} among them")
-    return Checkpoint(folder, layout, shape, tensors, native, quantised, sides)
+        raise BadCheckpoint(f"{len(missing)} tensors are missing from the checkpoint, such as {missing[0]}")
+    return CheckpointFiles(folder, layout, shape, rows, native, quantised, sides)
 
 
 def weight_files(folder: Path) -> tuple[Path, ...]:
-    """The safetensors or `.bin` files, in the order of their names. Raises BadCheckpoint where one is missing."""
-    names = {KINDS[0][1]}
-    for index, single in KINDS:
+    """The safetensors or `.bin` files, sorted by name. Raises BadCheckpoint if one is missing."""
+    names = {WEIGHT_FILES[0][1]}
+    for index, single in WEIGHT_FILES:
         if (folder / index).is_file():
             names = _indexed(folder / index)
             break
@@ -130,9 +129,9 @@ def _indexed(index: Path) -> set[str]:
 
 
 def open_file(path: Path, framework: Literal["pt", "np"] = "pt") -> Any:
-    """A weight file as a context manager; its tensors are views of the file's mapping. Raises BadCheckpoint.
+    """A weight file as a context manager; its tensors are views of the mapped file. Raises BadCheckpoint.
 
-    Who only wants a safetensors file's header says "np", and torch is not imported for it.
+    With the framework "np" the header of a safetensors file is read without importing torch.
     """
     if path.suffix == ".bin":
         from app.engine.loading.torch_file import TorchFile
@@ -146,52 +145,52 @@ def open_file(path: Path, framework: Literal["pt", "np"] = "pt") -> Any:
         raise BadCheckpoint(f"{path} is damaged or cut short: {error}") from error
 
 
-def _beside(layout: Layout, wanted: Iterable[Expected], quantised: Quantised) -> dict[str, Beside]:
-    """What holds the weights that are stored quantised. Raises BadCheckpoint for formats that can't be loaded."""
+def _side_tensors(layout: Layout, expected: Iterable[StoredTensor], quantised: Quantised) -> dict[str, SideTensor]:
+    """The tensors that hold quantised weights. Raises BadCheckpoint for formats that can't be loaded."""
     if quantised.kind not in ("nf4", "int8") or layout.names:
         raise BadCheckpoint(
             f"stored as {quantised.format}, which can't be loaded for {layout.model_type}; take the 16-bit checkpoint"
         )
-    found = {}
-    for expected in wanted:
-        part = expected.parts[0]
+    sides = {}
+    for tensor in expected:
+        part = tensor.parts[0]
         if part.parameter.linear:
-            for name, (dtype, count) in quantised.tensors(expected.name, part.parameter).items():
-                found[name] = Beside(part, dtype, count)
-    return found
+            for name, (dtype, count) in quantised.tensors(tensor.name, part.parameter).items():
+                sides[name] = SideTensor(part, dtype, count)
+    return sides
 
 
-def _tensors(
-    file: Path, layout: Layout, shape: Shape, wanted: dict[str, Expected], beside: Mapping[str, Beside]
-) -> Iterator[StoredTensor]:
-    with open_file(file, "np") as opened:
-        for name in opened.offset_keys():
+def _rows_of(
+    file: Path, layout: Layout, shape: Shape, expected: dict[str, StoredTensor], sides: Mapping[str, SideTensor]
+) -> Iterator[StoredRows]:
+    with open_file(file, "np") as tensors:
+        for name in tensors.offset_keys():
             if layout.ignores(name, shape):
                 continue
-            if name in beside:
-                yield _quantised(file, name, beside[name], opened.get_slice(name))
+            if name in sides:
+                yield _quantised_rows(file, name, sides[name], tensors.get_slice(name))
                 continue
-            if name not in wanted:
-                raise BadCheckpoint(f"{file.name} holds {name}, which {layout.model_type} does not have")
-            yield from _parts(file, wanted[name], opened.get_slice(name))
+            if name not in expected:
+                raise BadCheckpoint(f"{file.name} holds {name}, which is not part of {layout.model_type}")
+            yield from _float_rows(file, expected[name], tensors.get_slice(name))
 
 
-def _quantised(file: Path, name: str, expected: Beside, stored: Any) -> StoredTensor:
-    count, dtype = math.prod(stored.get_shape()), stored.get_dtype()
-    size = count * SIDE_BYTES.get(dtype, 0)
+def _quantised_rows(file: Path, name: str, expected: SideTensor, tensor: Any) -> StoredRows:
+    count, dtype = math.prod(tensor.get_shape()), tensor.get_dtype()
+    size = count * SIDE_DTYPE_BYTES.get(dtype, 0)
     if dtype != expected.dtype or expected.bytes not in (None, size):
-        raise BadCheckpoint(f"{name} is {size} bytes of {dtype}; {expected.bytes} of {expected.dtype} belong there")
-    return StoredTensor(file, name, 0, expected.part, size)
+        raise BadCheckpoint(f"{name} is {size} bytes of {dtype}; {expected.bytes} of {expected.dtype} are expected")
+    return StoredRows(file, name, 0, expected.part, size)
 
 
-def _parts(file: Path, expected: Expected, stored: Any) -> Iterator[StoredTensor]:
-    shape, dtype = tuple(stored.get_shape()), stored.get_dtype()
+def _float_rows(file: Path, expected: StoredTensor, tensor: Any) -> Iterator[StoredRows]:
+    shape, dtype = tuple(tensor.get_shape()), tensor.get_dtype()
     if shape != expected.shape:
         text = f"{expected.name} has shape {list(shape)} in {file.name}, config.json asks for {list(expected.shape)}"
         raise BadCheckpoint(text)
-    if dtype not in DTYPE_BYTES:
-        raise BadCheckpoint(f"{expected.name} is stored as {dtype}; supported: {', '.join(DTYPE_BYTES)}")
+    if dtype not in WEIGHT_DTYPE_BYTES:
+        raise BadCheckpoint(f"{expected.name} is stored as {dtype}; supported: {', '.join(WEIGHT_DTYPE_BYTES)}")
     row = 0
     for part in expected.parts:
-        yield StoredTensor(file, expected.name, row, part, part.elements * DTYPE_BYTES[dtype])
+        yield StoredRows(file, expected.name, row, part, part.elements * WEIGHT_DTYPE_BYTES[dtype])
         row += part.rows

@@ -1,8 +1,7 @@
-"""Checkpoint to model, a few megabytes at a time, so that loading takes little more memory than the model itself.
+"""Loads a checkpoint into a model, a few megabytes at a time, so that loading takes little more memory than the model.
 
-transformers' own loader is fast, but what it holds meanwhile is not ours to plan: it leaves 16-bit weights in the
-file mapping on the CPU, and quantises tensors whole. Here each one is read in pieces of rows, converted, and
-written to where it stays.
+transformers' own loader is fast, but its memory use can't be planned: it leaves 16-bit weights in the mapped file on
+the CPU, and quantises whole tensors. Here each tensor is read in blocks of rows, converted, and written to its place.
 """
 
 from __future__ import annotations
@@ -20,10 +19,9 @@ from app.contract.config import EngineConfig
 from app.engine.errors import BadCheckpoint
 from app.engine.kernels.experts import steer_experts
 from app.engine.kernels.latent_slices import slice_latents
-from app.engine.loading.checkpoint import Checkpoint, StoredTensor, open_file
-from app.engine.loading.placement import Placement, connect, placement_of
-from app.engine.loading.weights import Piece, _pieces, _Plain, set_parameter
-from app.layouts.registry import LAYOUTS
+from app.engine.loading.checkpoint import CheckpointFiles, StoredRows, open_file
+from app.engine.loading.placement import DeviceMap, device_map_of, move_between_devices
+from app.engine.loading.weights import PlainWeights, RowBlock, row_blocks, set_parameter
 
 NATIVE_CLASSES = {
     "glm": ("GlmConfig", "GlmForCausalLM"),
@@ -31,63 +29,65 @@ NATIVE_CLASSES = {
     "glm4_moe": ("Glm4MoeConfig", "Glm4MoeForCausalLM"),
     "glm4_moe_lite": ("Glm4MoeLiteConfig", "Glm4MoeLiteForCausalLM"),
 }
-"""By native `model_type`: the config and the model in `transformers.models.<model_type>`. Importing the one module
-takes a third of the time that the automatic classes take."""
+"""By native `model_type`: the config and the model in `transformers.models.<model_type>`. Importing that module alone
+takes a third of the time of the automatic classes."""
 
+Fill = Callable[[Any, StoredRows, Iterator[RowBlock]], None]
+"""Sets a parameter of the model from the blocks of its stored rows."""
 
 log = logging.getLogger(__name__)
 
 
-def load_model(checkpoint: Checkpoint, config: EngineConfig, loaded: Callable[[int], None]) -> Any:
+def load_model(checkpoint: CheckpointFiles, config: EngineConfig, loaded: Callable[[int], None]) -> Any:
     """Builds the model, in evaluation mode, on the devices and in the precision that `config` says.
 
-    `loaded` is called with the stored bytes of each piece that is in place.
+    `loaded` is called with the stored bytes of each block that has been loaded.
 
     Raises:
         BadCheckpoint: a weight cannot be read or quantised.
         EngineError: the device map does not fit the model.
     """
-    place, dtype = placement_of(config, checkpoint.shape.layers), getattr(torch, config.compute_dtype)
+    devices, dtype = device_map_of(config, checkpoint.shape.layers), getattr(torch, config.compute_dtype)
     model = build_skeleton(checkpoint, dtype)
-    fill: Callable[[Any, StoredTensor, Iterator[Piece]], None] = _Plain(place, dtype).fill
-    quantised: Callable[[Any, StoredTensor, Iterator[Piece]], None] | None = None
+    fill: Fill = PlainWeights(devices, dtype).fill
+    fill_quantised: Fill | None = None
     if config.precision in ("int8", "int4") and not checkpoint.quantised:
         from app.engine.loading.quantise import quantiser_for
 
-        quantised = quantiser_for(config.precision, model, checkpoint, place, dtype).fill
+        fill_quantised = quantiser_for(config.precision, model, checkpoint, devices, dtype).fill
     if checkpoint.quantised:
-        from app.engine.loading.prequantised import Restorer
+        from app.engine.loading.prequantised import PrequantisedLoader
 
-        restorer = Restorer(checkpoint, config.precision, model, place, dtype)
-    for path, in_file in itertools.groupby(checkpoint.tensors, lambda stored: stored.file):
-        with open_file(path) as opened:
-            for stored in in_file:
-                if checkpoint.quantised and stored.parameter.linear:
-                    restorer.fill(model, stored, opened)
-                    loaded(stored.stored_bytes)
+        prequantised = PrequantisedLoader(checkpoint, config.precision, model, devices, dtype)
+    for path, in_file in itertools.groupby(checkpoint.tensors, lambda rows: rows.file):
+        with open_file(path) as file:
+            for rows in in_file:
+                if checkpoint.quantised and rows.parameter.linear:
+                    prequantised.fill(model, rows, file)
+                    loaded(rows.stored_bytes)
                     continue
-                wanted = torch.float32 if stored.parameter.full_precision else dtype
-                pieces = _pieces(opened, stored, place.of(stored.parameter.name), wanted, loaded)
-                (quantised if quantised and stored.parameter.linear else fill)(model, stored, pieces)
-    _finish(model, checkpoint, place)
+                block_dtype = torch.float32 if rows.parameter.full_precision else dtype
+                blocks = row_blocks(file, rows, devices.of(rows.parameter.name), block_dtype, loaded)
+                (fill_quantised if fill_quantised and rows.parameter.linear else fill)(model, rows, blocks)
+    _finish(model, checkpoint, devices)
     if checkpoint.shape.experts:
         steer_experts(model)
     if checkpoint.shape.latent:
         slice_latents(model, everywhere=config.precision == "int8")
-    connect(model, place)
+    move_between_devices(model, devices)
     return model
 
 
 def native_classes(native: str) -> tuple[Any, Any]:
-    """transformers' config and model of a native `model_type`; `build_skeleton` imports nothing that it needs more."""
+    """transformers' config and model class of a native `model_type`; `build_skeleton` imports nothing beyond them."""
     config_name, model_name = NATIVE_CLASSES[native]
     config_module = importlib.import_module(f"transformers.models.{native}.configuration_{native}")
     model_module = importlib.import_module(f"transformers.models.{native}.modeling_{native}")
     return getattr(config_module, config_name), getattr(model_module, model_name)
 
 
-def build_skeleton(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
-    """The native class without memory for its weights. Raises BadCheckpoint where transformers refuses the config."""
+def build_skeleton(checkpoint: CheckpointFiles, dtype: torch.dtype) -> Any:
+    """The native class without memory for its weights. Raises BadCheckpoint if transformers refuses the config."""
     from transformers.initialization import no_init_weights
 
     config_class, model_class = native_classes(checkpoint.layout.native)
@@ -98,38 +98,35 @@ def build_skeleton(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
             config = config_class(**checkpoint.native_config)
         config._attn_implementation = "sdpa"
         config.dtype = dtype
-        # Drawing random weights without memory would change nothing, and import torch's compiler.
-        with no_init_weights(), _OnMeta():
+        # Drawing random weights that have no memory would change nothing, and would import torch's compiler.
+        with no_init_weights(), _MetaWeights():
             return model_class(config)
-    except Exception as error:  # transformers raises what it likes here
+    except Exception as error:  # transformers raises errors of any kind here
         raise BadCheckpoint(f"transformers refuses config.json: {error}") from error
 
 
-class _OnMeta(TorchFunctionMode):
-    """Gives weights no memory. What is computed with numbers stays on the CPU, unlike under `torch.device("meta")`."""
+class _MetaWeights(TorchFunctionMode):
+    """Gives weights no memory. Computed numbers stay on the CPU, unlike under `torch.device("meta")`."""
 
-    makers = frozenset({torch.empty, torch.ones, torch.zeros})
+    constructors = frozenset({torch.empty, torch.ones, torch.zeros})
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        named = dict(kwargs or {})
-        if func in self.makers and named.get("device") is None:
-            named["device"] = "meta"
-        return func(*args, **named)
+        keywords = dict(kwargs or {})
+        if func in self.constructors and keywords.get("device") is None:
+            keywords["device"] = "meta"
+        return func(*args, **keywords)
 
 
-def _finish(model: Any, checkpoint: Checkpoint, place: Placement) -> None:
+def _finish(model: Any, checkpoint: CheckpointFiles, devices: DeviceMap) -> None:
     if checkpoint.shape.tied:
         embedding = model.model.embed_tokens.weight
-        # Far from the embedding, the head needs a copy of its own.
-        near = place.head == place.embedding
-        set_parameter(model, "lm_head.weight", embedding if near else embedding.detach().to(place.head))
-    # Buffers are computed, not stored: on the meta device they came out empty.
-    model.model.rotary_emb = type(model.model.rotary_emb)(model.config).to(place.embedding)
+        # On another device than the embedding, the head needs a copy.
+        shared = devices.head == devices.embedding
+        set_parameter(model, "lm_head.weight", embedding if shared else embedding.detach().to(devices.head))
+    # Buffers are computed, not stored: on the meta device they have no values.
+    model.model.rotary_emb = type(model.model.rotary_emb)(model.config).to(devices.embedding)
     model.requires_grad_(False)
     model.eval()
     empty = [name for name, tensor in (*model.named_parameters(), *model.named_buffers()) if tensor.is_meta]
     if empty:
-        raise BadCheckpoint(f"{len(empty)} tensors were left empty, {empty[0]} among them")
-
-
-assert NATIVE_CLASSES.keys() == {layout.native for layout in LAYOUTS.values()}, "every layout needs its native class"
+        raise BadCheckpoint(f"{len(empty)} tensors were not loaded, such as {empty[0]}")

@@ -1,4 +1,4 @@
-"""Which device each part of the model lies on, and how a forward pass gets from one to the next."""
+"""The device of each part of the model, and how a forward pass moves from one device to the next."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EMBEDDING, NORM, HEAD = "model.embed_tokens", "model.norm", "lm_head"
 
 
 @dataclass(frozen=True)
-class Placement:
+class DeviceMap:
     """The device of the embedding, of each layer, and of final norm and head."""
 
     embedding: torch.device
@@ -23,7 +23,7 @@ class Placement:
     head: torch.device
 
     @property
-    def devices(self) -> tuple[torch.device, ...]:
+    def used(self) -> tuple[torch.device, ...]:
         """Each device once, in the order of a forward pass."""
         return tuple(dict.fromkeys((self.embedding, *self.layers, self.head)))
 
@@ -34,69 +34,70 @@ class Placement:
         return self.embedding if name.startswith(EMBEDDING) else self.head
 
 
-def placement_of(config: EngineConfig, layers: int) -> Placement:
-    """The device map as devices. Raises EngineError where it does not name each module once."""
+def device_map_of(config: EngineConfig, layers: int) -> DeviceMap:
+    """The config's device map. Raises EngineError if it does not name each module exactly once."""
     if config.device_map.keys() == {""}:
         device = torch.device(config.device_map[""])
-        return Placement(device, (device,) * layers, device)
+        return DeviceMap(device, (device,) * layers, device)
     names = [f"model.layers.{index}" for index in range(layers)]
-    wanted = {EMBEDDING, *names, NORM, HEAD}
-    if wrong := sorted(wanted ^ config.device_map.keys()):
-        raise EngineError(f"device_map: {wrong[0]} is {'missing' if wrong[0] in wanted else 'no module of this model'}")
+    expected = {EMBEDDING, *names, NORM, HEAD}
+    if wrong := sorted(expected ^ config.device_map.keys()):
+        reason = "missing" if wrong[0] in expected else "not a module of this model"
+        raise EngineError(f"device_map: {wrong[0]} is {reason}")
     devices: Mapping[str, torch.device] = {name: torch.device(device) for name, device in config.device_map.items()}
     if devices[NORM] != devices[HEAD]:
         raise EngineError(f"device_map: {HEAD} is on {devices[HEAD]}, should be on {devices[NORM]} as {NORM}")
-    return Placement(devices[EMBEDDING], tuple(devices[name] for name in names), devices[HEAD])
+    return DeviceMap(devices[EMBEDDING], tuple(devices[name] for name in names), devices[HEAD])
 
 
-def connect(model: Any, place: Placement) -> None:
-    """Moves hidden states where the device changes, and what all layers share once to each device.
+def move_between_devices(model: Any, devices: DeviceMap) -> None:
+    """Adds hooks that move hidden states where the device changes, and what all layers share once to each device.
 
-    A model on one device gets no hooks and is as fast as before.
+    A model on one device gets no hooks and loses no speed.
     """
-    if len(place.devices) == 1:
+    if len(devices.used) == 1:
         return
-    carriers = {device: _Carrier(device) for device in place.devices}
-    before = place.embedding
-    for layer, device in zip(model.model.layers, place.layers, strict=True):
+    movers = {device: _DeviceMover(device) for device in devices.used}
+    before = devices.embedding
+    for layer, device in zip(model.model.layers, devices.layers, strict=True):
         # transformers hands every layer the mask and the position embeddings of the first device.
-        if device != place.embedding or device != before:
-            layer.register_forward_pre_hook(carriers[device], with_kwargs=True)
+        if device != devices.embedding or device != before:
+            layer.register_forward_pre_hook(movers[device], with_kwargs=True)
         before = device
-    if place.head != before:
-        model.model.norm.register_forward_pre_hook(carriers[place.head], with_kwargs=True)
+    if devices.head != before:
+        model.model.norm.register_forward_pre_hook(movers[devices.head], with_kwargs=True)
 
-    def forget(*_: object) -> None:
-        for carrier in carriers.values():
-            carrier.forget()
+    def clear(*_: object) -> None:
+        for mover in movers.values():
+            mover.clear()
 
-    model.model.register_forward_hook(forget)
+    model.model.register_forward_hook(clear)
 
 
-class _Carrier:
-    """A forward pre-hook that brings a module's inputs to its device."""
+class _DeviceMover:
+    """A forward pre-hook that moves a module's inputs to its device."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._shared: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def __call__(
-        self, _module: torch.nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]
+        self, _module: torch.nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Hidden states come by place; all that comes by name is the same for every layer of a pass."""
+        """Hidden states are positional; keyword arguments are the same for every layer of a pass."""
         moved = tuple(value.to(self._device) if isinstance(value, torch.Tensor) else value for value in inputs)
-        return moved, {name: self._keep(value) for name, value in named.items()}
+        return moved, {name: self._move_once(value) for name, value in keywords.items()}
 
-    def forget(self) -> None:
-        """Lets go of the pass's tensors."""
+    def clear(self) -> None:
+        """Drops the pass's tensors."""
         self._shared.clear()
 
-    def _keep(self, value: Any) -> Any:
+    def _move_once(self, value: Any) -> Any:
         if isinstance(value, tuple):
-            return tuple(self._keep(item) for item in value)
+            return tuple(self._move_once(item) for item in value)
         if not isinstance(value, torch.Tensor) or value.device == self._device:
             return value
         if id(value) not in self._shared:
-            # The original is kept beside its copy, so that its id stays its own.
+            # The original is kept too, so that no other tensor gets its id.
             self._shared[id(value)] = value, value.to(self._device)
         return self._shared[id(value)][1]

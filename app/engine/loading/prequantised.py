@@ -1,4 +1,4 @@
-"""Weights that are stored in bitsandbytes' formats, as transformers' `save_pretrained` writes them, back in place."""
+"""Loads weights that are stored in bitsandbytes' formats, as transformers' `save_pretrained` writes them."""
 
 from __future__ import annotations
 
@@ -8,97 +8,97 @@ import torch
 
 from app.engine.errors import BadCheckpoint
 from app.engine.kernels.bnb import bnb_functional
-from app.engine.loading.checkpoint import Checkpoint, StoredTensor, open_file
-from app.engine.loading.placement import Placement
+from app.engine.loading.checkpoint import CheckpointFiles, StoredRows, open_file
+from app.engine.loading.placement import DeviceMap
 from app.engine.loading.quantise import Int8, Nf4, swap_linear
 from app.layouts.nf4 import ABSMAX_BLOCK, NF4_BLOCK, row_slices
 from app.layouts.registry import LOAD_PIECE_ELEMENTS
 
-PRECISIONS = {"int8": "int8", "nf4": "int4"}
+STORED_PRECISIONS = {"int8": "int8", "nf4": "int4"}
 
 
-class Restorer:
-    """Swaps the model's Linear modules for bitsandbytes' and fills them, a weight at a time.
+class PrequantisedLoader:
+    """Replaces the model's Linear modules by bitsandbytes' and fills them, a weight at a time.
 
     Raises:
-        BadCheckpoint: another precision is asked for, or what stands beside a weight is not what its format has.
+        BadCheckpoint: another precision is wanted, or the tensors of a weight do not match its format.
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, precision: str, model: Any, place: Placement, dtype: torch.dtype
+        self, checkpoint: CheckpointFiles, precision: str, model: Any, devices: DeviceMap, dtype: torch.dtype
     ) -> None:
         assert checkpoint.quantised is not None
         kind, self._format = checkpoint.quantised.kind, checkpoint.quantised.format
-        if PRECISIONS[kind] != precision:
-            raise BadCheckpoint(f"the weights are stored as {self._format}; {precision} can't be made of them")
-        self._checkpoint, self._place, self._dtype = checkpoint, place, dtype
-        self._kinds = swap_linear(precision, model, checkpoint, place, dtype)
+        if STORED_PRECISIONS[kind] != precision:
+            raise BadCheckpoint(f"the weights are stored as {self._format} and can't be loaded as {precision}")
+        self._checkpoint, self._devices, self._dtype = checkpoint, devices, dtype
+        self._quantisers = swap_linear(precision, model, checkpoint, devices, dtype)
 
-    def fill(self, model: Any, stored: StoredTensor, opened: Any) -> None:
-        """Sets the parameter of `stored`, whose file is open."""
-        form = self._kinds[self._place.of(stored.parameter.name)]
-        if isinstance(form, Int8):
-            self._put_int8(model, stored, opened, form)
+    def fill(self, model: Any, rows: StoredRows, file: Any) -> None:
+        """Sets the parameter of `rows` from its open file."""
+        quantiser = self._quantisers[self._device(rows)]
+        if isinstance(quantiser, Int8):
+            self._fill_int8(model, rows, file, quantiser)
         else:
-            self._put_nf4(model, stored, opened, form)
+            self._fill_nf4(model, rows, file, quantiser)
 
-    def _put_int8(self, model: Any, stored: StoredTensor, opened: Any, form: Int8) -> None:
-        prefix = stored.name.removesuffix("weight")
-        order = self._beside(stored, opened, f"{prefix}weight_format")
+    def _fill_int8(self, model: Any, rows: StoredRows, file: Any, quantiser: Int8) -> None:
+        prefix = rows.name.removesuffix("weight")
+        order = self._side_tensor(rows, file, f"{prefix}weight_format")
         if order.sum():
-            raise BadCheckpoint(f"{stored.name} is not stored row by row; save the checkpoint again")
-        weight = torch.empty(stored.parameter.shape, dtype=torch.int8, device=self._device(stored))
-        source = opened.get_slice(stored.name)
-        rows, columns = stored.parameter.shape
-        for start, end in row_slices(rows, columns, LOAD_PIECE_ELEMENTS):
+            raise BadCheckpoint(f"{rows.name} is not stored row by row; save the checkpoint again")
+        weight = torch.empty(rows.parameter.shape, dtype=torch.int8, device=self._device(rows))
+        source = file.get_slice(rows.name)
+        height, columns = rows.parameter.shape
+        for start, end in row_slices(height, columns, LOAD_PIECE_ELEMENTS):
             weight[start:end] = source[start:end]
-        form.place(model, stored.parameter.name, weight, self._beside(stored, opened, f"{prefix}SCB"))
+        quantiser.set_weight(model, rows.parameter.name, weight, self._side_tensor(rows, file, f"{prefix}SCB"))
 
-    def _put_nf4(self, model: Any, stored: StoredTensor, opened: Any, form: Nf4) -> None:
-        rows, columns = stored.parameter.shape
-        state, row_bytes, row_blocks = self._state(stored, opened), columns // 2, columns // NF4_BLOCK
-        data = torch.empty((rows * row_bytes, 1), dtype=torch.uint8, device=self._device(stored))
-        scales = _scales(state) if form.packed else None
-        source = opened.get_slice(stored.name)
-        for start, end in row_slices(rows, columns, LOAD_PIECE_ELEMENTS):
-            codes = source[start * row_bytes : end * row_bytes].to(self._device(stored))
+    def _fill_nf4(self, model: Any, rows: StoredRows, file: Any, quantiser: Nf4) -> None:
+        height, columns = rows.parameter.shape
+        state, row_bytes, row_scales = self._state(rows, file), columns // 2, columns // NF4_BLOCK
+        data = torch.empty((height * row_bytes, 1), dtype=torch.uint8, device=self._device(rows))
+        scales = _block_scales(state) if quantiser.packed else None
+        source = file.get_slice(rows.name)
+        for start, end in row_slices(height, columns, LOAD_PIECE_ELEMENTS):
+            codes = source[start * row_bytes : end * row_bytes].to(self._device(rows))
             if scales is not None:
-                part = scales[start * row_blocks : end * row_blocks]
-                codes = form.pack(codes, part, (end - start, columns))
+                part = scales[start * row_scales : end * row_scales]
+                codes = quantiser.pack(codes, part, (end - start, columns))
             data[start * row_bytes : end * row_bytes] = codes.view(-1, 1)
         if scales is not None:
-            state = form.packed_state(scales, rows, columns)
-        form.place(model, stored.parameter, data, state)
+            state = quantiser.packed_state(scales, height, columns)
+        quantiser.set_weight(model, rows.parameter, data, state)
 
-    def _state(self, stored: StoredTensor, opened: Any) -> Any:
+    def _state(self, rows: StoredRows, file: Any) -> Any:
         """The quantisation state in the compute dtype, checked against the weight."""
-        names = [name for name in self._checkpoint.sides if name.startswith(f"{stored.name}.")]
-        parts = {name.removeprefix(f"{stored.name}."): self._beside(stored, opened, name) for name in names}
+        names = [name for name in self._checkpoint.sides if name.startswith(f"{rows.name}.")]
+        tensors = {name.removeprefix(f"{rows.name}."): self._side_tensor(rows, file, name) for name in names}
         try:
-            state = bnb_functional.QuantState.from_dict(parts, self._device(stored))
-            found = (state.quant_type, state.blocksize, tuple(state.shape), getattr(state.state2, "blocksize", None))
-        except Exception as error:  # bitsandbytes raises what it likes here
-            raise BadCheckpoint(f"{stored.name}: its quantisation state can't be read; copy the file again") from error
+            state = bnb_functional.QuantState.from_dict(tensors, self._device(rows))
+            form = (state.quant_type, state.blocksize, tuple(state.shape), getattr(state.state2, "blocksize", None))
+        except Exception as error:  # bitsandbytes raises errors of any kind here
+            raise BadCheckpoint(f"{rows.name}: its quantisation state can't be read; copy the file again") from error
         nested = ABSMAX_BLOCK if state.nested else None
-        if found != ("nf4", NF4_BLOCK, stored.parameter.shape, nested):
-            raise BadCheckpoint(f"{stored.name}: its quantisation state is another weight's; copy the file again")
+        if form != ("nf4", NF4_BLOCK, rows.parameter.shape, nested):
+            raise BadCheckpoint(f"{rows.name}: its quantisation state is that of another weight; copy the file again")
         state.dtype = self._dtype
         return state
 
-    def _device(self, stored: StoredTensor) -> torch.device:
-        return self._place.of(stored.parameter.name)
+    def _device(self, rows: StoredRows) -> torch.device:
+        return self._devices.of(rows.parameter.name)
 
-    def _beside(self, stored: StoredTensor, opened: Any, name: str) -> torch.Tensor:
-        """A small tensor in memory of its own, from whichever file it lies in."""
-        file = self._checkpoint.sides[name]
-        if file == stored.file:
-            return torch.clone(opened.get_tensor(name)).to(self._device(stored))
-        with open_file(file) as other:
-            return torch.clone(other.get_tensor(name)).to(self._device(stored))
+    def _side_tensor(self, rows: StoredRows, file: Any, name: str) -> torch.Tensor:
+        """A copy of a small tensor, from whichever file holds it."""
+        path = self._checkpoint.sides[name]
+        if path == rows.file:
+            return torch.clone(file.get_tensor(name)).to(self._device(rows))
+        with open_file(path) as other:
+            return torch.clone(other.get_tensor(name)).to(self._device(rows))
 
 
-def _scales(state: Any) -> torch.Tensor:
-    """A block's scale each, as float32."""
+def _block_scales(state: Any) -> torch.Tensor:
+    """The scale of each block, as float32."""
     if not state.nested:
         absmax: torch.Tensor = state.absmax.float()
         return absmax

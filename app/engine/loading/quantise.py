@@ -1,4 +1,4 @@
-"""bitsandbytes' int8 and nf4, a piece at a time; the results equal those of transformers' own loader."""
+"""Quantises to bitsandbytes' int8 and nf4, a block of rows at a time, with the results of transformers' own loader."""
 
 from __future__ import annotations
 
@@ -10,62 +10,61 @@ import torch
 from app.engine.errors import BadCheckpoint
 from app.engine.kernels import int8_mixed, nf4_linear
 from app.engine.kernels.bnb import bnb_functional, bnb_nn
-from app.engine.loading.checkpoint import Checkpoint, StoredTensor
-from app.engine.loading.placement import Placement
-from app.engine.loading.weights import Piece, set_parameter
+from app.engine.loading.checkpoint import CheckpointFiles, StoredRows
+from app.engine.loading.placement import DeviceMap
+from app.engine.loading.weights import RowBlock, set_parameter
 from app.layouts.nf4 import ABSMAX_BLOCK, NF4_BLOCK, PACKED_ROWS
 from app.layouts.shape import Parameter
 
 INT8_THRESHOLD = 6.0
-"""Activations beyond it are computed in 16 bits (LLM.int8(), arXiv 2208.07339)."""
+"""Columns with an activation beyond it are computed in 16 bits (LLM.int8(), arXiv 2208.07339)."""
 
 
 class Quantiser(Protocol):
-    """Puts one weight of a Linear module into its quantised form."""
+    """Quantises the weight of a Linear module."""
 
-    def fill(self, model: Any, stored: StoredTensor, pieces: Iterator[Piece]) -> None:
-        """Consumes the pieces of `stored` and sets its parameter."""
+    def fill(self, model: Any, rows: StoredRows, blocks: Iterator[RowBlock]) -> None:
+        """Sets the parameter of `rows` from its blocks."""
 
 
 def quantiser_for(
-    precision: str, model: Any, checkpoint: Checkpoint, place: Placement, dtype: torch.dtype
+    precision: str, model: Any, checkpoint: CheckpointFiles, devices: DeviceMap, dtype: torch.dtype
 ) -> Quantiser:
-    """Swaps the model's Linear modules for bitsandbytes' and returns what fills them.
+    """Replaces the model's Linear modules by bitsandbytes' and returns what fills them.
 
     Raises:
-        BadCheckpoint: a weight's shape cannot be quantised so.
+        BadCheckpoint: a weight's shape cannot be quantised this way.
     """
-    return _ByDevice(place, swap_linear(precision, model, checkpoint, place, dtype))
+    return _QuantiserByDevice(devices, swap_linear(precision, model, checkpoint, devices, dtype))
 
 
 def swap_linear(
-    precision: str, model: Any, checkpoint: Checkpoint, place: Placement, dtype: torch.dtype
+    precision: str, model: Any, checkpoint: CheckpointFiles, devices: DeviceMap, dtype: torch.dtype
 ) -> dict[torch.device, Int8 | Nf4]:
-    """Puts bitsandbytes' empty modules where the Linear ones are; returns each device's form. Raises BadCheckpoint."""
-    names = [tensor.parameter for tensor in checkpoint.tensors if tensor.parameter.linear]
-    kinds: dict[torch.device, Int8 | Nf4] = {
-        device: Int8(device) if precision == "int8" else Nf4(device, dtype) for device in place.devices
+    """Replaces Linear modules by bitsandbytes' empty ones; returns each device's quantiser. Raises BadCheckpoint."""
+    parameters = [tensor.parameter for tensor in checkpoint.tensors if tensor.parameter.linear]
+    quantisers: dict[torch.device, Int8 | Nf4] = {
+        device: Int8(device) if precision == "int8" else Nf4(device, dtype) for device in devices.used
     }
-    for parameter in names:
+    for parameter in parameters:
         module_name = parameter.name.removesuffix(".weight")
         linear = model.get_submodule(module_name)
-        model.set_submodule(module_name, kinds[place.of(parameter.name)].module(parameter.name, linear))
-    return kinds
+        model.set_submodule(module_name, quantisers[devices.of(parameter.name)].module(parameter.name, linear))
+    return quantisers
 
 
-class _ByDevice:
-    """Each weight in the form of the device that it goes to: the CPU's 4-bit form may be another than a GPU's."""
+class _QuantiserByDevice:
+    """Quantises each weight for its device: the CPU's 4-bit form may differ from a GPU's."""
 
-    def __init__(self, place: Placement, kinds: Mapping[torch.device, Quantiser]) -> None:
-        self._place, self._kinds = place, kinds
+    def __init__(self, devices: DeviceMap, quantisers: Mapping[torch.device, Quantiser]) -> None:
+        self._devices, self._quantisers = devices, quantisers
 
-    def fill(self, model: Any, stored: StoredTensor, pieces: Iterator[Piece]) -> None:
-        """See `Quantiser.fill`."""
-        self._kinds[self._place.of(stored.parameter.name)].fill(model, stored, pieces)
+    def fill(self, model: Any, rows: StoredRows, blocks: Iterator[RowBlock]) -> None:
+        self._quantisers[self._devices.of(rows.parameter.name)].fill(model, rows, blocks)
 
 
 class Int8:
-    """LLM.int8(): a row's weights as bytes, and its largest magnitude as float32 (`SCB`)."""
+    """LLM.int8(): a row's weights as bytes, and its largest magnitude as float32 (bitsandbytes' `SCB`)."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -83,15 +82,14 @@ class Int8:
             device="meta",
         )
 
-    def fill(self, model: Any, stored: StoredTensor, pieces: Iterator[Piece]) -> None:
-        """See `Quantiser.fill`."""
-        weight = torch.empty(stored.parameter.shape, dtype=torch.int8, device=self._device)
-        scale = torch.empty(stored.parameter.shape[0], dtype=torch.float32, device=self._device)
-        for start, end, rows in pieces:
-            weight[start:end], scale[start:end], _ = bnb_functional.int8_vectorwise_quant(rows.to(torch.float16))
-        self.place(model, stored.parameter.name, weight, scale)
+    def fill(self, model: Any, rows: StoredRows, blocks: Iterator[RowBlock]) -> None:
+        weight = torch.empty(rows.parameter.shape, dtype=torch.int8, device=self._device)
+        scale = torch.empty(rows.parameter.shape[0], dtype=torch.float32, device=self._device)
+        for start, end, block in blocks:
+            weight[start:end], scale[start:end], _ = bnb_functional.int8_vectorwise_quant(block.to(torch.float16))
+        self.set_weight(model, rows.parameter.name, weight, scale)
 
-    def place(self, model: Any, name: str, weight: torch.Tensor, scale: torch.Tensor) -> None:
+    def set_weight(self, model: Any, name: str, weight: torch.Tensor, scale: torch.Tensor) -> None:
         """Sets a parameter from its bytes [rows, columns] and the scale of each row."""
         value = bnb_nn.Int8Params(weight, requires_grad=False, has_fp16_weights=False, CB=weight, SCB=scale)
         set_parameter(model, name, value)
@@ -100,8 +98,8 @@ class Int8:
 class Nf4:
     """4-bit normal floats in blocks of 64 with quantised block scales.
 
-    Where the CPU has AVX-512 with bf16, bitsandbytes repacks each weight in the first forward pass, for which it
-    takes six bytes an element at once. Here the pieces are packed as they come.
+    On a CPU with AVX-512 and bf16, bitsandbytes repacks each weight in the first forward pass, which takes six bytes an
+    element at once. Here each block of rows is packed when it is loaded.
     """
 
     def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
@@ -127,23 +125,22 @@ class Nf4:
             device="meta",
         )
 
-    def fill(self, model: Any, stored: StoredTensor, pieces: Iterator[Piece]) -> None:
-        """See `Quantiser.fill`."""
-        rows, columns = stored.parameter.shape
-        row_bytes, row_blocks = columns // 2, columns // NF4_BLOCK
-        data = torch.empty((rows * row_bytes, 1), dtype=torch.uint8, device=self._device)
-        absmax = torch.empty(rows * row_blocks, dtype=torch.float32, device=self._device)
-        for start, end, piece in pieces:
+    def fill(self, model: Any, rows: StoredRows, blocks: Iterator[RowBlock]) -> None:
+        height, columns = rows.parameter.shape
+        row_bytes, row_scales = columns // 2, columns // NF4_BLOCK
+        data = torch.empty((height * row_bytes, 1), dtype=torch.uint8, device=self._device)
+        absmax = torch.empty(height * row_scales, dtype=torch.float32, device=self._device)
+        for start, end, block in blocks:
             codes, state = bnb_functional.quantize_4bit(
-                piece.contiguous(), blocksize=NF4_BLOCK, compress_statistics=False, quant_type="nf4"
+                block.contiguous(), blocksize=NF4_BLOCK, compress_statistics=False, quant_type="nf4"
             )
-            absmax[start * row_blocks : end * row_blocks] = state.absmax
+            absmax[start * row_scales : end * row_scales] = state.absmax
             if self.packed:
                 codes, _ = bnb_functional._convert_weight_packed_for_cpu(codes, state)
             data[start * row_bytes : end * row_bytes] = codes.view(-1, 1)
-        self.place(model, stored.parameter, data, self._state(absmax, rows, columns))
+        self.set_weight(model, rows.parameter, data, self._state(absmax, height, columns))
 
-    def place(self, model: Any, parameter: Parameter, data: torch.Tensor, state: Any) -> None:
+    def set_weight(self, model: Any, parameter: Parameter, data: torch.Tensor, state: Any) -> None:
         """Sets a parameter from its codes [bytes, 1] and their state."""
         module = model.get_submodule(parameter.name.removesuffix(".weight"))
         value = bnb_nn.Params4bit(
@@ -160,7 +157,7 @@ class Nf4:
         set_parameter(model, parameter.name, value)
 
     def pack(self, codes: torch.Tensor, absmax: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
-        """The codes of some rows in the order of the CPU's kernel."""
+        """The codes of some rows in the order of the CPU's kernel; `absmax` has their block scales."""
         code = bnb_functional.get_4bit_type("nf4", device=self._device)
         state = bnb_functional.QuantState(
             absmax=absmax, shape=torch.Size(shape), dtype=self._dtype, blocksize=NF4_BLOCK, code=code, quant_type="nf4"
@@ -169,7 +166,7 @@ class Nf4:
         return packed
 
     def _state(self, absmax: torch.Tensor, rows: int, columns: int) -> Any:
-        """Quantises the scales of the whole weight, as `quantize_4bit` does; packed ones are then stored as bf16."""
+        """Quantises the scales of the whole weight, as `quantize_4bit` does; packed ones are then stored in bf16."""
         offset = absmax.mean()
         small, nested = bnb_functional.quantize_blockwise(absmax - offset, blocksize=ABSMAX_BLOCK)
         if not self.packed:
@@ -187,7 +184,7 @@ class Nf4:
         return self.packed_state(bnb_functional.dequantize_blockwise(small, nested) + offset, rows, columns)
 
     def packed_state(self, scales: torch.Tensor, rows: int, columns: int) -> Any:
-        """The state of packed codes, from a float32 scale a block."""
+        """The state of packed codes, from the float32 scale of each block."""
         code = bnb_functional.get_4bit_type("nf4", device=self._device)
         state = bnb_functional.QuantState(
             absmax=scales.view(rows, columns // NF4_BLOCK).T.to(torch.bfloat16).contiguous(),

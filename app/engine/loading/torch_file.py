@@ -1,4 +1,4 @@
-"""`.bin` files, read as safetensors are: a table of names first, then rows as they are asked for."""
+"""`.bin` files, read as safetensors are: first a table of names, then rows on request."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ DTYPE_NAMES = {
     **{torch.bfloat16: "BF16", torch.float16: "F16", torch.float32: "F32"},
     **{torch.uint8: "U8", torch.int8: "I8"},
 }
-"""torch's dtypes by safetensors' names; others are told as torch calls them."""
+"""safetensors' names of torch's dtypes; others keep torch's name."""
 
 
 class TorchFile:
-    """The part of safetensors' `safe_open` that the loader uses. The tensors are views of the file's mapping.
+    """The part of safetensors' `safe_open` that the loader uses. The tensors are views of the mapped file.
 
-    Nothing that a file says is run (`weights_only`), and no weight is read before its rows are (`mmap`).
+    Nothing in the file is executed (`weights_only`), and no weight is read before its rows are (`mmap`).
 
     Raises:
-        BadCheckpoint: it is damaged, holds more than tensors, or is older than torch 1.6.
+        BadCheckpoint: the file is damaged, holds more than tensors, or is older than torch 1.6.
     """
 
     def __init__(self, path: Path) -> None:
         try:
-            stored = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-        except Exception as error:  # torch raises what it likes here, and advises to trust the file
+            table = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+        except Exception as error:  # torch raises errors of any kind here, and advises to trust the file
             raise BadCheckpoint(
                 f"{path} cannot be read: it is damaged, older than torch 1.6, or holds more than tensors; "
                 "take the safetensors files"
             ) from error
-        if not isinstance(stored, dict) or not all(isinstance(value, torch.Tensor) for value in stored.values()):
+        if not isinstance(table, dict) or not all(isinstance(value, torch.Tensor) for value in table.values()):
             raise BadCheckpoint(f"{path} holds more than a table of tensors; take the safetensors files")
-        self._tensors: dict[str, torch.Tensor] = dict(stored)
+        self._tensors: dict[str, torch.Tensor] = dict(table)
 
     def __enter__(self) -> TorchFile:
         return self
@@ -55,7 +55,7 @@ class TorchFile:
         return self._tensors[name]
 
     def get_slice(self, name: str) -> TorchSlice:
-        """A tensor of which rows can be taken."""
+        """A tensor whose rows can be read one block at a time."""
         return TorchSlice(self._tensors[name])
 
 
@@ -66,11 +66,11 @@ class TorchSlice:
         self._tensor = tensor
 
     def get_shape(self) -> list[int]:
-        """Its sizes."""
+        """The sizes of its dimensions."""
         return list(self._tensor.shape)
 
     def get_dtype(self) -> str:
-        """safetensors' name where it has one of those that can be loaded."""
+        """safetensors' name, if it has one that can be loaded."""
         return DTYPE_NAMES.get(self._tensor.dtype, str(self._tensor.dtype))
 
     def __getitem__(self, rows: Any) -> torch.Tensor:

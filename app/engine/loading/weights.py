@@ -1,4 +1,4 @@
-"""Weights on their way into a model: blocks of rows, and what a loaded model holds."""
+"""Weights while they are loaded: blocks of rows; and the bytes of a loaded model."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any
 
 import torch
 
-from app.engine.loading.checkpoint import StoredTensor
-from app.engine.loading.placement import Placement
+from app.engine.loading.checkpoint import StoredRows
+from app.engine.loading.placement import DeviceMap
 from app.layouts.registry import LOAD_PIECE_ELEMENTS
 
-Piece = tuple[int, int, torch.Tensor]
-"""First row of the parameter, row behind the last, and the rows between, converted and on the device."""
+RowBlock = tuple[int, int, torch.Tensor]
+"""First row of the parameter, the row after the last, and the rows between, converted and on the device."""
 
 
 def set_parameter(model: Any, name: str, value: torch.Tensor) -> None:
-    """Puts a tensor where the skeleton's empty one was."""
+    """Replaces the skeleton's empty tensor."""
     path, _, leaf = name.rpartition(".")
     module = model.get_submodule(path)
     if leaf in module._buffers or isinstance(value, torch.nn.Parameter):
@@ -25,49 +25,50 @@ def set_parameter(model: Any, name: str, value: torch.Tensor) -> None:
         setattr(module, leaf, torch.nn.Parameter(value, requires_grad=False))
 
 
-class _Plain:
-    """Weights in the compute dtype."""
+class PlainWeights:
+    """Loads weights in the compute dtype."""
 
-    def __init__(self, place: Placement, dtype: torch.dtype) -> None:
-        self._place, self._dtype = place, dtype
+    def __init__(self, devices: DeviceMap, dtype: torch.dtype) -> None:
+        self._devices, self._dtype = devices, dtype
 
-    def fill(self, model: Any, stored: StoredTensor, pieces: Iterator[Piece]) -> None:
-        """Copies the pieces into memory of their own, made at the first of a parameter's parts."""
+    def fill(self, model: Any, stored: StoredRows, blocks: Iterator[RowBlock]) -> None:
+        """Copies the blocks into the parameter, which is allocated with the first of its parts."""
         parameter = stored.parameter
         path, _, leaf = parameter.name.rpartition(".")
         target = getattr(model.get_submodule(path), leaf)
         if target.is_meta:
             dtype = torch.float32 if parameter.full_precision else self._dtype
-            target = torch.empty(parameter.shape, dtype=dtype, device=self._place.of(parameter.name))
+            target = torch.empty(parameter.shape, dtype=dtype, device=self._devices.of(parameter.name))
             set_parameter(model, parameter.name, target)
-        rows_of_all = target.data.view(parameter.rows, -1)
-        for start, end, rows in pieces:
-            rows_of_all[start:end].copy_(rows.view(end - start, -1))
+        all_rows = target.data.view(parameter.rows, -1)
+        for start, end, rows in blocks:
+            all_rows[start:end].copy_(rows.view(end - start, -1))
 
 
-def _pieces(
-    opened: Any, stored: StoredTensor, device: torch.device, dtype: torch.dtype, loaded: Callable[[int], None]
-) -> Iterator[Piece]:
+def row_blocks(
+    file: Any, stored: StoredRows, device: torch.device, dtype: torch.dtype, loaded: Callable[[int], None]
+) -> Iterator[RowBlock]:
+    """Reads stored rows from an open file, a block at a time; calls `loaded` with the stored bytes of each block."""
     rows = stored.part.rows
-    per_row = stored.part.elements // rows
+    row_elements = stored.part.elements // rows
     # Multiples of 32 rows: the CPU's 4-bit kernel packs so many together.
-    step = max(32, LOAD_PIECE_ELEMENTS // per_row // 32 * 32)
-    source, first = opened.get_slice(stored.name), stored.first_row
+    step = max(32, LOAD_PIECE_ELEMENTS // row_elements // 32 * 32)
+    source, first = file.get_slice(stored.name), stored.first_row
     for start in range(0, rows, step):
         end = min(start + step, rows)
-        # In the file's dtype until it is on the device: half the bytes to copy, and no second host buffer.
-        piece = source[first + start : first + end].to(device).to(dtype)
-        yield stored.part.first_row + start, stored.part.first_row + end, piece
+        # Converted on the device: half the bytes to copy, and no second buffer on the host.
+        block = source[first + start : first + end].to(device).to(dtype)
+        yield stored.part.first_row + start, stored.part.first_row + end, block
         loaded(stored.stored_bytes * (end - start) // rows)
 
 
 def weights_bytes(model: Any) -> int:
-    """Bytes of all parameters, stored buffers and quantisation states, each piece of memory counted once."""
-    seen: dict[tuple[torch.device, int], int] = {}
+    """Bytes of all parameters, stored buffers and quantisation states; shared memory counts once."""
+    sizes: dict[tuple[torch.device, int], int] = {}
     for weight in (*model.parameters(), *_stored_buffers(model)):
-        for tensor in (weight, *_states(weight)):
-            seen[tensor.device, tensor.data_ptr()] = tensor.nbytes
-    return sum(seen.values())
+        for tensor in (weight, *_state_tensors(weight)):
+            sizes[tensor.device, tensor.data_ptr()] = tensor.nbytes
+    return sum(sizes.values())
 
 
 def _stored_buffers(model: Any) -> Iterator[torch.Tensor]:
@@ -77,7 +78,7 @@ def _stored_buffers(model: Any) -> Iterator[torch.Tensor]:
                 yield buffer
 
 
-def _states(parameter: Any) -> Iterator[torch.Tensor]:
+def _state_tensors(parameter: Any) -> Iterator[torch.Tensor]:
     state = getattr(parameter, "quant_state", None)
     nested = getattr(state, "state2", None)
     candidates = (

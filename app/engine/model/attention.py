@@ -8,10 +8,10 @@ import torch
 from torch.nn.functional import pad, scaled_dot_product_attention
 from transformers import AttentionInterface
 
-from app.engine.model.windows import Batch, Chunk, Rows, Window, Windows
+from app.engine.model.windows import BatchWindow, ChunkWindow, GraphWindow, Window, Windows
 
-NAME = "berth"
-"""Of `attend`, among transformers' own. For a name that it does not know, transformers makes no mask."""
+ATTENTION_IMPLEMENTATION = "berth"
+"""The name of `attend` among transformers' own. For a name that it does not know, transformers makes no mask."""
 
 
 def attend(
@@ -27,7 +27,7 @@ def attend(
 ) -> tuple[torch.Tensor, None]:
     """transformers' attention interface: query [rows, heads, new, dim] to [rows, new, heads, dim].
 
-    Keys and values are what `SlotLayer.update` returned, for MLA expanded from there.
+    Keys and values are what `SlotLayer.update` returned; latent attention (MLA) has expanded them.
     """
     return attend_window(query, key, value, scaling, windows[query.device]).transpose(1, 2), None
 
@@ -35,16 +35,19 @@ def attend(
 def attend_window(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float, window: Window
 ) -> torch.Tensor:
-    """Query [rows, heads, new, dim] to the same, with the keys and values that the window sees."""
-    if isinstance(window, Chunk):
-        return _chunk(query, key, value, scaling, window)
-    if isinstance(window, Rows):
-        packed = _packed(query, key.shape[1])
-        return scaled_dot_product_attention(packed, key, value, attn_mask=window.bias, scale=scaling).view(query.shape)
-    return _batch(query, key, value, scaling, window)
+    """Query [rows, heads, new, dim] to the same, with the keys and values that are visible to the window."""
+    if isinstance(window, ChunkWindow):
+        return _attend_chunk(query, key, value, scaling, window)
+    if isinstance(window, GraphWindow):
+        grouped = _group_heads(query, key.shape[1])
+        out = scaled_dot_product_attention(grouped, key, value, attn_mask=window.bias, scale=scaling)
+        return out.view(query.shape)
+    return _attend_batch(query, key, value, scaling, window)
 
 
-def _chunk(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float, window: Chunk) -> torch.Tensor:
+def _attend_chunk(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float, window: ChunkWindow
+) -> torch.Tensor:
     new, mask = query.shape[2], window.mask
     if new < window.rows:
         query = pad(query, (0, 0, 0, window.rows - new))
@@ -61,21 +64,23 @@ def _chunk(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling:
 def _needs_repeat(query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None) -> bool:
     """Whether grouped heads would leave only the kernel that stores all scores (heads x new x keys).
 
-    The CPU's fused kernel takes them with a mask. CUDA's does without a mask, from compute capability 8.0 on
-    (huggingface/transformers#48633).
+    The CPU's fused kernel takes grouped heads with a mask. CUDA's takes them without one, from compute capability 8.0
+    on (huggingface/transformers#48633).
     """
     if query.device.type == "cpu" or key.shape[1] == query.shape[1]:
         return False
     return mask is not None or torch.cuda.get_device_capability(query.device) < (8, 0)
 
 
-def _batch(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float, window: Batch) -> torch.Tensor:
+def _attend_batch(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float, window: BatchWindow
+) -> torch.Tensor:
     rows, heads, _, _ = query.shape
-    filling = rows - len(window.slots)
-    packed = _packed(query, key.shape[1])
+    padding = rows - len(window.slots)
+    grouped = _group_heads(query, key.shape[1])
     parts = [
         scaled_dot_product_attention(
-            packed[group.rows],
+            grouped[group.rows],
             key[group.slots, :, : group.width],
             value[group.slots, :, : group.width],
             attn_mask=group.mask,
@@ -83,20 +88,20 @@ def _batch(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling:
         )
         for group in window.groups
     ]
-    if filling:
-        parts.append(parts[0].new_zeros(filling, *parts[0].shape[1:]))
+    if padding:
+        parts.append(parts[0].new_zeros(padding, *parts[0].shape[1:]))
     out = parts[0] if len(parts) == 1 else torch.cat(parts)
     return out.reshape(rows, heads, 1, value.shape[-1])
 
 
-def _packed(query: torch.Tensor, kv_heads: int) -> torch.Tensor:
-    """[rows, heads, 1, dim] to [rows, kv_heads, group, dim]: the query heads of one key head are to it like several
-    queries, and no head has to be repeated."""
+def _group_heads(query: torch.Tensor, kv_heads: int) -> torch.Tensor:
+    """[rows, heads, 1, dim] to [rows, kv_heads, group, dim]: the query heads of one key head are treated as several
+    queries, so that no key head has to be repeated."""
     rows, heads, _, dim = query.shape
     return query.reshape(rows, kv_heads, heads // kv_heads, dim)
 
 
 def use_slots(model: Any) -> None:
-    """Makes every forward pass of the model attend as its `windows` say; it can no longer be called without."""
-    AttentionInterface.register(NAME, attend)
-    model.config._attn_implementation = NAME
+    """Makes each forward pass of the model attend by its `windows`; without them it can no longer be called."""
+    AttentionInterface.register(ATTENTION_IMPLEMENTATION, attend)
+    model.config._attn_implementation = ATTENTION_IMPLEMENTATION

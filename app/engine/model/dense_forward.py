@@ -1,9 +1,9 @@
 """The forward pass of dense GLM layers over the slots' cache, on one device.
 
-It computes what transformers' classes compute with the same modules' weights (tests hold both against each other),
-in a third of the kernels: at one token a step those, and the Python around them, cost on the CPU as much as a fifth of
-all products; at a prompt the many passes over its activations cost as much as a third. It takes answers' next tokens
-and parts of several prompts in one pass: the weights are read once for all of them. And its decode step can be recorded
+It computes the same as transformers' classes with the same weights (tests compare the two), in a third of the kernels:
+at one token a step, the kernels and the Python around them cost as much as a fifth of all products on the CPU; for a
+prompt, the many passes over its activations cost as much as a third. One pass takes the next tokens of answers together
+with chunks of several prompts, so that the weights are read once for all of them. And its decode step can be recorded
 as a CUDA graph.
 """
 
@@ -15,109 +15,113 @@ from typing import Any
 
 import torch
 
+from app.contract.plan import CPU
 from app.engine.errors import is_memory_error
-from app.engine.kernels.row_padding import filled_up, filled_up_batch, meet_slices
-from app.engine.model.cuda_graphs import Capture, CudaCapture, StepGraphs
+from app.engine.kernels.row_padding import padded_batch, padded_rows, warm_up_slices
+from app.engine.model.cuda_graphs import Capture, CudaCapture, DecodeGraphs
 from app.engine.model.dense_layer import DenseLayer, norm_of
-from app.engine.model.forward import Piece, Step
+from app.engine.model.forward import DecodeStep, PromptChunk
 from app.engine.model.kv_cache import SlotCache
-from app.engine.model.windows import Rows, Window, batch_window, chunk_window
+from app.engine.model.windows import GraphWindow, Window, batch_window, chunk_window
 from app.layouts.graph_sizes import step_sizes
 
-KINDS = ("glm", "glm4")
-"""Native model types whose layers these are; glm4 normalises what attention and MLP add, too."""
-CPU = torch.device("cpu")
+DENSE_MODEL_TYPES = ("glm", "glm4")
+"""Native model types with these layers; glm4 also normalises the outputs of attention and MLP."""
 
 log = logging.getLogger(__name__)
 
 
-class DensePasses:
-    """Of a loaded model that lies on one device as a whole."""
+class DenseForward:
+    """The forward pass of a loaded model that is on one device as a whole."""
 
-    together = True
+    takes_mixed_batches = True
 
     def __init__(self, model: Any, cache: SlotCache, capture: Capture | None = None) -> None:
-        """`capture` records decode steps; without it, on a GPU, CUDA does."""
+        """`capture` records decode steps; without it, CUDA does on a GPU."""
         self._model = model.model
         self._cache = cache
         (self._device,) = cache.devices
         self._norm = norm_of(model.model.norm)
         self._layers = [
-            DenseLayer(layer, held) for layer, held in zip(model.model.layers, cache.slot_layers, strict=True)
+            DenseLayer(layer, cache_layer)
+            for layer, cache_layer in zip(model.model.layers, cache.slot_layers, strict=True)
         ]
         if capture is None and self._device.type == "cuda":
             capture = CudaCapture()
-        self._recorded = self._record(model, capture) if capture else None
+        self._graphs = self._record(model, capture) if capture else None
 
     @staticmethod
-    def fit(model: Any) -> bool:
-        """Whether the model is of such layers and all of it lies on one device."""
-        return model.config.model_type in KINDS and len({weight.device for weight in model.parameters()}) == 1
+    def supports(model: Any) -> bool:
+        """Whether the model has such layers and is on one device."""
+        on_one_device = len({weight.device for weight in model.parameters()}) == 1
+        return model.config.model_type in DENSE_MODEL_TYPES and on_one_device
 
     @torch.inference_mode()
-    def __call__(self, step: Step | None, pieces: Sequence[Piece]) -> torch.Tensor:
-        """See `Passes`."""
-        if step is not None and not pieces and self._recorded:
-            recorded = self._recorded(step)
-            if recorded is not None:
-                return recorded
-        filled_to = self._cache.max_len if self._device == CPU else None
-        ids, positions, windows, kept = _arranged(step, pieces, self._device, filled_to)
+    def __call__(self, step: DecodeStep | None, chunks: Sequence[PromptChunk]) -> torch.Tensor:
+        if step is not None and not chunks and self._graphs:
+            hidden = self._graphs(step)
+            if hidden is not None:
+                return hidden
+        slot_tokens = self._cache.max_len if self._device.type == CPU else None
+        ids, positions, windows, kept = _arrange(step, chunks, self._device, slot_tokens)
         for window in windows:
-            self._cache.check(window)
-        tokens, places = (torch.tensor(each, device=self._device) for each in (ids, positions))
-        x = self._model.embed_tokens(tokens)
-        turn = self._turn(x, places)
+            self._cache.check_capacity(window)
+        token_ids, token_positions = (torch.tensor(values, device=self._device) for values in (ids, positions))
+        x = self._model.embed_tokens(token_ids)
+        rotary = self._rotary(x, token_positions)
         for layer in self._layers[:-1]:
-            x = layer(x, turn, windows)
-        return self._norm(self._layers[-1].last(x, turn, windows, kept))
+            x = layer(x, rotary, windows)
+        return self._norm(self._layers[-1].last(x, rotary, windows, kept))
 
     @torch.inference_mode()
-    def meet(self, sizes: Sequence[int]) -> None:
-        """See `Passes`. One layer is all: they are alike, and what is compiled goes by shape."""
-        if self._device == CPU:
-            meet_slices(self._model, sizes[-1])
+    def warm_up(self, sizes: Sequence[int]) -> None:
+        """Computes one layer only: all are alike, and compiled code depends on the shapes alone."""
+        if self._device.type == CPU:
+            warm_up_slices(self._model, sizes[-1])
             for rows in sizes:
-                self._layers[0].multiply(rows)
+                self._layers[0].warm_up(rows)
 
     @torch.inference_mode()
-    def _record(self, model: Any, capture: Capture) -> StepGraphs | None:
-        """None for int8, whose product looks at its inputs to decide what to compute, and where it can't be done."""
-        kinds = {type(module).__name__ for module in model.modules()}
-        if "Linear8bitLt" in kinds:
+    def _record(self, model: Any, capture: Capture) -> DecodeGraphs | None:
+        """None for int8, whose product depends on the values of its inputs, and if recording fails."""
+        module_types = {type(module).__name__ for module in model.modules()}
+        if "Linear8bitLt" in module_types:
             return None
-        sizes = step_sizes(self._cache.slots, self._cache.max_len, one_row_alone="Linear4bit" in kinds)
+        sizes = step_sizes(self._cache.slots, self._cache.max_len, one_row_alone="Linear4bit" in module_types)
         try:
-            return StepGraphs(self._fixed_step, self._cache, self._norm.weight.dtype, sizes, capture)
+            return DecodeGraphs(self._fixed_step, self._cache, self._norm.weight.dtype, sizes, capture)
         except Exception as error:
             if is_memory_error(error):
                 raise
             if self._device.type == "cuda":
-                torch.cuda.synchronize()  # raises where more is broken than the recording
-            log.warning("decode steps are launched kernel by kernel, they can't be recorded: %s", error)
+                torch.cuda.synchronize()  # raises if more than the recording is broken
+            log.warning("decode steps run kernel by kernel: they can't be recorded: %s", error)
             return None
 
-    def _fixed_step(self, ids: torch.Tensor, rows: Rows) -> torch.Tensor:
-        """A decode step that only tensors steer."""
+    def _fixed_step(self, ids: torch.Tensor, window: GraphWindow) -> torch.Tensor:
+        """A decode step that depends on tensors alone."""
         x = self._model.embed_tokens(ids)
-        turn = self._turn(x, rows.positions)
+        rotary = self._rotary(x, window.positions)
         for layer in self._layers:
-            x = layer(x, turn, [rows])
+            x = layer(x, rotary, [window])
         return self._norm(x)
 
-    def _turn(self, x: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-        """What rotates the heads' pairs at these positions, [tokens, 1, pairs]."""
+    def _rotary(self, x: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        """The rotary embedding at these positions as complex numbers, [tokens, 1, pairs]."""
         cos, sin = self._model.rotary_emb(x.new_empty(0, dtype=torch.float32), positions[None])
         half = cos.shape[-1] // 2
         return torch.complex(cos[0, :, None, :half], sin[0, :, None, :half])
 
 
-def _arranged(
-    step: Step | None, pieces: Sequence[Piece], device: torch.device, filled_to: int | None
+def _arrange(
+    step: DecodeStep | None, chunks: Sequence[PromptChunk], device: torch.device, slot_tokens: int | None
 ) -> tuple[list[int], list[int], list[Window], list[tuple[int, Window]]]:
-    """Ids and positions of all tokens, filled up where `filled_to` is given; the windows, whose tokens follow each
-    other; and what is kept of the last layer: windows again, of a piece its last token's or none, and at which token
-    each begins."""
+    """Arranges a step and chunks for one pass.
+
+    Returns the ids and positions of all tokens, padded if `slot_tokens` is given; the windows, whose tokens follow each
+    other; and what the last layer keeps: the index of the first token and the window of the step, and of the last token
+    of each chunk that ends its prompt.
+    """
     ids: list[int] = []
     positions: list[int] = []
     windows: list[Window] = []
@@ -127,15 +131,15 @@ def _arranged(
         batch = batch_window(step.slots, step.positions, device)
         windows.append(batch)
         kept.append((0, batch))
-    for piece in pieces:
-        window = chunk_window(piece.slot, piece.start, piece.end, device, filled_to)
-        ids += piece.ids
-        positions += range(piece.start, piece.end)
+    for chunk in chunks:
+        window = chunk_window(chunk.slot, chunk.start, chunk.end, device, slot_tokens)
+        ids += chunk.ids
+        positions += range(chunk.start, chunk.end)
         windows.append(window)
-        if piece.ends:
+        if chunk.ends:
             kept.append((len(ids) - 1, window.last))
-    wanted = len(ids)
-    if filled_to is not None:
-        wanted = filled_up(wanted) if pieces else filled_up_batch(wanted)
-    filling = [0] * (wanted - len(ids))
-    return ids + filling, positions + filling, windows, kept
+    size = len(ids)
+    if slot_tokens is not None:
+        size = padded_rows(size) if chunks else padded_batch(size)
+    padding = [0] * (size - len(ids))
+    return ids + padding, positions + padding, windows, kept

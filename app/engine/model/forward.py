@@ -1,4 +1,4 @@
-"""What one forward pass computes: the next token of running answers, parts of prompts; and transformers' own pass."""
+"""One forward pass: the next tokens of running answers and chunks of prompts; and transformers' own pass."""
 
 from __future__ import annotations
 
@@ -8,33 +8,32 @@ from typing import Any, Protocol
 
 import torch
 
-from app.engine.kernels.row_padding import filled_up_batch, meet_slices
+from app.contract.plan import CPU
+from app.engine.kernels.row_padding import padded_batch, warm_up_slices
 from app.engine.model.attention import use_slots
 from app.engine.model.kv_cache import SlotCache
 from app.engine.model.windows import Windows, batch_window, chunk_window
 
-CPU = torch.device("cpu")
-
 
 @dataclass(frozen=True)
-class Piece:
-    """A part of a prompt: the tokens behind the first `start` of a slot's sequence."""
+class PromptChunk:
+    """Part of a prompt: the tokens after the first `start` of a slot's sequence."""
 
     slot: int
     start: int
     ids: tuple[int, ...]
     ends: bool = True
-    """Its last token's output is wanted."""
+    """Whether the output of its last token is needed."""
 
     @property
     def end(self) -> int:
-        """Tokens of the sequence that are there after it."""
+        """Tokens of the sequence up to the chunk's end."""
         return self.start + len(self.ids)
 
 
 @dataclass(frozen=True)
-class Step:
-    """A token of each of several sequences: the ids go behind what `slots` hold, which ascend."""
+class DecodeStep:
+    """One new token for each of several sequences, appended to `slots` (ascending)."""
 
     slots: tuple[int, ...]
     ids: tuple[int, ...]
@@ -43,74 +42,73 @@ class Step:
 
     @property
     def positions(self) -> tuple[int, ...]:
-        """Where the ids go."""
+        """The position of each id in its sequence."""
         return tuple(self.lengths[slot] for slot in self.slots)
 
 
-class Passes(Protocol):
+class ForwardPass(Protocol):
     """Runs the model's layers over the slots' cache."""
 
-    together: bool
-    """Whether a pass takes a step and any number of pieces; else it is one or the other, and one piece."""
+    takes_mixed_batches: bool
+    """Whether a pass takes a step and any number of chunks; otherwise it takes either the step or one chunk."""
 
-    def __call__(self, step: Step | None, pieces: Sequence[Piece]) -> torch.Tensor:
-        """Hidden states [rows, hidden]: a row for each of the step's sequences, then for each piece that `ends`.
+    def __call__(self, step: DecodeStep | None, chunks: Sequence[PromptChunk]) -> torch.Tensor:
+        """Hidden states [rows, hidden]: a row for each of the step's sequences, then for each chunk that `ends`.
 
-        Raises IndexError where a slot has no room; nothing was written.
+        Raises IndexError if a slot is full; then nothing was written.
         """
 
-    def meet(self, sizes: Sequence[int]) -> None:
-        """Computes products of so many rows before requests do, so that what oneDNN keeps of each is there at once."""
+    def warm_up(self, sizes: Sequence[int]) -> None:
+        """Computes products of so many rows, so that what oneDNN keeps for each is allocated before requests come."""
 
 
-class NativePasses:
-    """transformers' own class, whatever its layers are and wherever they lie."""
+class NativeForward:
+    """transformers' own class, with any layers on any devices."""
 
-    together = False
+    takes_mixed_batches = False
 
     def __init__(self, model: Any, cache: SlotCache) -> None:
         use_slots(model)
         self._model = model.model
         self._cache = cache
-        self._first: torch.device = model.model.embed_tokens.weight.device
+        self._first_device: torch.device = model.model.embed_tokens.weight.device
 
     @torch.inference_mode()
-    def __call__(self, step: Step | None, pieces: Sequence[Piece]) -> torch.Tensor:
-        """See `Passes`."""
+    def __call__(self, step: DecodeStep | None, chunks: Sequence[PromptChunk]) -> torch.Tensor:
         if step is not None:
-            return self._step(step)
-        (piece,) = pieces
-        return self._piece(piece)
+            return self._run_step(step)
+        (chunk,) = chunks
+        return self._run_chunk(chunk)
 
     @torch.inference_mode()
-    def meet(self, sizes: Sequence[int]) -> None:
-        """See `Passes`. Slices alone: kinds of layers are not told apart, and the plan counts what they compile."""
-        meet_slices(self._model, sizes[-1])
+    def warm_up(self, sizes: Sequence[int]) -> None:
+        """Computes int4's slices only: kinds of layers are not distinguished, and the plan counts the rest."""
+        warm_up_slices(self._model, sizes[-1])
 
-    def _piece(self, piece: Piece) -> torch.Tensor:
-        filled_to = self._cache.max_len if self._first == CPU else None
+    def _run_chunk(self, chunk: PromptChunk) -> torch.Tensor:
+        slot_tokens = self._cache.max_len if self._first_device.type == CPU else None
         windows = {
-            device: chunk_window(piece.slot, piece.start, piece.end, device, filled_to)
+            device: chunk_window(chunk.slot, chunk.start, chunk.end, device, slot_tokens)
             for device in self._cache.devices
         }
         rows = next(iter(windows.values())).rows
-        ids = [*piece.ids, *[piece.ids[-1]] * (rows - len(piece.ids))]
-        hidden = self._forward([ids], [range(piece.start, piece.start + rows)], windows)[0]
-        return hidden[len(piece.ids) - 1 : len(piece.ids)] if piece.ends else hidden[:0]
+        ids = [*chunk.ids, *[chunk.ids[-1]] * (rows - len(chunk.ids))]
+        hidden = self._run([ids], [range(chunk.start, chunk.start + rows)], windows)[0]
+        return hidden[len(chunk.ids) - 1 : len(chunk.ids)] if chunk.ends else hidden[:0]
 
-    def _step(self, step: Step) -> torch.Tensor:
+    def _run_step(self, step: DecodeStep) -> torch.Tensor:
         windows = {device: batch_window(step.slots, step.positions, device) for device in self._cache.devices}
-        filling = [0] * (filled_up_batch(len(step.ids)) - len(step.ids) if self._first == CPU else 0)
-        ids, places = ([[value] for value in (*each, *filling)] for each in (step.ids, step.positions))
-        return self._forward(ids, places, windows)[: len(step.ids), 0]
+        padding = [0] * (padded_batch(len(step.ids)) - len(step.ids) if self._first_device.type == CPU else 0)
+        ids, positions = ([[value] for value in (*values, *padding)] for values in (step.ids, step.positions))
+        return self._run(ids, positions, windows)[: len(step.ids), 0]
 
-    def _forward(
-        self, ids: Sequence[Sequence[int]], positions: Sequence[Sequence[int]], windows: Windows
-    ) -> torch.Tensor:
-        self._cache.aim(windows)
-        tokens, places = (torch.tensor([list(row) for row in each], device=self._first) for each in (ids, positions))
+    def _run(self, ids: Sequence[Sequence[int]], positions: Sequence[Sequence[int]], windows: Windows) -> torch.Tensor:
+        self._cache.set_window(windows)
+        input_ids, position_ids = (
+            torch.tensor([list(row) for row in rows], device=self._first_device) for rows in (ids, positions)
+        )
         output = self._model(
-            input_ids=tokens, position_ids=places, past_key_values=self._cache, use_cache=True, windows=windows
+            input_ids=input_ids, position_ids=position_ids, past_key_values=self._cache, use_cache=True, windows=windows
         )
         hidden: torch.Tensor = output.last_hidden_state
         return hidden

@@ -1,4 +1,4 @@
-"""What a forward pass looks at: which rows of the KV cache, for a chunk of a prompt, a batch of steps, or both."""
+"""The part of the KV cache that a forward pass writes and reads, for a chunk of a prompt or a batch of decode steps."""
 
 from __future__ import annotations
 
@@ -7,148 +7,148 @@ from dataclasses import dataclass
 
 import torch
 
-from app.engine.kernels.row_padding import filled_up
+from app.engine.kernels.row_padding import padded_rows
 
 LENGTH_RATIO = 2
 """Rows whose lengths differ by more do not attend together: the short ones would pay for the long ones."""
-FEW_KEYS = 256
-"""Below, lengths do not matter."""
+MIN_KEYS = 256
+"""Up to this many keys, lengths do not matter."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chunk:
+class ChunkWindow:
     """A forward pass appends tokens `start` to `end` of one slot's sequence."""
 
     slot: int
     start: int
     end: int
     rows: int
-    """Of its attention: the tokens, and behind them what fills up (see `rows`) and leaves no trace."""
+    """Rows of its attention: the tokens, then padding (see `row_padding`), which is never written."""
     width: int
-    """Keys that are looked at: those up to `end`, and behind them what fills up."""
+    """Keys that are read: those up to `end`, then padding."""
     mask: torch.Tensor | None = None
-    """[rows, width], true where a row sees a key; None where that is plainly causal."""
+    """[rows, width], true if a row sees a key; None if the mask is plainly causal."""
 
     @property
     def tokens(self) -> int:
-        """New ones."""
+        """Number of new tokens."""
         return self.end - self.start
 
     @property
-    def last(self) -> Chunk:
-        """Its last token alone."""
-        return Chunk(slot=self.slot, start=self.end - 1, end=self.end, rows=1, width=self.end)
+    def last(self) -> ChunkWindow:
+        """The window of its last token alone."""
+        return ChunkWindow(slot=self.slot, start=self.end - 1, end=self.end, rows=1, width=self.end)
 
 
 @dataclass(frozen=True)
-class Group:
-    """Rows of a batch that attend together: `rows` in the batch are `slots` of its span, both without gaps."""
+class RowGroup:
+    """Rows of a batch that attend together: `rows` of the batch are `slots` of its span, both contiguous."""
 
     rows: slice
     slots: slice
     width: int
     """Keys that the longest of them sees."""
     mask: torch.Tensor | None
-    """[rows, 1, 1, width], true where a row sees a key; None where all see all."""
+    """[rows, 1, 1, width], true if a row sees a key; None if all rows see all keys."""
 
 
 @dataclass(frozen=True)
-class Batch:
+class BatchWindow:
     """A forward pass appends one token to each of several slots: row i to slot `slots[i]` at `positions[i]`.
 
-    Rows behind those are there to fill up (see `rows`) and leave no trace.
+    Later rows are padding (see `row_padding`) and are never written.
     """
 
     slots: torch.Tensor
     positions: torch.Tensor
     span: slice
-    """The slots from the first to the last of them: what latent attention expands."""
+    """The slots from the first to the last of them: those that latent attention expands."""
     width: int
-    groups: tuple[Group, ...]
+    groups: tuple[RowGroup, ...]
 
     @property
     def tokens(self) -> int:
-        """New ones."""
+        """Number of new tokens."""
         return len(self.slots)
 
     @property
     def end(self) -> int:
-        """Behind the last place that is written."""
+        """The position after the last that is written."""
         return self.width
 
 
 @dataclass(frozen=True)
-class Rows:
-    """A forward pass appends a token to each of several slots, said by tensors alone, so that it can be recorded."""
+class GraphWindow:
+    """A forward pass appends a token to each of several slots, given by tensors alone, so that it can be recorded."""
 
     slots: torch.Tensor
-    """[rows]; where nothing is `copied`, 0 and up."""
+    """[rows]; unless `copied`, these are 0 and up."""
     positions: torch.Tensor
     """[rows]"""
     width: int
-    """Tokens that are looked at; a row that is beyond them is idle."""
+    """Keys that are read; a row at a later position is idle."""
     bias: torch.Tensor
     """[rows, 1, 1, width], added to the scores."""
     copied: bool
-    """Keys and values are copied from the slots; else seen where they lie."""
+    """Whether keys and values are copied from the slots; otherwise they are read in place."""
 
     @property
     def tokens(self) -> int:
-        """New ones."""
+        """Number of new tokens."""
         return len(self.slots)
 
     @property
     def end(self) -> int:
-        """Behind the last token that is looked at."""
+        """The position after the last that is read."""
         return self.width
 
 
-Window = Chunk | Batch | Rows
+Window = ChunkWindow | BatchWindow | GraphWindow
 Windows = Mapping[torch.device, Window]
-"""The same window for each device that layers lie on."""
+"""The same window on each device that has layers."""
 
 
-def chunk_window(slot: int, start: int, end: int, device: torch.device, filled_to: int | None = None) -> Chunk:
+def chunk_window(slot: int, start: int, end: int, device: torch.device, slot_tokens: int | None = None) -> ChunkWindow:
     """The window for tokens `start` to `end` of one slot's sequence.
 
-    For the CPU its rows and keys are filled up to few sizes, `filled_to` being the tokens of a slot: for each number of
-    keys the bf16 kernel keeps compiled code, too.
+    `slot_tokens`, the size of a slot, is given on the CPU: there rows and keys are padded to few sizes, since the bf16
+    kernel keeps compiled code for each number of keys, too.
     """
     rows, width = end - start, end
-    if filled_to is not None and rows > 1:
-        rows, width = filled_up(rows), min(filled_up(end), filled_to)
+    if slot_tokens is not None and rows > 1:
+        rows, width = padded_rows(rows), min(padded_rows(end), slot_tokens)
     mask = None
     if start > 0 and rows > 1:
         mask = torch.arange(width, device=device) <= torch.arange(start, start + rows, device=device)[:, None]
-    return Chunk(slot=slot, start=start, end=end, rows=rows, width=width, mask=mask)
+    return ChunkWindow(slot=slot, start=start, end=end, rows=rows, width=width, mask=mask)
 
 
-def batch_window(slots: Sequence[int], positions: Sequence[int], device: torch.device) -> Batch:
+def batch_window(slots: Sequence[int], positions: Sequence[int], device: torch.device) -> BatchWindow:
     """The window for one new token in each of `slots` (ascending) at `positions`."""
-    rows = torch.tensor(list(slots), device=device)
-    places = torch.tensor(list(positions), device=device)
-    groups = tuple(_group(first, last, slots, positions, device) for first, last in _runs(slots, positions))
-    return Batch(rows, places, slice(slots[0], slots[-1] + 1), max(positions) + 1, groups)
+    row_slots = torch.tensor(list(slots), device=device)
+    row_positions = torch.tensor(list(positions), device=device)
+    groups = tuple(_row_group(first, last, slots, positions, device) for first, last in _runs(slots, positions))
+    return BatchWindow(row_slots, row_positions, slice(slots[0], slots[-1] + 1), max(positions) + 1, groups)
 
 
 def _runs(slots: Sequence[int], positions: Sequence[int]) -> list[tuple[int, int]]:
-    """Rows from first to behind last that lie side by side in the cache and are of like length."""
+    """Runs of rows, [first, last), whose slots are contiguous and whose lengths are similar."""
     runs: list[tuple[int, int]] = []
     first, low, high = 0, positions[0], positions[0]
     for row in range(1, len(slots)):
-        here = positions[row]
-        low, high = min(low, here), max(high, here)
-        if slots[row] != slots[row - 1] + 1 or (high > FEW_KEYS and high > LENGTH_RATIO * low):
+        position = positions[row]
+        low, high = min(low, position), max(high, position)
+        if slots[row] != slots[row - 1] + 1 or (high > MIN_KEYS and high > LENGTH_RATIO * low):
             runs.append((first, row))
-            first, low, high = row, here, here
+            first, low, high = row, position, position
     return [*runs, (first, len(slots))]
 
 
-def _group(first: int, last: int, slots: Sequence[int], positions: Sequence[int], device: torch.device) -> Group:
+def _row_group(first: int, last: int, slots: Sequence[int], positions: Sequence[int], device: torch.device) -> RowGroup:
     lengths = [position + 1 for position in positions[first:last]]
     width = max(lengths)
     mask = None
     if min(lengths) < width:
-        seen = torch.arange(width, device=device) < torch.tensor(lengths, device=device)[:, None]
-        mask = seen[:, None, None, :]
-    return Group(slice(first, last), slice(slots[first] - slots[0], slots[last - 1] + 1 - slots[0]), width, mask)
+        visible = torch.arange(width, device=device) < torch.tensor(lengths, device=device)[:, None]
+        mask = visible[:, None, None, :]
+    return RowGroup(slice(first, last), slice(slots[first] - slots[0], slots[last - 1] + 1 - slots[0]), width, mask)

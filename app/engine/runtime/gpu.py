@@ -1,4 +1,4 @@
-"""What is different on an NVIDIA GPU: its allocator and how its memory is measured."""
+"""NVIDIA GPUs: their allocator, and how their memory is measured."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from app.contract.plan import gpus_of
 from app.engine.errors import NoCuda
 
 CONTEXT_GUESS_BYTES = 600 << 20
-"""Used where NVML does not tell; torch 2.x on recent cards takes 0.4 to 0.6 GiB."""
+"""Used if NVML does not report it; torch 2.x on recent cards takes 0.4 to 0.6 GiB."""
 
 log = logging.getLogger(__name__)
 
 
 def prepare() -> None:
-    """Sets the allocator up; must run before torch is loaded. Segments that grow leave less memory unusable."""
+    """Configures the allocator; call it before torch is imported. Segments that grow leave less memory unusable."""
     os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
 
 
 def check_cuda(device: str) -> None:
-    """Raises NoCuda, with what is known of the cause, where torch can't use the GPU that this process was given."""
+    """Raises NoCuda, with what is known of the cause, if torch can't use the GPUs assigned to this process."""
     import torch
 
     if torch.cuda.is_available():
-        found, given = torch.cuda.device_count(), len(gpus_of(device))
-        if found < given:
-            raise NoCuda(f"torch finds {found} of {given} GPUs (CUDA_VISIBLE_DEVICES={','.join(gpus_of(device))})")
+        count, assigned = torch.cuda.device_count(), gpus_of(device)
+        if count < len(assigned):
+            raise NoCuda(f"torch finds {count} of {len(assigned)} GPUs (CUDA_VISIBLE_DEVICES={','.join(assigned)})")
         return
     if torch.version.cuda is None:
         raise NoCuda(
@@ -45,7 +45,7 @@ def check_cuda(device: str) -> None:
 
 
 def free_bytes(uuid: str) -> int | None:
-    """Free memory of the GPU by NVML, which needs no CUDA context; None where it does not tell."""
+    """Free memory of the GPU by NVML, which needs no CUDA context; None if NVML does not report it."""
     import pynvml
 
     try:
@@ -56,15 +56,15 @@ def free_bytes(uuid: str) -> int | None:
         finally:
             pynvml.nvmlShutdown()
     except pynvml.NVMLError as error:
-        log.info("NVML does not tell the GPU's free memory: %s", error)
+        log.info("NVML does not report the GPU's free memory: %s", error)
         return None
 
 
 class GpuMeter:
-    """What torch's allocator reserved, and what CUDA took beside it (context, kernels, library workspaces)."""
+    """Measures what torch's allocator reserved, and what CUDA took besides (context, kernels, library workspaces)."""
 
     def __init__(self, uuid: str, index: int) -> None:
-        """`index` is torch's number of the GPU in this process."""
+        """`index` is the number that torch gives the GPU in this process."""
         self._free_before = free_bytes(uuid)
         self._index = index
         self._context = 0
@@ -90,4 +90,4 @@ class GpuMeter:
         return self._context_bytes() + torch.cuda.max_memory_reserved(self._index)
 
     def stop(self) -> None:
-        """Nothing runs: torch counts by itself."""
+        """Does nothing: torch counts by itself."""

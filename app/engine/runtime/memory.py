@@ -1,4 +1,4 @@
-"""How much memory the engine holds, and held at most."""
+"""How much memory the engine uses, and its peak."""
 
 from __future__ import annotations
 
@@ -16,49 +16,49 @@ SAMPLE_SECONDS = 0.01
 BOUND_SECONDS = 0.1
 
 
-class Meter(Protocol):
-    """Bytes on the device that the plan is about."""
+class MemoryMeter(Protocol):
+    """Measures the bytes used on one device of the plan."""
 
     def now_bytes(self) -> int:
-        """What is held at this moment."""
+        """Bytes used at this moment."""
 
     def peak_bytes(self) -> int:
-        """The most that was held since the meter began."""
+        """The most bytes used since the meter started."""
 
     def stop(self) -> None:
-        """Ends what runs for measuring; the peak stays."""
+        """Stops measuring; the peak stays."""
 
 
 def anonymous_bytes() -> int:
-    """Anonymous resident memory of this process; pages of mapped files can be dropped, so they don't count."""
+    """Anonymous resident memory of this process; pages of mapped files don't count, since they can be dropped."""
     for line in STATUS.read_text(encoding="ascii").splitlines():
         if line.startswith("RssAnon:"):
             return int(line.split()[1]) * 1024
     return 0
 
 
-class Meters:
+class DeviceMeters:
     """One meter a device, by GPU UUID or `cpu`."""
 
-    def __init__(self, by_device: Mapping[str, Meter]) -> None:
+    def __init__(self, by_device: Mapping[str, MemoryMeter]) -> None:
         self._by_device = dict(by_device)
 
     def now(self) -> dict[str, int]:
-        """What is held on each device at this moment."""
+        """Bytes used on each device at this moment."""
         return {device: meter.now_bytes() for device, meter in self._by_device.items()}
 
     def peaks(self) -> dict[str, int]:
-        """The most that was held on each since its meter began; the devices need not have peaked together."""
+        """The most bytes used on each device since its meter started; the devices need not have peaked together."""
         return {device: meter.peak_bytes() for device, meter in self._by_device.items()}
 
     def stop(self) -> None:
-        """Ends what runs for measuring."""
+        """Stops measuring."""
         for meter in self._by_device.values():
             meter.stop()
 
 
 class HostMeter:
-    """Samples anonymous memory every 10 ms: the kernel keeps no high-water mark of it."""
+    """Samples anonymous memory every 10 ms, since the kernel keeps no high-water mark of it."""
 
     def __init__(self) -> None:
         self._peak = anonymous_bytes()
@@ -70,7 +70,7 @@ class HostMeter:
             self._peak = max(self._peak, anonymous_bytes())
 
     def stop(self) -> None:
-        """Ends the sampling; the peak stays."""
+        """Stops sampling; the peak stays."""
         self._stopped.set()
 
     def now_bytes(self) -> int:
@@ -82,23 +82,24 @@ class HostMeter:
 
 
 class HeapBound:
-    """Keeps what lies free in the heap within the plan.
+    """Keeps the free memory of the heap within the plan.
 
-    Freed activations stay there for the next step (`process.keep_freed_memory`); between them gaps grow for hours.
+    Freed activations stay in the heap for the next step (`process.keep_freed_memory`); the gaps between them grow for
+    hours.
     """
 
     def __init__(self, step_bytes: int) -> None:
-        """At a moment when the heap holds nothing that is free; `step_bytes` is what a step takes meanwhile."""
+        """Create it when nothing in the heap is free; `step_bytes` is what a step takes besides."""
         self._free_bytes = step_bytes + HEAP_GAP_BYTES
         self._used_bytes = anonymous_bytes()
-        self._asked_at = time.monotonic()
+        self._checked_at = time.monotonic()
 
-    def keep(self) -> None:
-        """Call it often, between two steps."""
+    def trim(self) -> None:
+        """Returns free memory to the system if there is more than planned. Call it often, between two steps."""
         now = time.monotonic()
-        if now - self._asked_at < BOUND_SECONDS:
+        if now - self._checked_at < BOUND_SECONDS:
             return
-        self._asked_at = now
+        self._checked_at = now
         if anonymous_bytes() > self._used_bytes + self._free_bytes:
             process.return_freed_memory()
             self._used_bytes = anonymous_bytes()

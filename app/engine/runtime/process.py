@@ -1,4 +1,4 @@
-"""What the engine asks of its own process: allocator, signals, threads."""
+"""Settings of the engine's own process: allocator, signals, threads."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from pathlib import Path
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 MMAP_THRESHOLD_BYTES = 1 << 20
 LARGEST_MMAP_THRESHOLD_BYTES = 32 << 20
-"""glibc takes no more."""
+"""The largest value that glibc accepts."""
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 def tune_allocator() -> None:
-    """Makes freed tensors go back to the system while loading; must run before torch is loaded.
+    """Makes freed tensors go back to the system while loading; call it before torch is imported.
 
-    By default glibc keeps blocks of up to 32 MiB for later. A fixed threshold gives each larger block a mapping of its
-    own, which `free` returns at once. Weights lie on huge pages, which are faster to read by a twentieth: torch asks
-    for them where a tensor has 2 MiB or more. Does nothing on another C library.
+    By default glibc keeps blocks of up to 32 MiB for later. With a fixed threshold each larger block gets its own
+    mapping, which `free` returns at once. Weights are on huge pages, which are a twentieth faster to read: torch asks
+    for them for tensors of 2 MiB or more. With another C library than glibc this does nothing.
     """
     _mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES)
     _mallopt(M_TRIM_THRESHOLD, MMAP_THRESHOLD_BYTES)
@@ -31,10 +31,10 @@ def tune_allocator() -> None:
 
 
 def keep_freed_memory() -> None:
-    """Makes activations stay in the heap from now on: each step needs the same again.
+    """Makes activations stay in the heap from now on, since each step needs the same memory again.
 
-    Given back and taken again, their pages cost a prompt of 125 tokens 117 ms where it takes 90 so, measured with
-    256 M parameters. What is held is bounded by the largest step's, which the proof has measured.
+    If their pages are returned and taken again, a prompt of 125 tokens takes 117 ms instead of 90 (measured with 256 M
+    parameters). The memory kept is bounded by the largest step, which the proof has measured.
     """
     _mallopt(M_MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD_BYTES)
     _mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
@@ -47,13 +47,13 @@ def _mallopt(parameter: int, value: int) -> None:
 
 
 def share_cores() -> None:
-    """Makes OpenMP's threads sleep soon when they wait for each other; must run before torch is loaded.
+    """Makes OpenMP's threads sleep soon when they wait for each other; call it before torch is imported.
 
-    By default they spin for milliseconds at each of the hundreds of meeting points of a step. Where something else
-    wants the cores (a container's quota, a busy host) they spin against the very thread they wait for: measured
-    with a small model on two contended cores, 39 tokens took 13 s, and 0.4 s so. Some spinning pays where the cores are
-    free: 32 requests at once got 150 tokens a second with 4000 turns, 139 with 1000 (172 with 20000, which takes three
-    times as long as 1000 where the cores are contended).
+    By default they spin for milliseconds at each of the hundreds of barriers of a step. If something else uses the
+    cores (a container's quota, a busy host), they spin against the very thread that they wait for: with a small model
+    on two contended cores 39 tokens took 13 s, and 0.4 s with this setting. Some spinning pays if the cores are free:
+    32 requests at once got 150 tokens a second with 4000 turns, 139 with 1000, and 172 with 20000, which takes three
+    times as long as 1000 if the cores are contended.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "4000")
 
@@ -66,10 +66,10 @@ def return_freed_memory() -> None:
 
 
 def on_terminate(action: Callable[[], None]) -> None:
-    """Runs `action` in a thread of its own at each SIGTERM; SIGINT is the supervisor's and ignored.
+    """Runs `action` in its own thread at each SIGTERM. SIGINT is ignored: the supervisor handles it.
 
-    Call it before any other thread starts: threads inherit the mask, and a signal that one of them leaves
-    unblocked ends the process.
+    Call it before any other thread starts: threads inherit the mask, and a signal that is unblocked in one of them ends
+    the process.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
@@ -83,7 +83,7 @@ def on_terminate(action: Callable[[], None]) -> None:
 
 
 def cpu_threads() -> int:
-    """Cores this process may use: its affinity, and the container's quota where there is one (cgroup v2)."""
+    """Cores that this process may use: its affinity, and the container's quota if there is one (cgroup v2)."""
     count = len(os.sched_getaffinity(0))
     try:
         quota, period = CPU_QUOTA.read_text(encoding="ascii").split()

@@ -1,4 +1,4 @@
-"""One answer: tokens from the backend, text, thoughts and calls for the client."""
+"""One answer: tokens from the backend; text, reasoning and tool calls for the client."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from dataclasses import dataclass, field
 
 from app.contract.wire import Delta, Finished, FinishReason, TokenChance, TokenLogprob, ToolCallDelta
 from app.engine.backend.interface import Backend, Logprobs, TokenRequest
-from app.engine.formats.base import ChatFormat, Conversation, Piece, Said, Thought
+from app.engine.formats.base import AnswerPart, ChatFormat, PromptRequest, ReasoningPart, TextPart
 from app.engine.sampling import Sampling
 from app.engine.serving.stop_strings import StopMatcher
 
 
 @dataclass(frozen=True)
 class AnswerRequest:
-    """An admitted request: the prompt fits, and `limit` new tokens behind it."""
+    """An admitted request: the prompt and `limit` new tokens fit into the context."""
 
     request_id: str
     prompt_ids: tuple[int, ...]
     sampling: Sampling
     limit: int
     stop: tuple[str, ...] = ()
-    conversation: Conversation = field(default_factory=lambda: Conversation(()))
-    openings: tuple[tuple[int, ...], ...] = ()
+    prompt: PromptRequest = field(default_factory=lambda: PromptRequest(()))
+    required_prefixes: tuple[tuple[int, ...], ...] = ()
     """As in `TokenRequest`."""
     logprobs: int | None = None
     """As in `TokenRequest`."""
@@ -32,18 +32,18 @@ class AnswerRequest:
     """As in `ChatRequest`."""
     cancelled: threading.Event = field(default_factory=threading.Event)
 
-    def tokens(self) -> TokenRequest:
-        """What the backend is asked."""
-        return TokenRequest(self.prompt_ids, self.sampling, self.openings, self.logprobs)
+    def token_request(self) -> TokenRequest:
+        """The request to the backend."""
+        return TokenRequest(self.prompt_ids, self.sampling, self.required_prefixes, self.logprobs)
 
 
 def answer(request: AnswerRequest, backend: Backend, chat: ChatFormat) -> Iterator[Delta | Finished]:
-    """One answer by itself, for a backend that does nothing else: what is said as it becomes certain, then `Finished`.
+    """Generates one answer on a backend that does nothing else: deltas as they become certain, then `Finished`.
 
     Raises:
-        Exception: the sequence failed, by `NonFiniteLogits` where the model broke down on it.
+        Exception: the sequence failed, with `NonFiniteLogits` if the model's output was not finite.
     """
-    writer, slot = AnswerWriter(request, chat), backend.start(request.tokens())
+    writer, slot = AnswerWriter(request, chat), backend.add_request(request.token_request())
     try:
         while not writer.done:
             for new in backend.step():
@@ -51,37 +51,37 @@ def answer(request: AnswerRequest, backend: Backend, chat: ChatFormat) -> Iterat
                     raise new.token
                 yield from writer.push(new.token, new.logprobs)
     finally:
-        backend.stop(slot)
+        backend.finish_request(slot)
 
 
 class AnswerWriter:
-    """Counts, reads and cuts one answer, a token at a time; whoever runs the model pushes them.
+    """Counts, parses and cuts one answer; whoever runs the model pushes its tokens.
 
-    Stop strings are looked for in what is said, not in thoughts nor in calls. An answer that calls tools and then
-    stops is finished by `tool_calls`; one that the limit ends by `length`, and a call that it cuts off is text.
+    Stop strings apply to the text, neither to reasoning nor to tool calls. An answer that calls tools and then stops is
+    finished by `tool_calls`. One that reaches its limit is finished by `length`, and a call that this cuts off is text.
 
-    Log probabilities are of every token but the control token that ends the answer, in order: they come with the delta
-    that counts the token, at the end with one that says nothing. Where a stop string ends the answer, those that were
-    not told before are left out with it.
+    Log probabilities belong to every token, in order, except a control token that ends the answer. They come with the
+    delta that counts the token; at the end a delta without text may bring the rest. If a stop string ends the answer,
+    those that were not sent yet are dropped with it.
     """
 
     def __init__(self, request: AnswerRequest, chat: ChatFormat) -> None:
         self._request = request
         self._stop_ids = chat.stop_ids
         self._bytes = chat.token_bytes
-        self._parser = chat.parser(request.conversation, request.prompt_ids)
+        self._parser = chat.parser(request.prompt, request.prompt_ids)
         self._matcher = StopMatcher(request.stop)
         self._count = 0
-        self._told = 0
-        """Tokens that a delta has reported."""
+        self._reported = 0
+        """Tokens that a delta has counted."""
         self._calls = 0
         self._logprobs: list[TokenLogprob] = []
-        """Not told yet."""
+        """Not sent yet."""
         self.done = False
-        """After `Finished` was given; nothing more may be pushed."""
+        """True after `Finished` was returned; then nothing more may be pushed."""
 
     def push(self, token: int, logprobs: Logprobs | None = None) -> tuple[Delta | Finished, ...]:
-        """What this token makes certain; ends with `Finished` where the answer does."""
+        """The replies that this token makes certain; the last is `Finished` if the answer ends."""
         self._count += 1
         if token in self._stop_ids:
             return self.end("stop")
@@ -94,43 +94,43 @@ class AnswerWriter:
         return replies
 
     def end(self, reason: FinishReason = "length") -> tuple[Delta | Finished, ...]:
-        """No more tokens come: what was held back, unless it ends in a stop string after all, and `Finished`."""
+        """Ends the answer: text held back, unless it ends in a stop string after all, and `Finished`."""
         replies = self._replies(self._parser.end())
         if self.done:
             return replies
-        replies += self._said(self._matcher.flush())
+        replies += self._text_delta(self._matcher.flush())
         rest = (self._delta(),) if self._logprobs else ()
         return (*replies, *rest, self._finished(reason))
 
-    def _replies(self, pieces: tuple[Piece, ...]) -> tuple[Delta | Finished, ...]:
+    def _replies(self, parts: tuple[AnswerPart, ...]) -> tuple[Delta | Finished, ...]:
         replies: list[Delta | Finished] = []
-        for piece in pieces:
-            if isinstance(piece, Said):
-                cut = self._matcher.feed(piece.text)
-                replies += self._said(cut.text)
-                if cut.stopped:
+        for part in parts:
+            if isinstance(part, TextPart):
+                match = self._matcher.feed(part.text)
+                replies += self._text_delta(match.text)
+                if match.stopped:
                     return (*replies, self._finished("stop"))
-            elif isinstance(piece, Thought):
-                replies.append(self._delta(reasoning=piece.text))
+            elif isinstance(part, ReasoningPart):
+                replies.append(self._delta(reasoning=part.text))
             else:
-                replies += self._said(self._matcher.flush())
-                call = ToolCallDelta(self._calls, self._call_id(), piece.name, piece.arguments)
+                replies += self._text_delta(self._matcher.flush())
+                call = ToolCallDelta(self._calls, self._call_id(), part.name, part.arguments)
                 replies.append(self._delta(calls=(call,)))
                 self._calls += 1
         return tuple(replies)
 
-    def _said(self, text: str) -> tuple[Delta, ...]:
+    def _text_delta(self, text: str) -> tuple[Delta, ...]:
         return (self._delta(text),) if text else ()
 
     def _delta(self, text: str = "", reasoning: str = "", calls: tuple[ToolCallDelta, ...] = ()) -> Delta:
-        """With the tokens since the last one."""
-        new, self._told = self._count - self._told, self._count
+        """A delta that counts the tokens since the last one."""
+        new, self._reported = self._count - self._reported, self._count
         logprobs, self._logprobs = tuple(self._logprobs), []
         return Delta(text, new, reasoning, calls, logprobs)
 
     def _chance(self, token: int, logprob: float) -> TokenChance:
-        spelt = self._bytes(token)
-        return TokenChance(spelt.decode("utf-8", "replace"), tuple(spelt), logprob)
+        token_bytes = self._bytes(token)
+        return TokenChance(token_bytes.decode("utf-8", "replace"), tuple(token_bytes), logprob)
 
     def _call_id(self) -> str:
         name = f"{self._request.request_id}:{self._calls}"

@@ -1,4 +1,4 @@
-"""A connection of the engine's socket: one line in, replies out, and an eye on whether the client is still there."""
+"""A connection of the engine's socket: reads one line, sends replies, and watches whether the client is still there."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from app.engine.serving.outbox import Outbox
 REQUEST_SECONDS = 30.0
 """Longest time a client may take to send its line."""
 SEND_SECONDS = 30.0
-"""Longest time a client may leave its socket full; then it is taken for gone. The web service gives up its own clients
-before, and tells by closing."""
+"""Longest time a client may leave its socket full; then it counts as gone. The web service gives up its own clients
+earlier, and closes the connection."""
 DISCARD_SECONDS = 2.0
-"""How long the rest of a refused line is read and dropped: closing on unread data would cut off the reply."""
+"""How long the rest of a refused line is read and dropped: closing with unread data would cut off the reply."""
 READ_BYTES = 1 << 16
 
 
@@ -27,11 +27,11 @@ class ClientGone(Exception):
 
 
 def read_line(connection: socket.socket) -> bytes:
-    """The request's line, without its end.
+    """The request's line, without its newline.
 
     Raises:
-        RequestError: it is longer than `LINE_LIMIT_BYTES`, or does not come in time.
-        ClientGone: the connection ended before.
+        RequestError: the line is longer than `LINE_LIMIT_BYTES`, or does not come in time.
+        ClientGone: the connection ended before the line did.
     """
     line = bytearray()
     deadline = time.monotonic() + REQUEST_SECONDS
@@ -54,31 +54,32 @@ def read_line(connection: socket.socket) -> bytes:
             return bytes(line)
 
 
-def pump(connection: socket.socket, outbox: Outbox) -> None:
-    """Sends what waits until the last reply has gone out. Raises ClientGone as soon as the client closes."""
+def send_replies(connection: socket.socket, outbox: Outbox) -> None:
+    """Sends the outbox's replies until the last has gone out. Raises ClientGone as soon as the client closes."""
     poll = select.poll()
     poll.register(connection, select.POLLIN | select.POLLRDHUP)
     poll.register(outbox, select.POLLIN)
     while True:
         for descriptor, _ in poll.poll():
             if descriptor == connection.fileno():
-                _expect_silence(connection)
+                _read_ignored(connection)
             elif _send_waiting(connection, outbox):
                 return
 
 
 def _send_waiting(connection: socket.socket, outbox: Outbox) -> bool:
-    """Sends until nothing waits; whether the last reply was among it."""
+    """Sends until nothing waits; returns whether the last reply was sent."""
     over = False
     while not over:
-        data, over = outbox.take()
+        data, over = outbox.drain()
         if not data:
             return False
         _send_bytes(connection, data)
     return True
 
 
-def _expect_silence(connection: socket.socket) -> None:
+def _read_ignored(connection: socket.socket) -> None:
+    """Drops what the client sends after its request. Raises ClientGone at the end."""
     try:
         if not connection.recv(READ_BYTES):
             raise ClientGone
@@ -87,7 +88,7 @@ def _expect_silence(connection: socket.socket) -> None:
 
 
 def send(connection: socket.socket, reply: Reply) -> None:
-    """Writes one line. Raises ClientGone when the client is gone or does not read."""
+    """Writes one line. Raises ClientGone if the client is gone or does not read."""
     _send_bytes(connection, dump_line(reply))
 
 

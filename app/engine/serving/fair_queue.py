@@ -1,4 +1,4 @@
-"""The queue for slots: clients take turns, and of one client's requests the first that came is the first served."""
+"""The queue for slots: clients take turns, and each client's requests are served first come, first served."""
 
 from __future__ import annotations
 
@@ -8,50 +8,53 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 RESERVED_SHARE = 4
-"""One in so many places is never taken by the client that has all the others, so that a newcomer finds one."""
+"""One place in so many is kept free from the client that has all others, so that a newcomer finds one."""
 
 
 class FairQueue(Generic[T]):
-    """Not safe by itself: its user holds a lock."""
+    """Not thread-safe: its user holds a lock."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.client_limit = limit - limit // RESERVED_SHARE
-        """How many of them may be one client's."""
-        self._lines: dict[str, deque[T]] = {}
-        """By client; the first one's turn is next."""
+        """How many requests of one client may wait."""
+        self._by_client: dict[str, deque[T]] = {}
+        """The first client's turn is next."""
 
     def __len__(self) -> int:
-        return sum(len(line) for line in self._lines.values())
+        return sum(len(requests) for requests in self._by_client.values())
 
     def count(self, client: str) -> int:
         """How many requests of this client wait."""
-        return len(self._lines.get(client, ()))
+        return len(self._by_client.get(client, ()))
 
-    def add(self, client: str, item: T) -> None:
-        """Puts a request behind its client's others, and a client that had none behind the other clients."""
-        self._lines.setdefault(client, deque()).append(item)
+    def add_request(self, client: str, request: T) -> None:
+        """Adds a request after its client's others; a client without any comes after the other clients."""
+        self._by_client.setdefault(client, deque()).append(request)
 
-    def first(self) -> T:
-        """Whose turn it is; raises StopIteration where nobody waits."""
-        return next(iter(self._lines.values()))[0]
+    def peek_request(self) -> T:
+        """The next request. Raises StopIteration if none waits."""
+        return next(iter(self._by_client.values()))[0]
 
-    def pop(self) -> T:
-        """Takes out whose turn it is; its client's next turn comes after all others'."""
-        client = next(iter(self._lines))
-        line = self._lines.pop(client)
-        item = line.popleft()
-        if line:
-            self._lines[client] = line
-        return item
+    def pop_request(self) -> T:
+        """Removes and returns the next request; its client's next turn comes after all others'."""
+        client = next(iter(self._by_client))
+        requests = self._by_client.pop(client)
+        request = requests.popleft()
+        if requests:
+            self._by_client[client] = requests
+        return request
 
-    def take(self, wanted: Callable[[T], bool]) -> list[T]:
-        """Takes out every request that is `wanted`."""
-        taken = [item for item in self._items() if wanted(item)]
-        kept = {client: deque(item for item in line if not wanted(item)) for client, line in self._lines.items()}
-        self._lines = {client: line for client, line in kept.items() if line}
-        return taken
+    def remove_requests(self, condition: Callable[[T], bool]) -> list[T]:
+        """Removes and returns every request that meets the condition."""
+        removed = [request for request in self._requests() if condition(request)]
+        left = {
+            client: deque(request for request in requests if not condition(request))
+            for client, requests in self._by_client.items()
+        }
+        self._by_client = {client: requests for client, requests in left.items() if requests}
+        return removed
 
-    def _items(self) -> Iterator[T]:
-        for line in self._lines.values():
-            yield from line
+    def _requests(self) -> Iterator[T]:
+        for requests in self._by_client.values():
+            yield from requests

@@ -1,4 +1,4 @@
-"""Replies between the engine's thread and a connection: never blocks the one, wakes the other where it must."""
+"""Replies from the engine's thread to a connection: never blocks the first, wakes the second only if it has to."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from app.contract.wire import Delta, Failed, Finished, Reply
 
 
 class Outbox:
-    """A mailbox that sends what the socket takes at once, and has a descriptor to poll for what waits.
+    """A mailbox that sends at once what the socket takes, and has a descriptor to poll for what waits.
 
-    The connection's thread takes and sends what waits. While nothing does, a delta goes out from the thread that puts
-    it: with 32 streams, to wake another thread for each token was half of what a token took outside the model. Log
-    probabilities are left to the connection's thread: they are many numbers, and some may be none that JSON has.
+    The connection's thread drains it and sends. While nothing waits, a delta is sent by the thread that puts it: with
+    32 streams, waking another thread for each token took half of a token's time outside the model. Log probabilities
+    are left to the connection's thread: they are many numbers, and JSON may have no form for some.
 
-    Deltas of one kind that wait are joined, so that a slow reader costs the length of one answer's text.
+    Waiting deltas of one kind are joined, so that a slow reader costs no more memory than one answer's text.
     """
 
     def __init__(self, connection: socket.socket) -> None:
-        """`connection` has a timeout or does not block; it stays open until the box is closed."""
+        """`connection` has a timeout or does not block; it stays open until the outbox is closed."""
         self._lock = threading.Lock()
         self._connection = connection
         self._replies: deque[Reply] = deque()
         self._rest = b""
-        """Of a line whose beginning was sent; goes before the replies."""
+        """The rest of a line that was sent in part; it goes before the replies."""
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._direct = False
-        """Nothing waits, nor does the connection's thread send anything."""
+        """Nothing waits, and the connection's thread is not sending."""
         self._closed = False
 
     def fileno(self) -> int:
-        """Readable when there is something to take."""
+        """A descriptor that is readable if something waits."""
         return self._event
 
     def put(self, reply: Reply) -> None:
-        """Sends or adds a reply; dropped once the reader has closed the box."""
+        """Sends or queues a reply; drops it if the outbox is closed."""
         with self._lock:
             if self._closed:
                 return
@@ -48,14 +48,14 @@ class Outbox:
                 if not self._rest:
                     return
             else:
-                self._add(reply)
+                self._append(reply)
             self._direct = False
             os.eventfd_write(self._event, 1)
 
-    def take(self) -> tuple[bytes, bool]:
-        """All lines that wait, which the caller sends before it asks again, and whether they are the last ones.
+    def drain(self) -> tuple[bytes, bool]:
+        """All waiting lines, which the caller sends before it calls again, and whether they end with the last reply.
 
-        Once nothing has waited, deltas are sent at once until one has to wait.
+        After a call that returns none, deltas are sent directly until one has to wait.
         """
         with self._lock:
             if self._closed:
@@ -69,20 +69,20 @@ class Outbox:
         return rest + b"".join(dump_line(reply) for reply in replies), over
 
     def close(self) -> None:
-        """Ends the box; what is in it is lost."""
+        """Closes the outbox; its content is lost."""
         with self._lock:
             if not self._closed:
                 self._closed = True
                 os.close(self._event)
 
     def _send(self, line: bytes) -> bytes:
-        """Returns what the socket did not take; whether its other end is gone is seen by the connection's thread."""
+        """Returns what the socket did not take. The connection's thread notices if the other end is gone."""
         try:
             return line[os.write(self._connection.fileno(), line) :]
         except OSError:
             return line
 
-    def _add(self, reply: Reply) -> None:
+    def _append(self, reply: Reply) -> None:
         last = self._replies[-1] if self._replies else None
         if isinstance(reply, Delta) and isinstance(last, Delta) and (joined := _join(last, reply)):
             self._replies[-1] = joined
@@ -91,7 +91,7 @@ class Outbox:
 
 
 def _join(first: Delta, second: Delta) -> Delta | None:
-    """Both as one; None where they are of two kinds, whose order would be lost."""
+    """Both as one; None if they are of different kinds, whose order would be lost."""
     kinds = {(bool(delta.text), bool(delta.reasoning), bool(delta.tool_calls)) for delta in (first, second)}
     if len(kinds) > 1:
         return None

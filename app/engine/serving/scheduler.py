@@ -1,4 +1,4 @@
-"""Who is answered when: a bounded, fair queue, as many answers at once as there are slots, none for ever."""
+"""Which request runs when: a bounded, fair queue, and as many answers at once as there are slots."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ SHUTTING_DOWN = Failed(503, "shutting_down", "the service is shutting down", ret
 ENGINE_OUT_OF_MEMORY = Failed(503, "engine_out_of_memory", "the engine ran out of memory and is being restarted")
 ENGINE_FAILED = Failed(503, "engine_failed", "the engine failed and is being restarted")
 NOT_FINITE = Failed(500, "nonfinite_logits", "the model's output is not finite for this conversation")
-REQUEST_FAILED = Failed(500, "internal_error", "the engine failed on this request; its log says why")
+REQUEST_FAILED = Failed(500, "internal_error", "the engine failed on this request; its log gives the reason")
 CANCELLED = Failed(499, "cancelled", "the client went away")
 
 log = logging.getLogger(__name__)
 
 
 class Mailbox(Protocol):
-    """Where an admitted request's replies go."""
+    """Receives an admitted request's replies."""
 
     def put(self, reply: Reply) -> None:
-        """Hands one reply over; never blocks. Exactly one `Finished` or `Failed` comes, and comes last."""
+        """Takes one reply; never blocks. Exactly one `Finished` or `Failed` comes, and comes last."""
 
 
 @dataclass(frozen=True)
-class Limits:
-    """How much may be asked of the engine."""
+class QueueLimits:
+    """How many requests may wait, and for how long."""
 
     queue: int
     """Requests that may wait for a slot."""
     request_seconds: float = 0.0
-    """How long one may wait and run; 0 is for ever."""
+    """How long a request may wait and run; 0 is without a limit."""
 
 
 @dataclass(frozen=True)
-class _Entry:
-    """A request that was taken in."""
+class _QueuedRequest:
+    """A request that waits for a slot."""
 
     request: AnswerRequest
     mailbox: Mailbox
@@ -55,7 +55,7 @@ class _Entry:
 
 
 @dataclass(frozen=True)
-class _Running(_Entry):
+class _RunningRequest(_QueuedRequest):
     """A request in a slot."""
 
     writer: AnswerWriter
@@ -63,66 +63,67 @@ class _Running(_Entry):
     cached_tokens: int
 
     def finished(self, end: Finished) -> Finished:
-        """With what the answer's writer can't know."""
+        """The reply with the numbers that the answer's writer does not know."""
         return replace(end, cached_tokens=self.cached_tokens, queue_seconds=self.started - self.since)
 
 
 class Scheduler:
-    """Any thread submits and cancels; the engine's own thread runs the model in `run`, and `beat` between its steps."""
+    """Any thread may submit and cancel. The engine's thread runs the model in `run`, and `beat` between its steps."""
 
     def __init__(
-        self, backend: Backend, chat: ChatFormat, limits: Limits, beat: Callable[[], None] = lambda: None
+        self, backend: Backend, chat: ChatFormat, limits: QueueLimits, beat: Callable[[], None] = lambda: None
     ) -> None:
         self._backend = backend
         self._chat = chat
         self._limits = limits
         self._beat = beat
         self._changed = threading.Condition()
-        self._waiting: FairQueue[_Entry] = FairQueue(limits.queue)
-        self._running: dict[int, _Running] = {}
-        """By slot; changed by the engine's thread alone."""
+        self._waiting: FairQueue[_QueuedRequest] = FairQueue(limits.queue)
+        self._running: dict[int, _RunningRequest] = {}
+        """By slot; only the engine's thread changes it."""
         self._closed: Failed | None = None
-        self._usual_seconds = 1.0
-        """A moving average of what one answer takes."""
+        self._mean_seconds = 1.0
+        """Moving average of an answer's duration."""
 
-    def check_room(self, client: str = "") -> None:
-        """Raises RequestError when a request would not be taken now; cheap, to be asked before any work is done."""
+    def check_capacity(self, client: str = "") -> None:
+        """Raises RequestError if a request would be refused now; cheap, so that it is called before any work."""
         with self._changed:
             if self._closed is not None:
                 raise RequestError(self._closed)
-            # Those that run have slots; a queue of none still takes requests while slots are free.
+            # Running requests have slots; a queue of size 0 still takes requests while slots are free.
             free = self._backend.slots - len(self._running)
             if len(self._waiting) >= self._waiting.limit + free:
-                raise RequestError(self._full(f"{self._waiting.limit} requests wait already, as many as may"))
-            most = self._waiting.client_limit
-            if self._waiting.count(client) >= most + free:
-                raise RequestError(self._full(f"{most} of your requests wait already, as many as one client's may"))
+                raise RequestError(self._queue_full(f"the queue is full ({self._waiting.limit} requests waiting)"))
+            client_limit = self._waiting.client_limit
+            if self._waiting.count(client) >= client_limit + free:
+                text = f"{client_limit} of your requests are waiting, the most that one client may have"
+                raise RequestError(self._queue_full(text))
 
     def submit(self, request: AnswerRequest, mailbox: Mailbox) -> None:
-        """Queues a request. Raises RequestError when the queue is full or the engine is going down."""
+        """Queues a request. Raises RequestError if the queue is full or the engine is stopping."""
         with self._changed:
-            self.check_room(request.client)
-            self._waiting.add(request.client, _Entry(request, mailbox, time.monotonic()))
+            self.check_capacity(request.client)
+            self._waiting.add_request(request.client, _QueuedRequest(request, mailbox, time.monotonic()))
             self._changed.notify_all()
 
     def cancel(self, request: AnswerRequest) -> None:
-        """Takes a request out of the queue, or ends it within one step. Nothing more is owed to its client."""
+        """Removes a request from the queue, or ends it within one step. Its client may get no more replies."""
         with self._changed:
             request.cancelled.set()
-            self._waiting.take(lambda entry: entry.request is request)
+            self._waiting.remove_requests(lambda queued: queued.request is request)
 
     def close(self, reason: Failed = SHUTTING_DOWN) -> None:
-        """Takes no more requests and fails those that wait; those that run finish, then `run` returns."""
+        """Takes no more requests and fails those that wait. Running ones finish, then `run` returns."""
         with self._changed:
             if self._closed is None:
                 self._closed = reason
-            waiting = self._waiting.take(lambda _entry: True)
+            waiting = self._waiting.remove_requests(lambda _queued: True)
             self._changed.notify_all()
-        for entry in waiting:
-            entry.mailbox.put(reason)
+        for queued in waiting:
+            queued.mailbox.put(reason)
 
     def stats(self) -> Stats:
-        """How busy the engine is; from any thread."""
+        """How busy the engine is; any thread may call it."""
         counters, slots = self._backend.counters, self._backend.slots
         with self._changed:
             running, waiting = len(self._running), len(self._waiting)
@@ -142,10 +143,10 @@ class Scheduler:
         """Answers requests until closed.
 
         Raises:
-            Exception: what ends the engine (memory, a broken GPU); everybody was told before.
+            Exception: an error that ends the engine (memory, a broken GPU); all requests have been failed.
         """
         try:
-            while self._admit():
+            while self._schedule():
                 for new in self._backend.step():
                     self._deliver(new)
         except Exception as error:
@@ -155,8 +156,8 @@ class Scheduler:
                 running.mailbox.put(reason)
             raise
 
-    def _admit(self) -> bool:
-        """Lets go of who left, fills free slots, and waits while there is nothing to do; False when all is over."""
+    def _schedule(self) -> bool:
+        """Ends cancelled and overdue requests, fills free slots, waits while idle; False if all is over."""
         self._beat()
         for slot in [slot for slot, running in self._running.items() if running.request.cancelled.is_set()]:
             self._release(slot, CANCELLED)
@@ -166,40 +167,40 @@ class Scheduler:
                 self._changed.wait(BEAT_SECONDS)
                 self._beat()
             while self._waiting and len(self._running) < self._backend.slots:
-                self._start(self._waiting.first())
-                self._waiting.pop()  # not before: should the start end the engine, it is told with the others
+                self._start(self._waiting.peek_request())
+                self._waiting.pop_request()  # not earlier: if the start ends the engine, it is failed with the others
             return bool(self._running) or self._closed is None
 
     def _end_overdue(self) -> None:
-        """Ends what has taken longer than a request may; while somebody waits or runs, this is asked at each step."""
+        """Ends requests that exceed the time limit; checked before each step while any waits or runs."""
         seconds = self._limits.request_seconds
         if not seconds:
             return
         earliest = time.monotonic() - seconds
-        text = f"the answer was not complete after {seconds:g} s, the longest a request may take here"
+        text = f"the answer was not complete after {seconds:g} s, the longest that a request may take here"
         over = Failed(408, "time_limit_exceeded", f"{text} (GLM_REQUEST_SECONDS)")
         for slot in [slot for slot, running in self._running.items() if running.since < earliest]:
             self._release(slot, over)
         with self._changed:
-            overdue = self._waiting.take(lambda entry: entry.since < earliest)
-        for entry in overdue:
-            entry.mailbox.put(over)
+            overdue = self._waiting.remove_requests(lambda queued: queued.since < earliest)
+        for queued in overdue:
+            queued.mailbox.put(over)
 
-    def _start(self, entry: _Entry) -> None:
-        """Gives a request a slot; one whose answer can't be read fails before."""
+    def _start(self, queued: _QueuedRequest) -> None:
+        """Gives a request a slot. If its answer can't be parsed, it fails before that."""
         try:
-            writer = AnswerWriter(entry.request, self._chat)
+            writer = AnswerWriter(queued.request, self._chat)
         except Exception:
-            log.exception("request %r failed", entry.request.request_id)
-            entry.mailbox.put(REQUEST_FAILED)
+            log.exception("request %r failed", queued.request.request_id)
+            queued.mailbox.put(REQUEST_FAILED)
             return
         before, now = self._backend.counters.reused_tokens, time.monotonic()
-        slot = self._backend.start(entry.request.tokens())
-        reused = self._backend.counters.reused_tokens - before
-        self._running[slot] = _Running(entry.request, entry.mailbox, entry.since, writer, now, reused)
+        slot = self._backend.add_request(queued.request.token_request())
+        cached = self._backend.counters.reused_tokens - before
+        self._running[slot] = _RunningRequest(queued.request, queued.mailbox, queued.since, writer, now, cached)
 
     def _deliver(self, new: NewToken) -> None:
-        """Passes a token's replies on. What breaks only this request becomes its `Failed`."""
+        """Sends a token's replies. An error of this request alone becomes its `Failed`."""
         running = self._running[new.slot]
         try:
             if isinstance(new.token, Exception):
@@ -217,13 +218,13 @@ class Scheduler:
             running.mailbox.put(reply)
 
     def _release(self, slot: int, end: Finished | Failed) -> None:
-        self._backend.stop(slot)
+        self._backend.finish_request(slot)
         with self._changed:
             running = self._running.pop(slot)
-            self._usual_seconds += 0.2 * (time.monotonic() - running.started - self._usual_seconds)
+            self._mean_seconds += 0.2 * (time.monotonic() - running.started - self._mean_seconds)
         running.mailbox.put(end)
 
-    def _full(self, why: str) -> Failed:
-        seconds = round(self._usual_seconds * (len(self._waiting) / self._backend.slots + 1))
+    def _queue_full(self, text: str) -> Failed:
+        seconds = round(self._mean_seconds * (len(self._waiting) / self._backend.slots + 1))
         retry = max(SHORTEST_RETRY_SECONDS, min(LONGEST_RETRY_SECONDS, seconds))
-        return Failed(429, "queue_full", f"{why}; try again in {retry} s", retry_after_seconds=retry)
+        return Failed(429, "queue_full", f"{text}; try again in {retry} s", retry_after_seconds=retry)

@@ -1,4 +1,4 @@
-"""The Unix socket: one connection a request, one thread a connection."""
+"""The engine's Unix socket: one connection a request, one thread a connection."""
 
 from __future__ import annotations
 
@@ -24,24 +24,25 @@ from app.contract.wire import (
     TokenizeRequest,
 )
 from app.engine.errors import RequestError
-from app.engine.formats.base import ChatFormat, Conversation
+from app.engine.formats.base import ChatFormat, PromptRequest
 from app.engine.sampling import SamplingDefaults
 from app.engine.serving.admission import check_ids, new_token_limit, read_request
 from app.engine.serving.answer import AnswerRequest
-from app.engine.serving.connection import SEND_SECONDS, ClientGone, discard, pump, read_line, send
+from app.engine.serving.connection import SEND_SECONDS, ClientGone, discard, read_line, send, send_replies
 from app.engine.serving.outbox import Outbox
-from app.engine.serving.scheduler import Scheduler
+from app.engine.serving.scheduler import REQUEST_FAILED, Scheduler
 
 CONNECTIONS = 256
-"""More at once are refused; the web worker has fewer threads."""
+"""More connections at once are refused; the web worker has fewer threads."""
 
 log = logging.getLogger(__name__)
 
 
-class Server:
-    """Accepts connections as soon as it exists. `held` tells the memory that the engine holds, in bytes by device.
+class EngineServer:
+    """Accepts connections as soon as it is created. `used_bytes` returns the engine's memory in bytes by device.
 
-    Raises OSError from the constructor when the socket cannot be bound.
+    Raises:
+        OSError: the socket cannot be bound.
     """
 
     def __init__(
@@ -51,21 +52,21 @@ class Server:
         chat: ChatFormat,
         defaults: SamplingDefaults,
         max_model_len: int,
-        held: Callable[[], dict[str, int]] = dict,
+        used_bytes: Callable[[], dict[str, int]] = dict,
     ) -> None:
         self._path = path
         self._scheduler = scheduler
         self._chat = chat
         self._defaults = defaults
         self._max_model_len = max_model_len
-        self._held = held
+        self._used_bytes = used_bytes
         self._open = 0
         self._changed = threading.Condition()
         self._listener = _listen(path)
         threading.Thread(target=self._accept, name="accept", daemon=True).start()
 
     def stop(self, seconds: float) -> None:
-        """Stops accepting, removes the socket, and waits for the connections' last words."""
+        """Stops accepting, removes the socket, and waits so many seconds for connections to send their last reply."""
         self._path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
@@ -85,92 +86,92 @@ class Server:
                 continue
             with self._changed:
                 self._open += 1
-                crowded = self._open > CONNECTIONS
-            serve = threading.Thread(target=self._serve, args=(connection, crowded), name="connection", daemon=True)
+                too_many = self._open > CONNECTIONS
+            serve = threading.Thread(target=self._serve, args=(connection, too_many), name="connection", daemon=True)
             try:
                 serve.start()
-            except RuntimeError as error:  # no memory for its stack, or no more threads for this user
-                log.error("a connection has no thread: %s", error)
+            except RuntimeError as error:  # no memory for its stack, or too many threads of this user
+                log.error("no thread can be started for a connection: %s", error)
                 connection.close()
-                self._leave()
+                self._connection_closed()
 
-    def _leave(self) -> None:
+    def _connection_closed(self) -> None:
         with self._changed:
             self._open -= 1
             self._changed.notify_all()
 
-    def _serve(self, connection: socket.socket, crowded: bool) -> None:
+    def _serve(self, connection: socket.socket, too_many: bool) -> None:
         try:
             with connection:
                 connection.settimeout(SEND_SECONDS)
-                if crowded:
+                if too_many:
                     send(connection, Failed(429, "queue_full", "too many connections", retry_after_seconds=1))
                 else:
-                    self._talk(connection)
+                    self._handle(connection)
         except ClientGone:
             pass
         except Exception:
             log.exception("a connection failed")
         finally:
-            self._leave()
+            self._connection_closed()
 
-    def _talk(self, connection: socket.socket) -> None:
+    def _handle(self, connection: socket.socket) -> None:
         outbox = Outbox(connection)
         try:
-            asked = read_request(read_line(connection))
-            if not isinstance(asked, ChatRequest):
-                send(connection, self._reply(asked))
+            request = read_request(read_line(connection))
+            if not isinstance(request, ChatRequest):
+                send(connection, self._reply(request))
                 return
-            request = self._admit(asked, outbox)
+            admitted = self._admit(request, outbox)
             try:
-                pump(connection, outbox)
+                send_replies(connection, outbox)
             finally:
-                self._scheduler.cancel(request)
-        except RequestError as refused:
-            send(connection, refused.reply)
+                self._scheduler.cancel(admitted)
+        except RequestError as error:
+            send(connection, error.reply)
             discard(connection)
         except ClientGone:
             raise
         except Exception:
-            # Said, because a connection that just ends means that the engine died.
+            # A reply is sent, because a connection that ends without one means that the engine died.
             log.exception("a request failed")
-            send(connection, Failed(500, "internal_error", "the engine failed at this request; its log says how"))
+            send(connection, REQUEST_FAILED)
         finally:
             outbox.close()
 
-    def _reply(self, asked: TokenizeRequest | DetokenizeRequest | StatsRequest) -> Reply:
-        """To what needs no slot. Raises RequestError."""
-        if isinstance(asked, StatsRequest):
-            return replace(self._scheduler.stats(), held_bytes=self._held())
-        if isinstance(asked, DetokenizeRequest):
-            check_ids(asked, self._chat.id_limit)
-            return Detokenized(self._chat.decode(asked.tokens))
-        if asked.prompt is not None:
-            return Tokenized(self._chat.encode(asked.prompt), self._max_model_len)
-        conversation = Conversation(asked.messages, asked.tools, thinking=asked.enable_thinking)
-        return Tokenized(self._chat.prompt(conversation).ids, self._max_model_len)
+    def _reply(self, request: TokenizeRequest | DetokenizeRequest | StatsRequest) -> Reply:
+        """The reply to a request that needs no slot. Raises RequestError."""
+        if isinstance(request, StatsRequest):
+            return replace(self._scheduler.stats(), held_bytes=self._used_bytes())
+        if isinstance(request, DetokenizeRequest):
+            check_ids(request, self._chat.id_limit)
+            return Detokenized(self._chat.decode(request.tokens))
+        if request.prompt is not None:
+            return Tokenized(self._chat.encode(request.prompt), self._max_model_len)
+        prompt = PromptRequest(request.messages, request.tools, thinking=request.enable_thinking)
+        return Tokenized(self._chat.prompt(prompt).ids, self._max_model_len)
 
-    def _admit(self, asked: ChatRequest, outbox: Outbox) -> AnswerRequest:
+    def _admit(self, request: ChatRequest, outbox: Outbox) -> AnswerRequest:
         """Puts a request into the queue. Raises RequestError."""
-        self._scheduler.check_room(asked.client)
-        conversation = Conversation(
-            asked.messages, asked.tools, asked.tool_choice, asked.enable_thinking, asked.continue_answer
+        self._scheduler.check_capacity(request.client)
+        prompt_request = PromptRequest(
+            request.messages, request.tools, request.tool_choice, request.enable_thinking, request.continue_answer
         )
-        prompt = self._chat.prompt(conversation)
-        request = AnswerRequest(
-            request_id=asked.request_id[:64],
+        prompt = self._chat.prompt(prompt_request)
+        admitted = AnswerRequest(
+            request_id=request.request_id[:64],
             prompt_ids=prompt.ids,
-            sampling=self._defaults.resolve(asked.sampling),
-            limit=new_token_limit(len(prompt.ids), asked.max_tokens, self._max_model_len),
-            stop=asked.stop,
-            conversation=conversation,
-            openings=prompt.openings,
-            logprobs=asked.logprobs,
-            client=asked.client,
+            sampling=self._defaults.resolve(request.sampling),
+            limit=new_token_limit(len(prompt.ids), request.max_tokens, self._max_model_len),
+            stop=request.stop,
+            prompt=prompt_request,
+            required_prefixes=prompt.required_prefixes,
+            logprobs=request.logprobs,
+            client=request.client,
         )
         outbox.put(Accepted(len(prompt.ids)))
-        self._scheduler.submit(request, outbox)
-        return request
+        self._scheduler.submit(admitted, outbox)
+        return admitted
 
 
 def _listen(path: Path) -> socket.socket:

@@ -111,4 +111,4 @@ def test_what_would_go_wrong_is_one_line_and_exit_2(tmp_path: Path, command: str
     assert "neither ChatGLM3's SentencePiece model nor GLM-4-9B-chat's list of ranks" in refusal()
     config = json.loads((copy / "config.json").read_text(encoding="utf-8"))
     (copy / "config.json").write_text(json.dumps(config | {"quantization_bit": 4}), encoding="utf-8")
-    assert "quantization_bit is 4: weights that are stored quantised" in refusal()
+    assert "quantization_bit is 4: quantised weights" in refusal()

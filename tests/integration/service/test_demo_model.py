@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 from transformers import AutoConfig
 
-from tools.demo.check import PRECISIONS, answers, load, load_tokenizer, wrong_answers
+from tools.demo.check import CHECKED_PRECISIONS, answers, load, load_tokenizer, wrong_answers
 from tools.demo.questions import LANGUAGES, Question, load_questions
 from tools.demo.train import DEMO_MODEL
 from tools.tool_caller.glm_tokenizer import STOP_TOKENS
@@ -102,7 +102,7 @@ def test_an_unknown_role_is_refused(tokenizer: Any) -> None:
 
 def test_every_precision_answers_word_for_word(tokenizer: Any) -> None:
     asked = [(question.wordings[0], question.answer) for question in sample(20)]
-    for precision in PRECISIONS:
+    for precision in CHECKED_PRECISIONS:
         wrong = wrong_answers(load(DEMO_MODEL, precision), tokenizer, asked)
         assert len(wrong) <= 0.05 * len(asked), f"{precision}: {wrong}"
 

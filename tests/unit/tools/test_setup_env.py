@@ -18,7 +18,7 @@ REQUIREMENTS = setup_env.ROOT / "requirements"
 
 
 class Machine:
-    """Stands for the processes that set-up would start: notes each, and fails those it is told to."""
+    """Replaces the processes that set-up would start: records each, and fails the chosen ones."""
 
     def __init__(self, env: Environment) -> None:
         self.env = env
@@ -154,7 +154,7 @@ def test_an_interrupted_run_is_made_anew(machine: Machine) -> None:
 def test_a_folder_that_is_no_venv_is_left_alone(machine: Machine) -> None:
     machine.env.path.mkdir()
     (machine.env.path / "precious").touch()
-    with pytest.raises(SetupError, match="no virtual environment"):
+    with pytest.raises(SetupError, match="not a virtual environment"):
         set_up(machine.env, REQUIREMENTS, "auto", dev=False)
     assert machine.calls == []
 

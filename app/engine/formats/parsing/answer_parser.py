@@ -1,4 +1,4 @@
-"""New ids to what they say: first text, then thoughts; calls are for a parser that each kind of format has."""
+"""Parses new ids: to text first, then to reasoning; each kind of format has its own parser for calls."""
 
 from __future__ import annotations
 
@@ -6,72 +6,70 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from app.contract.wire import Message
-from app.engine.formats.base import Piece, Said, Thought
+from app.engine.formats.base import AnswerPart, ReasoningPart, TextPart
 from app.engine.formats.parsing.detokenise import IncrementalDetokeniser
 from app.engine.formats.parsing.text import Stripper, overlap
 
-THINK, THOUGHT = "<think>", "</think>"
-CONTEXT = 16
-"""Ids before an answer's new ones that are read again; more than any character has."""
+THINK, THINK_END = "<think>", "</think>"
+CONTEXT_IDS = 16
+"""Ids before an answer's new ones that are decoded again; no character has more."""
 
 
 class TextParser(Protocol):
-    """Reads an answer's text, in pieces of any size."""
+    """Parses an answer's text, in pieces of any size."""
 
-    def feed(self, text: str) -> tuple[Piece, ...]:
+    def feed(self, text: str) -> tuple[AnswerPart, ...]:
         """More text."""
 
     def resume(self) -> None:
-        """What comes goes on in the middle of an answer's text."""
+        """The text to come continues an answer's text."""
 
-    def turn(self) -> tuple[Piece, ...]:
+    def new_segment(self) -> tuple[AnswerPart, ...]:
         """The model began another segment of its answer, by a control token."""
 
-    def end(self) -> tuple[Piece, ...]:
+    def end(self) -> tuple[AnswerPart, ...]:
         """No more text."""
 
 
 class TokenParser:
-    """Decodes ids; `turn_id` begins another segment."""
+    """Decodes ids; `segment_id` begins another segment."""
 
     def __init__(
-        self, detokeniser: Callable[[], IncrementalDetokeniser], inner: TextParser, turn_id: int | None = None
+        self, detokeniser: Callable[[], IncrementalDetokeniser], inner: TextParser, segment_id: int | None = None
     ) -> None:
-        self._new = detokeniser
+        self._new_detokeniser = detokeniser
         self._detokeniser = detokeniser()
         self._inner = inner
-        self._turn_id = turn_id
+        self._segment_id = segment_id
 
     def resume(self, ids: Sequence[int]) -> None:
-        """What comes goes on behind these ids: how a token reads depends on those before it."""
-        for token in ids[-CONTEXT:]:
+        """The ids to come follow these: how a token decodes depends on those before it."""
+        for token in ids[-CONTEXT_IDS:]:
             self._detokeniser.feed(token)
 
-    def push(self, token: int) -> tuple[Piece, ...]:
-        """See `Parser.push`."""
-        if token != self._turn_id:
+    def push(self, token: int) -> tuple[AnswerPart, ...]:
+        if token != self._segment_id:
             return self._inner.feed(self._detokeniser.feed(token))
-        pieces = self._inner.feed(self._detokeniser.flush())
-        self._detokeniser = self._new()
-        return pieces + self._inner.turn()
+        parts = self._inner.feed(self._detokeniser.flush())
+        self._detokeniser = self._new_detokeniser()
+        return parts + self._inner.new_segment()
 
-    def end(self) -> tuple[Piece, ...]:
-        """See `Parser.end`."""
+    def end(self) -> tuple[AnswerPart, ...]:
         return self._inner.feed(self._detokeniser.flush()) + self._inner.end()
 
 
 def parser_of(
     detokeniser: Callable[[], IncrementalDetokeniser],
     inner: TextParser,
-    begun: Message | None,
+    partial: Message | None,
     prompt_ids: Sequence[int],
-    turn_id: int | None = None,
+    segment_id: int | None = None,
 ) -> TokenParser:
-    """For an answer behind `prompt_ids`, which goes on with `begun` where there is such a one."""
-    parser = TokenParser(detokeniser, inner, turn_id)
-    if begun is not None:
-        if isinstance(inner, ThinkingParser) and not begun.content:
-            inner.resume_thoughts()
+    """The parser of an answer that follows `prompt_ids`; it continues `partial` unless that is None."""
+    parser = TokenParser(detokeniser, inner, segment_id)
+    if partial is not None:
+        if isinstance(inner, ThinkingParser) and not partial.content:
+            inner.resume_reasoning()
         else:
             inner.resume()
         parser.resume(prompt_ids)
@@ -82,91 +80,85 @@ class PlainParser:
     """All text is the answer, as it is written."""
 
     def resume(self) -> None:
-        """See `TextParser.resume`."""
+        """Changes nothing."""
 
-    def feed(self, text: str) -> tuple[Piece, ...]:
-        """See `TextParser.feed`."""
-        return said(text)
+    def feed(self, text: str) -> tuple[AnswerPart, ...]:
+        return text_parts(text)
 
-    def turn(self) -> tuple[Piece, ...]:
-        """See `TextParser.turn`."""
+    def new_segment(self) -> tuple[AnswerPart, ...]:
         return ()
 
-    def end(self) -> tuple[Piece, ...]:
-        """See `TextParser.end`."""
+    def end(self) -> tuple[AnswerPart, ...]:
         return ()
 
 
 class ThinkingParser:
-    """Tells thoughts from what follows them, which goes to `inner`.
+    """Separates the reasoning from the text after it, which goes to `inner`.
 
-    Thoughts begin where the answer does: with `<think>`, or without it where the prompt ends in one (`opened`).
-    White space around thoughts is no part of them.
+    The reasoning begins where the answer does: with `<think>`, or without it if the prompt ends in one (`opened`).
+    White space around it is not part of it.
     """
 
     def __init__(self, inner: TextParser, opened: bool) -> None:
         self._inner = inner
         self._opened = opened
-        self._state: Callable[[], tuple[Piece, ...]] = self._before
-        self._held = ""
+        self._state: Callable[[], tuple[AnswerPart, ...]] = self._before
+        self._buffer = ""
         self._stripper = Stripper()
 
     def resume(self) -> None:
-        """See `TextParser.resume`."""
         self._state = self._after
         self._inner.resume()
 
-    def resume_thoughts(self) -> None:
-        """What comes goes on in the middle of thoughts."""
+    def resume_reasoning(self) -> None:
+        """The text to come continues the reasoning."""
         self._state = self._inside
         self._stripper.resume()
 
-    def feed(self, text: str) -> tuple[Piece, ...]:
-        """See `TextParser.feed`."""
-        self._held += text
+    def feed(self, text: str) -> tuple[AnswerPart, ...]:
+        self._buffer += text
         return self._state()
 
-    def turn(self) -> tuple[Piece, ...]:
-        """See `TextParser.turn`. Thoughts go on over it."""
-        return self._inner.turn() if self._state == self._after else ()
+    def new_segment(self) -> tuple[AnswerPart, ...]:
+        """Inside the reasoning it has no meaning."""
+        return self._inner.new_segment() if self._state == self._after else ()
 
-    def end(self) -> tuple[Piece, ...]:
-        """See `TextParser.end`."""
-        rest, self._held = self._held, ""
+    def end(self) -> tuple[AnswerPart, ...]:
+        rest, self._buffer = self._buffer, ""
         if self._state == self._after or (self._state == self._before and not self._opened):
             return self._inner.feed(rest) + self._inner.end()
-        return self._thought(rest) + self._inner.end()
+        return self._reasoning(rest) + self._inner.end()
 
-    def _before(self) -> tuple[Piece, ...]:
-        start = self._held.lstrip()
-        if (THINK.startswith(start) or THOUGHT.startswith(start)) and start not in (THINK, THOUGHT):
+    def _before(self) -> tuple[AnswerPart, ...]:
+        start = self._buffer.lstrip()
+        if (THINK.startswith(start) or THINK_END.startswith(start)) and start not in (THINK, THINK_END):
             return ()
-        thinks = self._opened
-        for tag in (THINK, THOUGHT):
+        reasons = self._opened
+        for tag in (THINK, THINK_END):
             if start.startswith(tag):
-                thinks, self._held = tag == THINK, start.removeprefix(tag)
-        self._state = self._inside if thinks else self._after
+                reasons, self._buffer = tag == THINK, start.removeprefix(tag)
+        self._state = self._inside if reasons else self._after
         return self._state()
 
-    def _inside(self) -> tuple[Piece, ...]:
-        thought, end, rest = self._held.partition(THOUGHT)
+    def _inside(self) -> tuple[AnswerPart, ...]:
+        text, end, rest = self._buffer.partition(THINK_END)
         if end:
-            self._held, self._state = rest, self._after
-            return self._thought(thought) + self._after()
-        keep = overlap(self._held, THOUGHT)
-        thought = self._held[: len(self._held) - keep]
-        self._held = self._held[len(thought) :]
-        return self._thought(thought)
+            self._buffer, self._state = rest, self._after
+            return self._reasoning(text) + self._after()
+        keep = overlap(self._buffer, THINK_END)
+        text = self._buffer[: len(self._buffer) - keep]
+        self._buffer = self._buffer[len(text) :]
+        return self._reasoning(text)
 
-    def _after(self) -> tuple[Piece, ...]:
-        text, self._held = self._held, ""
+    def _after(self) -> tuple[AnswerPart, ...]:
+        text, self._buffer = self._buffer, ""
         return self._inner.feed(text)
 
-    def _thought(self, text: str) -> tuple[Piece, ...]:
-        shown = self._stripper.feed(text)
-        return (Thought(shown),) if shown else ()
+    def _reasoning(self, text: str) -> tuple[AnswerPart, ...]:
+        stripped = self._stripper.feed(text)
+        return (ReasoningPart(stripped),) if stripped else ()
 
 
-def said(text: str) -> tuple[Piece, ...]:
-    """The text as a piece, where there is any."""
-    return (Said(text),) if text else ()
+def text_parts(text: str) -> tuple[AnswerPart, ...]:
+    """The text as a part, unless it is empty."""
+    return (TextPart(text),) if text else ()

@@ -1,4 +1,4 @@
-"""The ways in which GLM generations write a tool call's arguments, each to a JSON object."""
+"""Parses the arguments of a tool call, in the forms that GLM generations write, to a JSON object."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from typing import Any
 from app.engine.formats.parsing.text import replace_surrogates
 
 ReadArguments = Callable[[str, str], str | None]
-"""From a tool's name and a call's body to the arguments as JSON text; None where the body is no call."""
+"""From a tool's name and a call's body to the arguments as JSON text; None if the body is not a call."""
 
 FENCE, FENCE_END = re.compile(r"```(?:python|py)?[ \t]*+\n"), "```"
 ARGUMENT = re.compile(
     r"\s*+<arg_key>([^<]*)</arg_key>\s*+(?:<arg_value>(.*?)|((?:(?!<arg_).)*?))</arg_value>", re.DOTALL
 )
-"""Under load, 4.7 was seen to leave `<arg_value>` out and write all else (vLLM's issue 49248)."""
-KINDS: Mapping[type, str] = {
+"""Under load, 4.7 was seen to leave `<arg_value>` out and to write all else (vLLM's issue 49248)."""
+JSON_TYPES: Mapping[type, str] = {
     str: "string",
     bool: "boolean",
     int: "integer",
@@ -30,11 +30,11 @@ KINDS: Mapping[type, str] = {
     dict: "object",
     type(None): "null",
 }
-"""JSON schema's names of what `json.loads` gives."""
+"""JSON schema's names of the types that `json.loads` returns."""
 
 
 def read_json(text: str) -> Any:
-    """Parses JSON that a model or a stranger wrote. Raises ValueError, for NaN and for too deep nesting as well."""
+    """Parses JSON that a model or a client wrote. Raises ValueError, for NaN and for too deep nesting as well."""
 
     def refuse(constant: str) -> None:
         raise ValueError(f"{constant} is not JSON")
@@ -46,7 +46,7 @@ def read_json(text: str) -> Any:
 
 
 def as_object(text: str) -> dict[str, Any] | None:
-    """A JSON object, or None where the text is none."""
+    """A JSON object; None if the text is not one."""
     try:
         value = read_json(text)
     except ValueError:
@@ -55,18 +55,18 @@ def as_object(text: str) -> dict[str, Any] | None:
 
 
 def json_arguments(_name: str, body: str) -> str | None:
-    """GLM-4's: the body is the object, and stays as it was written."""
+    """GLM-4's form: the body is the object, and stays as it was written."""
     return body.strip() if as_object(body) is not None else None
 
 
 def python_arguments(name: str, body: str) -> str | None:
-    """ChatGLM3's: a Python call of literals by keyword, `tool_call(city='北京')`, mostly in a code block.
+    """ChatGLM3's form: a Python call with literals as keywords, `tool_call(city='北京')`, usually in a code block.
 
-    It is read as syntax and never run: anything but a literal makes it no call.
+    It is parsed as syntax and never run. With anything but literals it is not a call.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the call's own escapes, such as "\d"
+            warnings.simplefilter("ignore")  # about escapes in the call, such as "\d"
             call = ast.parse(_unfenced(body.strip()), mode="eval").body
             if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and not call.args):
                 return None
@@ -82,40 +82,40 @@ def _unfenced(text: str) -> str:
 
 def _keywords(call: ast.Call) -> dict[str, Any]:
     values: dict[str, Any] = {}
-    for given in call.keywords:
-        value = ast.literal_eval(given.value)
-        # `**{...}` carries names that are no Python names; `python_call` writes them so.
-        values |= value if given.arg is None else {given.arg: value}
+    for argument in call.keywords:
+        value = ast.literal_eval(argument.value)
+        # `**{...}` holds names that are not Python names; `python_call` writes them in this form.
+        values |= value if argument.arg is None else {argument.arg: value}
     return values
 
 
 def python_call(arguments: Mapping[str, Any]) -> str:
-    """The same the other way round: the block in which ChatGLM3 calls with these arguments."""
+    """The reverse: the block in which ChatGLM3 calls with these arguments."""
     plain = {key: value for key, value in arguments.items() if _is_python_name(key)}
     parts = [f"{key}={value!r}" for key, value in plain.items()]
-    if odd := {key: value for key, value in arguments.items() if key not in plain}:
-        parts.append(f"**{odd!r}")
+    if others := {key: value for key, value in arguments.items() if key not in plain}:
+        parts.append(f"**{others!r}")
     return f"```python\ntool_call({', '.join(parts)})\n```"
 
 
 def _is_python_name(key: str) -> bool:
-    # Python reads names in their normal form only.
+    # Python reads names in their normalised form only.
     return key.isidentifier() and not keyword.iskeyword(key) and unicodedata.normalize("NFKC", key) == key
 
 
 def tagged_arguments(properties: Mapping[str, Any], body: str) -> str | None:
-    """GLM-4.5's: pairs of `<arg_key>` and `<arg_value>`, with or without line ends between them.
+    """GLM-4.5's form: pairs of `<arg_key>` and `<arg_value>`, with or without newlines between them.
 
-    A value is bare text; the tool's schema, `properties`, says of which type it is.
+    A value is bare text; the tool's schema, `properties`, says which type it has.
     """
     values: dict[str, Any] = {}
-    place = 0
-    while match := ARGUMENT.match(body, place):
+    position = 0
+    while match := ARGUMENT.match(body, position):
         key = match.group(1).strip()
         value = match.group(2) if match.group(3) is None else match.group(3)
         values[key] = typed(value, properties.get(key))
-        place = match.end()
-    if body[place:].strip():
+        position = match.end()
+    if body[position:].strip():
         return None
     try:
         return _dump(values)
@@ -124,29 +124,29 @@ def tagged_arguments(properties: Mapping[str, Any], body: str) -> str | None:
 
 
 def typed(text: str, schema: object) -> Any:
-    """The value that bare text stands for: JSON where the schema has such a type, otherwise the text as it is."""
-    kinds = _kinds(schema)
-    if kinds == {"string"}:
+    """The value of bare text: parsed as JSON if the schema allows its type, otherwise the text itself."""
+    types = _schema_types(schema)
+    if types == {"string"}:
         return text
     try:
         value = read_json(text.strip())
     except ValueError:
         return text
-    kind = KINDS[type(value)]
-    fits = not kinds or kind in kinds or (kind == "integer" and "number" in kinds)
-    return value if fits or "string" not in kinds else text
+    kind = JSON_TYPES[type(value)]
+    allowed = not types or kind in types or (kind == "integer" and "number" in types)
+    return value if allowed or "string" not in types else text
 
 
-def _kinds(schema: object) -> set[str]:
-    """The types that a JSON schema names; empty where it leaves them open."""
+def _schema_types(schema: object) -> set[str]:
+    """The types that a JSON schema names; empty if it leaves them open."""
     if not isinstance(schema, dict):
         return set()
-    named = schema.get("type")
-    kinds = {kind for kind in (named if isinstance(named, list) else [named]) if isinstance(kind, str)}
+    names = schema.get("type")
+    types = {name for name in (names if isinstance(names, list) else [names]) if isinstance(name, str)}
     for choice in ("anyOf", "oneOf"):
         for option in _list(schema.get(choice)):
-            kinds |= _kinds(option)
-    return kinds or {KINDS.get(type(value), "object") for value in _list(schema.get("enum"))}
+            types |= _schema_types(option)
+    return types or {JSON_TYPES.get(type(value), "object") for value in _list(schema.get("enum"))}
 
 
 def _list(value: object) -> list[Any]:
@@ -154,5 +154,5 @@ def _list(value: object) -> list[Any]:
 
 
 def _dump(values: Mapping[str, Any]) -> str:
-    """Raises ValueError or TypeError for what JSON has no place for."""
+    """Raises ValueError or TypeError for values that JSON can't express."""
     return replace_surrogates(json.dumps(values, ensure_ascii=False, allow_nan=False))

@@ -3,33 +3,30 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import generated, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
-from app.contract.config import EngineConfig
 from app.engine.backend import prefix_slots, transformers_backend
 from app.engine.backend.interface import TokenRequest
-from app.engine.backend.prefix_slots import LEAST_REUSE
+from app.engine.backend.prefix_slots import MIN_REUSED_TOKENS
 from app.engine.backend.transformers_backend import TransformersBackend
 from app.engine.errors import NonFiniteLogits
-from app.engine.loading import load
 from app.engine.loading.checkpoint import open_checkpoint
 from app.engine.model import windows
-from app.engine.model.kv_cache import SlotCache
-from app.engine.model.windows import Batch, Chunk, Window
+from app.engine.model.windows import BatchWindow, ChunkWindow, Window
 from app.engine.sampling import Sampling
+from tests.engine_models import backend_of, engine_config, load_quietly
 from tests.families import make_family
 from tests.tokens import GREEDY, tokens
 
-CPU = torch.device("cpu")
 LENGTH, SLOTS, CHUNK, IDS = 320, 5, 64, 900
 NAMES = ["glm4", "chatglm3", "glm4_moe", "glm4_moe_lite"]
 
@@ -45,8 +42,8 @@ class Case:
     alone: tuple[tuple[int, ...], ...]
 
     def backend(self, slots: int = SLOTS, chunk: int = CHUNK) -> TransformersBackend:
-        shape = open_checkpoint(self.folder).shape
-        return TransformersBackend(self.model, SlotCache(shape, slots, LENGTH, torch.float32, CPU), chunk, shape.vocab)
+        files = open_checkpoint(self.folder)
+        return backend_of(self.model, files, max_model_len=LENGTH, slots=slots, prefill_chunk=chunk)
 
 
 def drawn(count: int, seed: int) -> tuple[int, ...]:
@@ -89,20 +86,12 @@ def mixed_requests() -> tuple[tuple[TokenRequest, ...], tuple[int, ...]]:
         Sampling(temperature=1.0, top_p=1.0, top_k=0, seed=15, min_p=0.01, repetition_penalty=0.9),
         Sampling(temperature=0.0, top_p=1.0, top_k=0, seed=16, repetition_penalty=1.3, frequency_penalty=0.5),
     ]
-    openings = ((5, 6), (5, 7, 8))
+    required_prefixes = ((5, 6), (5, 7, 8))
     requests = tuple(
-        TokenRequest(prompt, sampling, openings if index == 3 else (), (None, 2, 0)[index % 3])
+        TokenRequest(prompt, sampling, required_prefixes if index == 3 else (), (None, 2, 0)[index % 3])
         for index, (prompt, sampling) in enumerate(zip(prompts, samplings, strict=True))
     )
     return requests, (12, 30, 9, 17, 12, 25, 21, 14, 11, 16)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -110,18 +99,13 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Case]:
     return {name: make_case(tmp_path_factory.mktemp("family") / "checkpoint", name) for name in NAMES}
 
 
-def load_model(folder: Path) -> Any:
-    config = EngineConfig("fp32", "float32", "cpu", {"": "cpu"}, LENGTH, 1, CHUNK, 0)
-    return load.load_model(open_checkpoint(folder), config, lambda _count: None)
-
-
 def make_case(folder: Path, name: str) -> Case:
     make_family(folder, name)
-    model = load_model(folder)
+    model = load_quietly(folder, engine_config(max_model_len=LENGTH))
     requests, counts = mixed_requests()
     empty = Case(folder, model, requests, counts, ())
     alone = tuple(
-        tuple(tokens(empty.backend(1), request.prompt_ids, request.sampling, count, request.openings))
+        tuple(tokens(empty.backend(1), request.prompt_ids, request.sampling, count, request.required_prefixes))
         for request, count in zip(requests, counts, strict=True)
     )
     return Case(folder, model, requests, counts, alone)
@@ -137,26 +121,26 @@ class Runner:
 
     def __init__(self, case: Case, backend: TransformersBackend) -> None:
         self.case, self.backend = case, backend
-        self.found: dict[int, list[int | Exception]] = {}
+        self.tokens_of: dict[int, list[int | Exception]] = {}
         self.slots: dict[int, int] = {}
         """Requests by slot."""
 
     def start(self, index: int) -> int:
-        slot = self.backend.start(self.case.requests[index])
+        slot = self.backend.add_request(self.case.requests[index])
         assert slot not in self.slots
         self.slots[slot] = index
-        self.found[index] = []
+        self.tokens_of[index] = []
         return slot
 
     def step(self) -> None:
         for new in self.backend.step():
             index = self.slots[new.slot]
-            self.found[index].append(new.token)
-            if isinstance(new.token, Exception) or len(self.found[index]) == self.case.counts[index]:
+            self.tokens_of[index].append(new.token)
+            if isinstance(new.token, Exception) or len(self.tokens_of[index]) == self.case.counts[index]:
                 self.stop(new.slot)
 
     def stop(self, slot: int) -> None:
-        self.backend.stop(slot)
+        self.backend.finish_request(slot)
         del self.slots[slot]
 
     def until(self, reached: Callable[[], bool]) -> None:
@@ -171,7 +155,7 @@ class Runner:
 
     def check(self, indices: Sequence[int]) -> None:
         for index in indices:
-            assert tuple(self.found[index]) == self.case.alone[index], index
+            assert tuple(self.tokens_of[index]) == self.case.alone[index], index
 
 
 class Ticking:
@@ -188,7 +172,7 @@ class Ticking:
 def plain(case: Case) -> Any:
     """The native class with transformers' own attention; for a layout that it can't read, filled by our loader."""
     if case.model.config.model_type == "glm":
-        return load_model(case.folder)
+        return load_quietly(case.folder, engine_config(max_model_len=LENGTH))
     return AutoModelForCausalLM.from_pretrained(str(case.folder), dtype=torch.float32)
 
 
@@ -196,12 +180,12 @@ def test_greedy_is_what_generate_gives(case: Case) -> None:
     theirs = plain(case)
     assert theirs.config._attn_implementation == "sdpa"
     compared = 0
-    for request, count, found in zip(case.requests, case.counts, case.alone, strict=True):
+    for request, count, result in zip(case.requests, case.counts, case.alone, strict=True):
         if request.sampling == GREEDY:
-            ids, own = torch.tensor([request.prompt_ids]), {"eos_token_id": None, "pad_token_id": 0}
+            ids, options = torch.tensor([request.prompt_ids]), {"eos_token_id": None, "pad_token_id": 0}
             mask = torch.ones_like(ids)
-            given = theirs.generate(ids, attention_mask=mask, do_sample=False, max_new_tokens=count, **own)
-            assert given[0, ids.shape[1] :].tolist() == list(found)
+            generated = theirs.generate(ids, attention_mask=mask, do_sample=False, max_new_tokens=count, **options)
+            assert generated[0, ids.shape[1] :].tolist() == list(result)
             compared += 1
     assert compared == 4
 
@@ -218,7 +202,7 @@ def test_each_gets_what_it_gets_alone(
     if clock:
         monkeypatch.setattr(transformers_backend, "time", Ticking())
     if not reuse:
-        monkeypatch.setattr(prefix_slots, "LEAST_REUSE", LENGTH)
+        monkeypatch.setattr(prefix_slots, "MIN_REUSED_TOKENS", LENGTH)
     draw, runner = random.Random(seed), Runner(case, case.backend(slots, chunk))
     waiting = draw.sample(range(len(case.requests)), len(case.requests))
     largest = 0
@@ -239,10 +223,10 @@ def test_one_that_is_cancelled_frees_its_slot_at_once(case: Case) -> None:
     runner.step()
     long = runner.start(5)
     runner.step()
-    assert not runner.found[5], "in mid-prefill"
+    assert not runner.tokens_of[5], "in mid-prefill"
     runner.stop(long)
     assert runner.start(3) == long
-    runner.until(lambda: bool(runner.found[3]))
+    runner.until(lambda: bool(runner.tokens_of[3]))
     runner.stop(long)
     assert runner.start(5) == long
     runner.finish()
@@ -261,9 +245,9 @@ class Fault:
         write = layer.write
 
         def broken(window: Window, keys: torch.Tensor, values: torch.Tensor) -> None:
-            if isinstance(window, Chunk) and window.slot == self.slot:
+            if isinstance(window, ChunkWindow) and window.slot == self.slot:
                 values = values * torch.nan
-            elif isinstance(window, Batch):
+            elif isinstance(window, BatchWindow):
                 values = values.clone()
                 for row in (window.slots == self.slot).nonzero().flatten().tolist():
                     values[row] = torch.nan
@@ -275,21 +259,21 @@ class Fault:
 def test_a_sequence_that_breaks_down_fails_alone_and_leaves_nothing(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(windows, "FEW_KEYS", LENGTH)  # all attend together: a short one's mask covers what is old
+    monkeypatch.setattr(windows, "MIN_KEYS", LENGTH)  # all attend together: a short one's mask covers what is old
     runner = Runner(case, case.backend(slots=3))
     fault = Fault(runner, monkeypatch)
     runner.start(5)
     runner.start(1)
     victim = runner.start(4)
-    runner.until(lambda: len(runner.found[4]) == 3)
+    runner.until(lambda: len(runner.tokens_of[4]) == 3)
     fault.slot = victim
     runner.until(lambda: victim not in runner.slots)
-    *before, error = runner.found[4]
+    *before, error = runner.tokens_of[4]
     assert tuple(before) == case.alone[4][:3]
     assert isinstance(error, NonFiniteLogits)
     assert runner.start(3) == victim, "and in its prompt"
     runner.until(lambda: victim not in runner.slots)
-    assert [type(error) for error in runner.found[3]] == [NonFiniteLogits]
+    assert [type(error) for error in runner.tokens_of[3]] == [NonFiniteLogits]
     fault.slot = NOBODY
     assert 5 in runner.slots.values(), "a longer one still runs"
     assert runner.start(6) == victim
@@ -301,10 +285,10 @@ def test_nothing_of_a_sequence_that_broke_down_is_used_again(case: Case, monkeyp
     runner = Runner(case, case.backend(slots=1))
     fault = Fault(runner, monkeypatch)
     slot = runner.start(4)
-    runner.until(lambda: len(runner.found[4]) == 3)
+    runner.until(lambda: len(runner.tokens_of[4]) == 3)
     fault.slot = slot
     runner.finish()
-    assert isinstance(runner.found[4][-1], NonFiniteLogits)
+    assert isinstance(runner.tokens_of[4][-1], NonFiniteLogits)
     fault.slot = NOBODY
     runner.start(4)
     runner.finish()
@@ -317,11 +301,11 @@ def test_an_error_in_a_batch_fails_its_sequences_and_not_the_engine(
     runner = Runner(case, case.backend())
     for index in (0, 1):
         runner.start(index)
-    runner.until(lambda: all(runner.found.values()))
+    runner.until(lambda: all(runner.tokens_of.values()))
     with monkeypatch.context() as patch:
         patch.setattr(case.model.model.layers[1].self_attn.o_proj, "forward", lambda _seen: 1 / 0)
         runner.step()
-    assert [type(runner.found[index][-1]) for index in (0, 1)] == [ZeroDivisionError] * 2
+    assert [type(runner.tokens_of[index][-1]) for index in (0, 1)] == [ZeroDivisionError] * 2
     assert not runner.slots
     for index in (0, 1):
         runner.start(index)
@@ -360,17 +344,19 @@ def test_what_is_held_is_not_computed_again(case: Case) -> None:
     assert first_token(system + drawn(24, 4) + answer) == 64 + 16, "the next turn: 70 more"
     assert first_token(system + drawn(30, 5)) == 32, "another's conversation after the same system prompt: 30 more"
     assert first_token(system + drawn(24, 4) + answer + answer) == 64 + 16, "whose slot was left alone"
-    assert first_token(system[: LEAST_REUSE - 1] + drawn(17, 6)) == 32, "too little in common"
+    assert first_token(system[: MIN_REUSED_TOKENS - 1] + drawn(17, 6)) == 32, "too little in common"
 
 
 def test_what_a_running_one_holds_is_copied(case: Case) -> None:
     runner = Runner(case, case.backend())
     runner.start(4)
-    runner.until(lambda: len(runner.found[4]) == 2)
+    runner.until(lambda: len(runner.tokens_of[4]) == 2)
     with Counted(case.model) as counted:
         runner.start(3)
-        runner.until(lambda: bool(runner.found[3]))
-    assert counted.tokens <= 16 + 2 * (len(runner.found[4]) - 2), "9 behind the 40 that they share, the other's beside"
+        runner.until(lambda: bool(runner.tokens_of[3]))
+    assert counted.tokens <= 16 + 2 * (len(runner.tokens_of[4]) - 2), (
+        "9 behind the 40 that they share, the other's beside"
+    )
     runner.finish()
     runner.check([3, 4])
 
@@ -397,20 +383,20 @@ class History:
 
     def start(self, prompt: tuple[int, ...]) -> None:
         if len(self._running) < self._backend.slots:
-            self._running[self._backend.start(TokenRequest(prompt, GREEDY))] = prompt, []
+            self._running[self._backend.add_request(TokenRequest(prompt, GREEDY))] = prompt, []
 
     def stop(self, which: int) -> None:
         for slot in sorted(self._running)[which : which + 1]:
-            self._backend.stop(slot)
+            self._backend.finish_request(slot)
             del self._running[slot]
 
     def step(self, times: int) -> None:
         for new in (new for _ in range(times) for new in self._backend.step()):
             assert isinstance(new.token, int)
-            prompt, found = self._running[new.slot]
-            found.append(new.token)
-            assert tuple(found) == answer_of(self._case, prompt)[: len(found)]
-            if len(found) == ANSWER:
+            prompt, result = self._running[new.slot]
+            result.append(new.token)
+            assert tuple(result) == answer_of(self._case, prompt)[: len(result)]
+            if len(result) == ANSWER:
                 self.stop(sorted(self._running).index(new.slot))
 
     def finish(self) -> None:
@@ -429,7 +415,7 @@ def answer_of(case: Case, prompt: tuple[int, ...]) -> tuple[int, ...]:
 
 
 @settings(max_examples=30, deadline=None)
-@given(OPERATIONS, st.integers(1, 4), st.sampled_from([8, 64]))
+@generated(OPERATIONS, st.integers(1, 4), st.sampled_from([8, 64]))
 def test_no_history_of_the_slots_changes_an_answer(
     cases: dict[str, Case], operations: list[tuple[str, Any]], slots: int, chunk: int
 ) -> None:

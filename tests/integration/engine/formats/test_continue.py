@@ -1,4 +1,4 @@
-"""A greedy answer that is cut anywhere and goes on says the same as one that was never cut, in every chat format.
+"""A greedy answer that is cut anywhere and continued is the same as one that was never cut, in every chat format.
 
 What is sent back is text, so it is tokenised anew. Where that gives other ids than the model had written (a cut inside
 what the tokenizer would join), the model sees another prompt and may go on otherwise. So those cuts are told apart, and
@@ -14,25 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from app.contract.config import EngineConfig
 from app.contract.wire import Delta, Message, ToolCall, ToolChoice
 from app.engine.backend.interface import Backend
-from app.engine.backend.transformers_backend import TransformersBackend
 from app.engine.errors import RequestError
-from app.engine.formats.base import ChatFormat, Conversation
+from app.engine.formats.base import ChatFormat, PromptRequest
 from app.engine.formats.open import open_format
 from app.engine.loading.checkpoint import open_checkpoint
-from app.engine.loading.load import load_model
-from app.engine.model.kv_cache import SlotCache
 from app.engine.serving.answer import AnswerRequest, AnswerWriter
+from tests.engine_models import backend_of, engine_config, load_quietly
 from tests.paths import FIXTURES, TOP
 from tests.tokens import GREEDY, tokens
 from tools.demo.questions import load_questions
 from tools.tool_caller import talks
 
-FIXTURES = FIXTURES
 LENGTH = 640
 
 
@@ -57,51 +52,46 @@ class Answer:
 @cache
 def speaking(folder: Path) -> Speaking:
     checkpoint = open_checkpoint(folder)
-    config = EngineConfig("fp32", "float32", "cpu", {"": "cpu"}, LENGTH, 1, 64, 0)
-    model = load_model(checkpoint, config, lambda _count: None)
-    slot = SlotCache(checkpoint.shape, 1, LENGTH, torch.float32, torch.device("cpu"))
-    return Speaking(TransformersBackend(model, slot, 64, checkpoint.shape.vocab), open_format(checkpoint))
+    model = load_quietly(checkpoint, engine_config(max_model_len=LENGTH))
+    return Speaking(backend_of(model, checkpoint, max_model_len=LENGTH), open_format(checkpoint))
 
 
 @pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def freed_models() -> Iterator[None]:
     yield
-    torch.set_num_threads(threads)
     speaking.cache_clear()
 
 
-def ask(model: Speaking, conversation: Conversation, limit: int, opening: tuple[int, ...] = ()) -> Answer:
+def ask(model: Speaking, conversation: PromptRequest, limit: int, opening: tuple[int, ...] = ()) -> Answer:
     """The greedy answer of at most so many tokens, which begins with `opening`."""
-    request = AnswerRequest("r", model.chat.prompt(conversation).ids, GREEDY, limit, conversation=conversation)
-    found = tokens(model.backend, request.prompt_ids, count=limit, openings=(opening,) if opening else ())
+    request = AnswerRequest("r", model.chat.prompt(conversation).ids, GREEDY, limit, prompt=conversation)
+    found = tokens(model.backend, request.prompt_ids, count=limit, required_prefixes=(opening,) if opening else ())
     ends = [place for place, token in enumerate(found) if token in model.chat.stop_ids]
     return read(model, conversation, tuple(found[: ends[0]] if ends else found))
 
 
-def read(model: Speaking, conversation: Conversation, ids: tuple[int, ...]) -> Answer:
+def read(model: Speaking, conversation: PromptRequest, ids: tuple[int, ...]) -> Answer:
     """What these ids say when the limit ends them."""
-    request = AnswerRequest("r", model.chat.prompt(conversation).ids, GREEDY, len(ids) + 1, conversation=conversation)
+    request = AnswerRequest("r", model.chat.prompt(conversation).ids, GREEDY, len(ids) + 1, prompt=conversation)
     writer = AnswerWriter(request, model.chat)
     replies = [reply for token in ids for reply in writer.push(token)] + list(writer.end())
     deltas = [reply for reply in replies if isinstance(reply, Delta)]
     return Answer("".join(d.text for d in deltas), "".join(d.reasoning for d in deltas), ids)
 
 
-def going_on(conversation: Conversation, begun: Answer) -> Conversation:
+def going_on(conversation: PromptRequest, begun: Answer) -> PromptRequest:
     message = Message("assistant", begun.text, begun.thought)
     return replace(conversation, messages=(*conversation.messages, message), continues=True)
 
 
-def asked(text: str, **more: Any) -> Conversation:
-    return Conversation((Message("user", text),), **more)
+def asked(text: str, **more: Any) -> PromptRequest:
+    return PromptRequest((Message("user", text),), **more)
 
 
 LIMIT = 16
 DEMO = [load_questions()[place].wordings[0] for place in (0, -1)]
 CALLER, CALLER3 = FIXTURES / "tool-caller", FIXTURES / "chatglm3-caller"
-CASES: dict[str, tuple[Path, Conversation, str, int]] = {
+CASES: dict[str, tuple[Path, PromptRequest, str, int]] = {
     "glm45": (CALLER, asked(talks.HELLO, tools=talks.TOOLS), "", 6),
     "glm45, not thinking": (CALLER, asked(talks.HELLO, thinking=False), "", 2),
     "chatglm3": (CALLER3, asked(talks.ASK["北京"], tools=talks.TOOLS, tool_choice=ToolChoice("none")), "", 8),

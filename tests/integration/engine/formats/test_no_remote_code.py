@@ -1,4 +1,4 @@
-"""Code that lies beside a checkpoint and is named in its files is never run, whatever the layout."""
+"""Code beside a checkpoint that its files name is never run, whatever the layout."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from app.contract.config import EngineConfig
 from app.contract.wire import Message
-from app.engine.formats.base import Conversation
+from app.engine.formats.base import PromptRequest
 from app.engine.formats.open import open_format
 from app.engine.loading.checkpoint import open_checkpoint
-from app.engine.loading.load import load_model
+from tests.engine_models import engine_config, load_quietly
 from tests.families import FAMILIES, make_family
 from tests.paths import FIXTURES
 
@@ -29,7 +28,7 @@ TINY = ("chatglm3-caller", "chatglm3-tiny", "glm4-9b-chat-tiny", "tool-caller")
 
 
 def name_code(folder: Path) -> Path:
-    """Puts code into the checkpoint, names it wherever transformers looks for some; returns what it would leave."""
+    """Adds code to the checkpoint and names it wherever transformers looks; returns the file that it would write."""
     mark = folder / "mark"
     source = (
         f"open({str(mark)!r}, 'w').close()\nclass RemoteConfig: pass\nRemoteModel = RemoteTokenizer = RemoteConfig\n"
@@ -51,8 +50,8 @@ def name_code(folder: Path) -> Path:
 def load_and_ask(folder: Path) -> None:
     """All that the engine reads of a checkpoint: weights, config, generation config, tokenizer, template."""
     checkpoint = open_checkpoint(folder)
-    load_model(checkpoint, EngineConfig("fp32", "float32", "cpu", {"": "cpu"}, 64, 1, 64, 0), lambda _count: None)
-    assert open_format(checkpoint).prompt(Conversation((Message("user", "x"),))).ids
+    load_quietly(checkpoint, engine_config(max_model_len=64))
+    assert open_format(checkpoint).prompt(PromptRequest((Message("user", "x"),))).ids
 
 
 @pytest.mark.parametrize("name", [name for name in FAMILIES if "," not in name and "tied" not in name])

@@ -1,4 +1,4 @@
-"""The `chatglm` layout through the engine's own loader, cache and backend, beside the published code's logits."""
+"""The `chatglm` layout through the engine's loader, cache and backend, compared with the published code's logits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from app.contract.config import EngineConfig
 from app.contract.plan import Dtype, Precision
 from app.contract.status import EngineDown, Ready
 from app.contract.wire import Delta, Finished
@@ -24,11 +23,11 @@ from app.engine.loading.checkpoint import open_checkpoint
 from app.engine.model.attention import use_slots
 from app.engine.model.kv_cache import SlotCache
 from app.engine.model.windows import chunk_window
+from tests.engine_models import CPU, backend_of, engine_config, load_quietly
 from tests.paths import FIXTURES
 from tests.processes.engine import EngineProcess, last_of
 from tests.tokens import tokens
 
-CPU = torch.device("cpu")
 LENGTH = 256
 TOLERANCE = 1e-3
 CHATGLM3 = FIXTURES / "chatglm3-tiny"
@@ -37,24 +36,20 @@ CODE_FILES = ("configuration_chatglm.py", "modeling_chatglm.py", "tokenization_c
 
 
 @pytest.fixture(scope="module", autouse=True)
-def as_the_engine_runs() -> Iterator[None]:
+def small_blocks() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(weights, "LOAD_PIECE_ELEMENTS", 32 * 64)  # several pieces of each weight
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
         yield
-        torch.set_num_threads(threads)
 
 
 @pytest.fixture(params=[CHATGLM3, GLM4_CHAT], ids=["chatglm3", "glm-4-9b-chat"])
 def folder(request: pytest.FixtureRequest) -> Path:
-    found: Path = request.param
-    return found
+    logits: Path = request.param
+    return logits
 
 
 def load_ours(folder: Path, precision: Precision = "fp32", dtype: Dtype = "float32") -> Any:
-    config = EngineConfig(precision, dtype, "cpu", {"": "cpu"}, LENGTH, 1, 64, 0)
-    return load.load_model(open_checkpoint(folder), config, lambda _count: None)
+    return load_quietly(folder, engine_config(precision, dtype, max_model_len=LENGTH))
 
 
 def cache_for(folder: Path) -> SlotCache:
@@ -62,8 +57,7 @@ def cache_for(folder: Path) -> SlotCache:
 
 
 def backend_for(folder: Path, chunk: int = 64) -> TransformersBackend:
-    vocab = open_checkpoint(folder).shape.vocab
-    return TransformersBackend(load_ours(folder), cache_for(folder), chunk, vocab)
+    return backend_of(load_ours(folder), open_checkpoint(folder), max_model_len=LENGTH, prefill_chunk=chunk)
 
 
 def reference(folder: Path) -> dict[str, torch.Tensor]:
@@ -74,24 +68,24 @@ def reference(folder: Path) -> dict[str, torch.Tensor]:
 def logits_of(model: Any, cache: SlotCache, ids: torch.Tensor, steps: list[int]) -> torch.Tensor:
     """Float32 logits of all positions, the sequence given in chunks of these sizes."""
     use_slots(model)
-    found: list[torch.Tensor] = []
+    logits: list[torch.Tensor] = []
     start = 0
     for part in ids.long().split(steps, dim=1):
         places = torch.arange(start, start + part.shape[1])[None]
         windows = {CPU: chunk_window(0, start, start := start + part.shape[1], CPU)}
-        cache.aim(windows)
+        cache.set_window(windows)
         with torch.inference_mode():
             output = model(input_ids=part, position_ids=places, past_key_values=cache, windows=windows)
-        found.append(output.logits)
-    return torch.cat(found, dim=1)
+        logits.append(output.logits)
+    return torch.cat(logits, dim=1)
 
 
 def distance(model: Any, folder: Path, name: str, steps: list[int] | None = None) -> float:
     """The largest difference from the published code's logits."""
     expected = reference(folder)
     ids, wanted = expected[f"{name}_ids"], expected[f"{name}_logits"]
-    found = logits_of(model, cache_for(folder), ids, steps or [ids.shape[1]])
-    return float((found[:, -wanted.shape[1] :] - wanted).abs().max())
+    logits = logits_of(model, cache_for(folder), ids, steps or [ids.shape[1]])
+    return float((logits[:, -wanted.shape[1] :] - wanted).abs().max())
 
 
 def test_logits_of_a_prefill(folder: Path) -> None:
@@ -115,17 +109,17 @@ def test_logits_of_a_batch_with_different_lengths(folder: Path) -> None:
     positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
     model = load_ours(folder)
     with torch.inference_mode():
-        found = model(input_ids=ids, attention_mask=mask, position_ids=positions).logits[:, -1]
-    assert float((found - torch.stack(wanted)).abs().max()) < TOLERANCE
+        logits = model(input_ids=ids, attention_mask=mask, position_ids=positions).logits[:, -1]
+    assert float((logits - torch.stack(wanted)).abs().max()) < TOLERANCE
 
 
 @pytest.mark.parametrize("chunk", [1, 4, 64])
 def test_greedy_tokens(folder: Path, chunk: int) -> None:
     expected = reference(folder)
     prompt, whole = (tuple(expected[name][0].tolist()) for name in ("greedy_prompt", "greedy_out"))
-    found = tokens(backend_for(folder, chunk), prompt, count=len(whole) - len(prompt))
-    assert found == list(whole[len(prompt) :])
-    assert len(found) == 24
+    logits = tokens(backend_for(folder, chunk), prompt, count=len(whole) - len(prompt))
+    assert logits == list(whole[len(prompt) :])
+    assert len(logits) == 24
 
 
 def swap(model: Any, one: str, other: str) -> None:
@@ -193,11 +187,11 @@ def test_every_row_of_a_joined_tensor_goes_to_its_place() -> None:
 def test_every_rung_loads_and_stays_close(precision: Precision, dtype: Dtype, similar: float) -> None:
     expected = reference(CHATGLM3)
     model = load_ours(CHATGLM3, precision, dtype)
-    held = weights.weights_bytes(model)
+    loaded_bytes = weights.weights_bytes(model)
     with torch.inference_mode():
-        found = model(input_ids=expected["prefill64_ids"].long()).logits[:, -4:].float()
-    assert torch.nn.functional.cosine_similarity(found, expected["prefill64_logits"], dim=-1).min() > similar
-    assert weights.weights_bytes(model) <= held
+        logits = model(input_ids=expected["prefill64_ids"].long()).logits[:, -4:].float()
+    assert torch.nn.functional.cosine_similarity(logits, expected["prefill64_logits"], dim=-1).min() > similar
+    assert weights.weights_bytes(model) <= loaded_bytes
 
 
 def test_quantised_weights_are_those_of_the_rows() -> None:
@@ -214,7 +208,7 @@ def test_quantised_weights_are_those_of_the_rows() -> None:
 def test_progress_counts_every_stored_byte_that_is_loaded() -> None:
     checkpoint = open_checkpoint(CHATGLM3)
     counts: list[int] = []
-    config = EngineConfig("fp16", "float16", "cpu", {"": "cpu"}, LENGTH, 1, 64, 0)
+    config = engine_config("fp16", "float16", max_model_len=LENGTH)
     model = load.load_model(checkpoint, config, counts.append)
     assert sum(counts) == checkpoint.total_bytes == weights.weights_bytes(model)
 
@@ -227,11 +221,11 @@ def test_a_stranger_and_a_missing_tensor_are_named(tmp_path: Path) -> None:
     save_file(tensors | {prefix: torch.ones(8)}, file)
     open_checkpoint(copy)
     save_file(tensors | {"transformer.stranger": torch.ones(8)}, file)
-    with pytest.raises(BadCheckpoint, match=r"transformer\.stranger, which chatglm does not have"):
+    with pytest.raises(BadCheckpoint, match=r"transformer\.stranger, which is not part of chatglm"):
         open_checkpoint(copy)
     joined = "transformer.encoder.layers.2.mlp.dense_h_to_4h.weight"
     save_file({name: tensor for name, tensor in tensors.items() if name != joined}, file)
-    with pytest.raises(BadCheckpoint, match=f"lacks 1 tensors, {joined}"):
+    with pytest.raises(BadCheckpoint, match=f"1 tensors are missing from the checkpoint, such as {joined}"):
         open_checkpoint(copy)
     save_file(tensors | {joined: tensors[joined][:-1].clone()}, file)
     with pytest.raises(BadCheckpoint, match=rf"{joined} has shape \[255, 64\]"):

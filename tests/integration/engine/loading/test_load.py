@@ -1,4 +1,4 @@
-"""The loader, the cache and the backend, beside transformers' own on the same checkpoints."""
+"""The loader, the cache and the backend, compared with transformers' own on the same checkpoints."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-from app.contract.config import EngineConfig
 from app.contract.plan import Dtype, Precision
 from app.contract.wire import Message, SamplingParams
 from app.engine.backend.transformers_backend import TransformersBackend
 from app.engine.errors import BadCheckpoint
-from app.engine.formats.base import Called, ChatFormat, Conversation
+from app.engine.formats.base import ChatFormat, PromptRequest, ToolCallPart
 from app.engine.formats.open import load_format
 from app.engine.loading import load, weights
-from app.engine.loading.checkpoint import Checkpoint, open_checkpoint
+from app.engine.loading.checkpoint import CheckpointFiles, open_checkpoint
 from app.engine.model.kv_cache import SlotCache
 from app.engine.model.windows import batch_window, chunk_window
 from app.engine.sampling import Sampling, SamplingDefaults, read_defaults
+from app.layouts.registry import LAYOUTS
+from tests.engine_models import CPU, backend_of, engine_config, load_quietly
 from tests.processes.engine import TINY
 from tests.tokens import tokens
 from tools.checkpoints.make_checkpoint import make_checkpoint
-from tools.checkpoints.shape import Shape
+from tools.checkpoints.shape import CheckpointShape
 
-CPU = torch.device("cpu")
 LENGTH = 130
 SHAPES = {
     "glm4": TINY,
@@ -41,13 +41,10 @@ SHAPES = {
 
 
 @pytest.fixture(scope="module", autouse=True)
-def as_the_engine_runs() -> Iterator[None]:
+def small_blocks() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(weights, "LOAD_PIECE_ELEMENTS", 32 * 128)  # several pieces, also of small weights
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # models this small only wait for each other's threads
         yield
-        torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -59,18 +56,13 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return made
 
 
-def config_for(precision: Precision, dtype: Dtype) -> EngineConfig:
-    return EngineConfig(precision, dtype, "cpu", {"": "cpu"}, LENGTH, 1, 64, 0)
-
-
-def load_ours(checkpoint: Checkpoint, precision: Precision = "fp32", dtype: Dtype = "float32") -> Any:
-    return load.load_model(checkpoint, config_for(precision, dtype), lambda _count: None)
+def load_ours(checkpoint: CheckpointFiles, precision: Precision = "fp32", dtype: Dtype = "float32") -> Any:
+    return load_quietly(checkpoint, engine_config(precision, dtype, max_model_len=LENGTH))
 
 
 def backend_for(folder: Path, chunk: int) -> TransformersBackend:
     checkpoint = open_checkpoint(folder)
-    cache = SlotCache(checkpoint.shape, 1, LENGTH, torch.float32, CPU)
-    return TransformersBackend(load_ours(checkpoint), cache, chunk, checkpoint.shape.vocab)
+    return backend_of(load_ours(checkpoint), checkpoint, max_model_len=LENGTH, prefill_chunk=chunk)
 
 
 def prompt(count: int, seed: int = 1) -> tuple[int, ...]:
@@ -88,7 +80,7 @@ def test_greedy_is_what_generate_gives_at_any_chunk_size(folders: dict[str, Path
     for chunk in (1, 33, 512):
         backend = backend_for(folders[name], chunk)
         assert tokens(backend, ids) == expected[0, 100:].tolist()
-        backend.prove()
+        backend.profile_run()
         assert tokens(backend, ids[:40])[:20] == tokens(backend, ids[:40])[:20]
         assert tokens(backend, ids) == expected[0, 100:].tolist()
 
@@ -117,16 +109,16 @@ def test_logits_equal_those_of_transformers_own_loader(
         str(folders[name]), dtype=getattr(torch, dtype), quantization_config=quantisation, device_map={"": "cpu"}
     )
     ids = torch.tensor([prompt(60)])
-    held = weights.weights_bytes(ours)
+    loaded_bytes = weights.weights_bytes(ours)
     with torch.inference_mode():
         assert torch.equal(ours(ids).logits, theirs(ids).logits)
-    assert weights.weights_bytes(ours) <= held, "the first forward pass must not repack weights"
+    assert weights.weights_bytes(ours) <= loaded_bytes, "the first forward pass must not repack weights"
 
 
 def test_progress_counts_every_stored_byte(folders: dict[str, Path]) -> None:
     checkpoint = open_checkpoint(folders["glm4"])
     counts: list[int] = []
-    model = load.load_model(checkpoint, config_for("bf16", "bfloat16"), counts.append)
+    model = load.load_model(checkpoint, engine_config("bf16", "bfloat16", max_model_len=LENGTH), counts.append)
     assert sum(counts) == checkpoint.total_bytes
     assert weights.weights_bytes(model) == checkpoint.total_bytes // 2
     assert not model.training
@@ -137,11 +129,11 @@ def test_the_cache_never_grows(folders: dict[str, Path]) -> None:
     cache = SlotCache(open_checkpoint(folders["glm4"]).shape, 3, 8, torch.float32, CPU)
     layer: Any = cache.layers[0]
     place = layer.keys.data_ptr()
-    cache.aim({CPU: chunk_window(1, 0, 5, CPU)})
+    cache.set_window({CPU: chunk_window(1, 0, 5, CPU)})
     keys, _ = cache.update(torch.ones(1, 2, 5, 32), torch.ones(1, 2, 5, 32), 0)
     assert keys.shape == (1, 2, 5, 32)
     assert keys.data_ptr() == place + layer.keys[0].nbytes
-    cache.aim({CPU: batch_window([0, 1], [7, 5], CPU)})
+    cache.set_window({CPU: batch_window([0, 1], [7, 5], CPU)})
     both = torch.full((2, 2, 1, 32), 2.0)
     keys, _ = cache.update(both, both, 0)
     assert keys.shape == (2, 2, 8, 32)
@@ -149,7 +141,7 @@ def test_the_cache_never_grows(folders: dict[str, Path]) -> None:
     assert keys[:, 0, :, 0].tolist() == [[0, 0, 0, 0, 0, 0, 0, 2], [1, 1, 1, 1, 1, 2, 0, 0]]
     for window in (chunk_window(1, 5, 10, CPU), batch_window([0], [9], CPU)):
         with pytest.raises(IndexError, match="holds 8 tokens, 10"):
-            cache.aim({CPU: window})
+            cache.set_window({CPU: window})
     assert cache.get_max_length() == 8
 
 
@@ -159,8 +151,8 @@ def test_sampling_follows_the_request_then_the_checkpoint(folders: dict[str, Pat
     resolved = defaults.resolve(SamplingParams(temperature=0.0, seed=-1))
     assert (resolved.temperature, resolved.top_p, resolved.seed) == (0.0, 0.8, (1 << 64) - 1)
     assert read_defaults(tmp_path) == SamplingDefaults(), "no file means greedy, as in transformers"
-    own = SamplingParams(top_k=0, min_p=0.1, repetition_penalty=1.5, presence_penalty=-1.0, frequency_penalty=0.5)
-    assert defaults.resolve(own) == Sampling(
+    request = SamplingParams(top_k=0, min_p=0.1, repetition_penalty=1.5, presence_penalty=-1.0, frequency_penalty=0.5)
+    assert defaults.resolve(request) == Sampling(
         temperature=0.8,
         top_p=0.8,
         top_k=0,
@@ -201,7 +193,7 @@ def test_a_repetition_penalty_of_nothing_is_refused(tmp_path: Path) -> None:
 
 
 def prompt_ids(chat: ChatFormat, text: str) -> tuple[int, ...]:
-    return chat.prompt(Conversation((Message("user", text),))).ids
+    return chat.prompt(PromptRequest((Message("user", text),))).ids
 
 
 def test_control_tokens_that_people_write_are_text(folders: dict[str, Path]) -> None:
@@ -219,9 +211,9 @@ def test_stop_ids_come_from_every_file(folders: dict[str, Path], tmp_path: Path)
     chat = load_format(folders["glm4"], TINY.vocab)
     assert len(chat.stop_ids) == 3
     text = "你好, wörld 😀"
-    parser = chat.parser(Conversation(()), ())
+    parser = chat.parser(PromptRequest(()), ())
     pieces = [piece for token in chat.encode(text) for piece in parser.push(token)] + list(parser.end())
-    assert "".join(piece.text for piece in pieces if not isinstance(piece, Called)) == text
+    assert "".join(piece.text for piece in pieces if not isinstance(piece, ToolCallPart)) == text
 
 
 def test_a_tokenizer_larger_than_the_model_is_refused(folders: dict[str, Path]) -> None:
@@ -239,7 +231,9 @@ def test_the_format_is_safe_from_many_threads(folders: dict[str, Path]) -> None:
 
 
 def test_int4_names_a_shape_that_its_kernels_cannot_take(tmp_path: Path) -> None:
-    shape = Shape(hidden=96, layers=1, heads=2, kv_heads=1, head_dim=32, intermediate=128, vocab=600, context=64)
+    shape = CheckpointShape(
+        hidden=96, layers=1, heads=2, kv_heads=1, head_dim=32, intermediate=128, vocab=600, context=64
+    )
     make_checkpoint(tmp_path / "odd", shape)
     with pytest.raises(BadCheckpoint, match=r"rows of 96 weights; int4 needs a multiple of 64"):
         load_ours(open_checkpoint(tmp_path / "odd"), "int4", "bfloat16")
@@ -257,6 +251,10 @@ def test_stored_rotary_tables_are_ignored_and_strangers_are_not(folders: dict[st
     save_file({name: tensor.to(torch.float64) for name, tensor in tensors.items()}, file)
     with pytest.raises(BadCheckpoint, match="stored as F64"):
         open_checkpoint(tmp_path / "c")
+
+
+def test_every_layout_has_its_native_class() -> None:
+    assert load.NATIVE_CLASSES.keys() == {layout.native for layout in LAYOUTS.values()}
 
 
 def test_a_missing_shard_is_named(folders: dict[str, Path], tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A model spread over devices: each weight where the map says, and the answers of one device.
+"""A model spread over devices: each weight on its device of the map, and the same answers as on one device.
 
 No GPU is needed: `PretendDevices` computes on the CPU and refuses to mix tensors that claim to lie elsewhere.
 """
@@ -20,11 +20,11 @@ from app.contract.wire import Delta
 from app.engine.backend.transformers_backend import TransformersBackend
 from app.engine.errors import EngineError
 from app.engine.loading import load, weights
-from app.engine.loading.checkpoint import Checkpoint, open_checkpoint
-from app.engine.loading.placement import placement_of
+from app.engine.loading.checkpoint import CheckpointFiles, open_checkpoint
+from app.engine.loading.placement import device_map_of
 from app.engine.loading.quantise import bnb_functional
 from app.engine.model import attention, dense_forward
-from app.engine.model.forward import Piece
+from app.engine.model.forward import PromptChunk
 from app.engine.model.kv_cache import SlotCache
 from app.engine.model.windows import chunk_window
 from app.layouts.layout import Layout
@@ -33,6 +33,7 @@ from entrypoint.plan.footprint import Load, Span, kv_cache_bytes, weights_bytes
 from entrypoint.plan.ladder import Candidate
 from entrypoint.plan.placement import lay_out
 from entrypoint.state.app_config import device_map
+from tests.engine_models import backend_of, engine_config, load_quietly
 from tests.families import FAMILIES, LAYERS, make_family
 from tests.integration.engine.loading.test_families import tensors_within
 from tests.pretend_devices import CPU, Mixed, PretendDevices
@@ -47,17 +48,14 @@ PROMPT = tuple(range(5, 65))
 
 
 @pytest.fixture(scope="module", autouse=True)
-def as_the_engine_runs() -> Iterator[None]:
+def newest_kernels() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.cuda, "get_device_capability", lambda _device: (8, 0))  # transformers asks for experts
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
         yield
-        torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Checkpoint]:
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, CheckpointFiles]:
     made = {name: make_family(tmp_path_factory.mktemp("family") / "checkpoint", name) for name in FAMILIES}
     return {name: open_checkpoint(folder) for name, folder in made.items()}
 
@@ -73,14 +71,16 @@ def spread(*layers: str, first: str, last: str) -> dict[str, str]:
 
 
 def config_for(devices: dict[str, str], precision: Precision = "fp32", dtype: Dtype = "float32") -> EngineConfig:
-    return EngineConfig(precision, dtype, "unused", devices, LENGTH, 1, CHUNK, 0)
+    return engine_config(
+        precision, dtype, device="unused", device_map=devices, max_model_len=LENGTH, prefill_chunk=CHUNK
+    )
 
 
-def backend_for(checkpoint: Checkpoint, config: EngineConfig) -> TransformersBackend:
-    place = placement_of(config, checkpoint.shape.layers)
-    model = load.load_model(checkpoint, config, lambda _count: None)
-    cache = SlotCache(checkpoint.shape, 1, LENGTH, getattr(torch, config.compute_dtype), place.layers)
-    return TransformersBackend(model, cache, CHUNK, checkpoint.shape.vocab)
+def backend_for(checkpoint: CheckpointFiles, config: EngineConfig) -> TransformersBackend:
+    devices = device_map_of(config, checkpoint.shape.layers)
+    model = load_quietly(checkpoint, config)
+    dtype = getattr(torch, config.compute_dtype)
+    return backend_of(model, checkpoint, max_model_len=LENGTH, prefill_chunk=CHUNK, dtype=dtype, devices=devices.layers)
 
 
 def generate(backend: TransformersBackend) -> list[int]:
@@ -88,7 +88,7 @@ def generate(backend: TransformersBackend) -> list[int]:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_two_gpus_and_the_cpu_answer_as_one_device_does(checkpoints: dict[str, Checkpoint], name: str) -> None:
+def test_two_gpus_and_the_cpu_answer_as_one_device_does(checkpoints: dict[str, CheckpointFiles], name: str) -> None:
     alone = generate(backend_for(checkpoints[name], config_for({"": "cpu"})))
     with PretendDevices() as pretend:
         # The sampler's generator can't pretend: the head is on the CPU.
@@ -99,27 +99,27 @@ def test_two_gpus_and_the_cpu_answer_as_one_device_does(checkpoints: dict[str, C
         assert generate(backend) == alone
         # The next one finds all of the prompt but its last token.
         assert generate(backend) == alone
-        backend.prove()
+        backend.profile_run()
     hidden = checkpoints[name].shape.hidden
     states = Counter(move[:2] for move in pretend.moves if move[2][-1] == hidden)
     passes = -(-len(PROMPT) // CHUNK) + 1 + 2 * (LENGTH - len(PROMPT) - 1) + 2
     assert states == {(FIRST, SECOND): passes, (SECOND, CPU): passes}, "hidden states move at borders only"
 
 
-def test_what_layers_share_is_moved_once_a_pass(checkpoints: dict[str, Checkpoint]) -> None:
+def test_what_layers_share_is_moved_once_a_pass(checkpoints: dict[str, CheckpointFiles]) -> None:
     with PretendDevices() as pretend:
         backend = backend_for(
             checkpoints["glm4"], config_for(spread("cuda:1", "cuda:1", "cuda:1", first="cuda:0", last="cuda:1"))
         )
         pretend.moves.clear()
-        backend._passes(None, [Piece(0, 0, PROMPT[:CHUNK])])
-        backend._passes(None, [Piece(0, CHUNK, PROMPT[CHUNK:])])
+        backend._forward(None, [PromptChunk(0, 0, PROMPT[:CHUNK])])
+        backend._forward(None, [PromptChunk(0, CHUNK, PROMPT[CHUNK:])])
         kinds = Counter(len(shape) for _, _, shape in pretend.moves)
     # Hidden states, cos and sin have three dimensions, positions two; masks are made where they are needed.
     assert kinds == {3: 2 * 3, 2: 2}
 
 
-def test_back_to_the_first_device(checkpoints: dict[str, Checkpoint]) -> None:
+def test_back_to_the_first_device(checkpoints: dict[str, CheckpointFiles]) -> None:
     alone = generate(backend_for(checkpoints["glm4"], config_for({"": "cpu"})))
     with PretendDevices():
         backend = backend_for(checkpoints["glm4"], config_for(spread("cpu", "cuda:0", "cpu", first="cpu", last="cpu")))
@@ -146,12 +146,14 @@ def test_all_on_one_gpu(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         pretend.moves.clear()
         assert generate(backend) == alone
         assert len(repeated) == len(alone) - 1, "all but the prompt's"
-        backend.prove()
+        backend.profile_run()
     assert not pretend.moves
 
 
-def test_without_moves_it_would_be_refused(checkpoints: dict[str, Checkpoint], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(load, "connect", lambda *_: None)
+def test_without_moves_it_would_be_refused(
+    checkpoints: dict[str, CheckpointFiles], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load, "move_between_devices", lambda *_: None)
     with PretendDevices():
         backend = backend_for(checkpoints["glm4"], config_for(spread("cpu", "cpu", "cuda:0", first="cpu", last="cpu")))
         with pytest.raises(Mixed, match="cuda:0"):
@@ -163,13 +165,12 @@ def test_without_moves_it_would_be_refused(checkpoints: dict[str, Checkpoint], m
     ("precision", "dtype"), [("bf16", "bfloat16"), ("int8", "float32"), ("int4", "bfloat16"), ("int4", "float32")]
 )
 def test_one_device_by_two_names_gives_the_same_logits(
-    checkpoints: dict[str, Checkpoint], name: str, precision: Precision, dtype: Dtype
+    checkpoints: dict[str, CheckpointFiles], name: str, precision: Precision, dtype: Dtype
 ) -> None:
     """The hooks at work with bitsandbytes' modules, which can't pretend."""
     halves = spread("cpu", "cpu:0", "cpu:0", first="cpu", last="cpu:0")
     models = [
-        load.load_model(checkpoints[name], config_for(devices, precision, dtype), lambda _count: None)
-        for devices in ({"": "cpu"}, halves)
+        load_quietly(checkpoints[name], config_for(devices, precision, dtype)) for devices in ({"": "cpu"}, halves)
     ]
     hooks = [sum(len(module._forward_pre_hooks) for module in model.modules()) for model in models]
     assert hooks == [0, 2]
@@ -188,7 +189,7 @@ def rung_over(layout: Layout, shape: Shape, precision: Precision = "bf16") -> Ru
 @pytest.mark.parametrize(("precision", "packed"), [("bf16", False), ("int8", False), ("int4", False), ("int4", True)])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_each_device_holds_what_the_plan_counts_for_it(
-    checkpoints: dict[str, Checkpoint],
+    checkpoints: dict[str, CheckpointFiles],
     monkeypatch: pytest.MonkeyPatch,
     name: str,
     precision: Precision,
@@ -200,49 +201,49 @@ def test_each_device_holds_what_the_plan_counts_for_it(
     rung = rung_over(checkpoint.layout, checkpoint.shape, precision)
     config = config_for(device_map(rung), precision, "bfloat16")
     with PretendDevices() as pretend:
-        place = placement_of(config, LAYERS)
-        model = load.load_model(checkpoint, config, lambda _count: None)
-        cache: Any = SlotCache(checkpoint.shape, 1, LENGTH, torch.bfloat16, place.layers)
+        devices = device_map_of(config, LAYERS)
+        model = load_quietly(checkpoint, config)
+        cache: Any = SlotCache(checkpoint.shape, 1, LENGTH, torch.bfloat16, devices.layers)
         parts = [
             (model.model.embed_tokens, model.model.layers[0]),
             (model.model.layers[1],),
             (model.model.layers[2], model.model.norm, model.lm_head),
         ]
         for index, (part, modules, layer) in enumerate(zip(rung.placements, parts, cache.layers, strict=True)):
-            given = Load(precision, "bfloat16", LENGTH, 1, packed=packed and index == 0)
-            counted = weights_bytes(checkpoint.layout, checkpoint.shape, given, Span(index, 1))
+            planned = Load(precision, "bfloat16", LENGTH, 1, packed=packed and index == 0)
+            counted = weights_bytes(checkpoint.layout, checkpoint.shape, planned, Span(index, 1))
             assert sum(weights.weights_bytes(module) for module in modules) == counted, part.device
-            assert (layer.keys.nbytes + layer.values.nbytes) * LAYERS == kv_cache_bytes(checkpoint.shape, given)
+            assert (layer.keys.nbytes + layer.values.nbytes) * LAYERS == kv_cache_bytes(checkpoint.shape, planned)
             tensors = [tensor for module in modules for tensor in tensors_within(module, set())]
-            assert {pretend.place(tensor) for tensor in (*tensors, layer.keys, layer.values)} == {place.devices[index]}
+            assert {pretend.place(tensor) for tensor in (*tensors, layer.keys, layer.values)} == {devices.used[index]}
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_every_parameter_has_its_place(checkpoints: dict[str, Checkpoint], name: str) -> None:
+def test_every_parameter_has_its_place(checkpoints: dict[str, CheckpointFiles], name: str) -> None:
     checkpoint = checkpoints[name]
     rung = rung_over(checkpoint.layout, checkpoint.shape)
-    place = placement_of(config_for(device_map(rung)), checkpoint.shape.layers)
-    assert place.devices == (CPU, FIRST, SECOND)
+    devices = device_map_of(config_for(device_map(rung)), checkpoint.shape.layers)
+    assert devices.used == (CPU, FIRST, SECOND)
     for tensor in checkpoint.tensors:
         parts = tensor.parameter.name.split(".")
         expected = {"embed_tokens": 0, "norm": 2, "weight": 2}.get(parts[1])
-        where = int(parts[2]) if expected is None else expected
-        assert place.of(tensor.parameter.name) == place.devices[where], tensor.parameter.name
+        index = int(parts[2]) if expected is None else expected
+        assert devices.of(tensor.parameter.name) == devices.used[index], tensor.parameter.name
 
 
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
         ({"model.layers.1": None}, "model.layers.1 is missing"),
-        ({"model.layers.3": "cpu"}, "model.layers.3 is no module of this model"),
-        ({"": "cpu"}, "device_map:  is no module"),
+        ({"model.layers.3": "cpu"}, "model.layers.3 is not a module of this model"),
+        ({"": "cpu"}, "device_map:  is not a module"),
         ({"lm_head": "cuda:0"}, "lm_head is on cuda:0, should be on cpu as model.norm"),
     ],
 )
 def test_a_map_that_does_not_fit_the_model_is_refused_by_name(changes: dict[str, str | None], says: str) -> None:
     changed: dict[str, Any] = spread("cpu", "cpu", "cpu", first="cpu", last="cpu") | changes
     with pytest.raises(EngineError, match=says):
-        placement_of(config_for({name: device for name, device in changed.items() if device}), 3)
+        device_map_of(config_for({name: device for name, device in changed.items() if device}), 3)
 
 
 def test_heads_are_repeated_where_a_kernel_would_store_all_scores(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,7 +259,7 @@ def test_heads_are_repeated_where_a_kernel_would_store_all_scores(monkeypatch: p
 
     monkeypatch.setattr(attention, "scaled_dot_product_attention", recording)
     monkeypatch.setattr(torch.cuda, "get_device_capability", capability)
-    found = []
+    outputs = []
     with PretendDevices():
         for device in (CPU, FIRST, SECOND):
             draw = torch.Generator().manual_seed(1)
@@ -266,14 +267,14 @@ def test_heads_are_repeated_where_a_kernel_would_store_all_scores(monkeypatch: p
             for start, new in ((0, 6), (3, 3)):  # without a mask, then with one
                 windows = {device: chunk_window(0, start, 6, device)}
                 part = query[:, :, -new:]
-                found.append(attention.attend(None, part, key, value, None, scaling=0.3, windows=windows)[0].to(CPU))
+                outputs.append(attention.attend(None, part, key, value, None, scaling=0.3, windows=windows)[0].to(CPU))
     assert heads == [2, 2, 2, 4, 4, 4]
     for index in (2, 4):
-        torch.testing.assert_close(found[index], found[0])
-        torch.testing.assert_close(found[index + 1], found[1])
+        torch.testing.assert_close(outputs[index], outputs[0])
+        torch.testing.assert_close(outputs[index + 1], outputs[1])
 
 
-def test_a_spread_engine_serves(checkpoints: dict[str, Checkpoint], tmp_path: Path) -> None:
+def test_a_spread_engine_serves(checkpoints: dict[str, CheckpointFiles], tmp_path: Path) -> None:
     """Through the whole process: two names of the CPU, hooks at work."""
     halves = spread("cpu", "cpu:0", "cpu:0", first="cpu", last="cpu:0")
     answers = []

@@ -13,20 +13,18 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-from app.contract.config import EngineConfig
 from app.contract.plan import Precision
 from app.engine.errors import BadCheckpoint
-from app.engine.loading import load, weights
-from app.engine.loading.checkpoint import open_checkpoint
+from app.engine.loading import weights
 from entrypoint.checkpoint.checkpoint import CheckpointError, read_checkpoint
 from entrypoint.plan.footprint import Load, weights_bytes
+from tests.engine_models import engine_config, load_quietly
 from tests.families import make_family
 from tests.processes.engine import TINY
 from tests.processes.service import running
 from tests.torch_checkpoints import as_torch_files
 from tools.checkpoints.make_checkpoint import make_checkpoint
 
-CPU = torch.device("cpu")
 BF16 = {"bnb_4bit_compute_dtype": torch.bfloat16}
 HOW: dict[str, tuple[Precision, dict[str, Any]]] = {
     "nf4": ("int4", {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", **BF16}),
@@ -43,20 +41,17 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*:FutureWarning")  # transforme
 
 
 @pytest.fixture(scope="module", autouse=True)
-def as_the_engine_runs() -> Iterator[None]:
+def small_blocks() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             "app.engine.loading.prequantised.LOAD_PIECE_ELEMENTS", 32 * 128
         )  # several pieces, also of small weights
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
         yield
-        torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """As `save_pretrained` writes them, in shards that part weights from what stands beside them."""
+    """Checkpoints of `save_pretrained`, in shards that separate weights from their scales."""
     folder = tmp_path_factory.mktemp("saved")
     make_checkpoint(folder / "original", TINY)
     for name, (_, how) in HOW.items():
@@ -69,19 +64,18 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def load_ours(folder: Path, precision: Precision) -> Any:
-    config = EngineConfig(precision, "bfloat16", "cpu", {"": "cpu"}, 128, 1, 64, 0)
-    return load.load_model(open_checkpoint(folder), config, lambda _count: None)
+    return load_quietly(folder, engine_config(precision, "bfloat16", max_model_len=128))
 
 
 @pytest.mark.parametrize("name", RUN)
 def test_the_same_logits_as_transformers_own_load(saved: dict[str, Path], name: str) -> None:
     theirs = AutoModelForCausalLM.from_pretrained(str(saved[name]), dtype=torch.bfloat16, device_map={"": "cpu"})
     ours = load_ours(saved[name], HOW[name][0])
-    held = weights.weights_bytes(ours)
+    loaded_bytes = weights.weights_bytes(ours)
     ids = torch.arange(60).unsqueeze(0)
     with torch.inference_mode():
         assert torch.equal(ours(ids).logits, theirs(ids).logits)
-    assert weights.weights_bytes(ours) <= held, "the first forward pass must not repack weights"
+    assert weights.weights_bytes(ours) <= loaded_bytes, "the first forward pass must not repack weights"
 
 
 def test_experts_that_bitsandbytes_passed_over_are_read_as_floats(tmp_path: Path) -> None:
@@ -124,7 +118,7 @@ def test_saved_by_torch_it_loads_too(saved: dict[str, Path], tmp_path: Path) -> 
 
 
 def test_another_precision_or_format_is_refused(saved: dict[str, Path]) -> None:
-    with pytest.raises(BadCheckpoint, match="stored as bitsandbytes nf4; int8 can't be made of them"):
+    with pytest.raises(BadCheckpoint, match="stored as bitsandbytes nf4 and can't be loaded as int8"):
         load_ours(saved["nf4"], "int8")
     with pytest.raises(BadCheckpoint, match="stored as bitsandbytes fp4 in uint8, which can't be loaded for glm4"):
         load_ours(saved["fp4"], "int4")
@@ -158,8 +152,8 @@ def state_of(**changes: Any) -> Any:
 @pytest.mark.parametrize(
     ("name", "change", "says", "planned"),
     [
-        ("nf4", state_of(shape=[256, 128]), "quantisation state is another weight's", True),
-        ("nf4", state_of(blocksize=128), "quantisation state is another weight's", True),
+        ("nf4", state_of(shape=[256, 128]), "quantisation state is that of another weight", True),
+        ("nf4", state_of(blocksize=128), "quantisation state is that of another weight", True),
         ("nf4", state_of(dtype="no dtype"), "quantisation state can't be read", True),
         ("nf4", lambda t: t.update({STATE: torch.zeros(3, dtype=torch.uint8)}), "state can't be read", True),
         ("nf4", lambda t: t.pop(STATE), f"{STATE}", False),

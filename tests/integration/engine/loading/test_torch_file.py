@@ -5,43 +5,35 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from app.contract.config import EngineConfig
 from app.contract.plan import Dtype, Precision
 from app.contract.status import EngineDown
 from app.engine.errors import BadCheckpoint
-from app.engine.loading import load, weights
+from app.engine.loading import weights
 from app.engine.loading.checkpoint import open_checkpoint
+from tests.engine_models import engine_config, load_quietly
 from tests.families import FAMILIES, make_family
 from tests.paths import FIXTURES, TOP
 from tests.processes.engine import TINY, EngineProcess
 from tests.torch_checkpoints import as_torch_files
 from tools.checkpoints.make_checkpoint import make_checkpoint
-from tools.checkpoints.shape import Shape
+from tools.checkpoints.shape import CheckpointShape
 
 CHATGLM3 = FIXTURES / "chatglm3-tiny"
-LARGE = Shape(hidden=1024, layers=8, heads=16, kv_heads=2, head_dim=64, intermediate=3072, vocab=8192, context=512)
+LARGE = CheckpointShape(
+    hidden=1024, layers=8, heads=16, kv_heads=2, head_dim=64, intermediate=3072, vocab=8192, context=512
+)
 """190 MB in bf16."""
 MIB = 1024 * 1024
 
 
-@pytest.fixture(scope="module", autouse=True)
-def as_the_engine_runs() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def load_ours(folder: Path, precision: Precision, dtype: Dtype) -> Any:
-    config = EngineConfig(precision, dtype, "cpu", {"": "cpu"}, 128, 1, 64, 0)
-    return load.load_model(open_checkpoint(folder), config, lambda _count: None)
+    return load_quietly(folder, engine_config(precision, dtype, max_model_len=128))
 
 
 @pytest.fixture(scope="module")

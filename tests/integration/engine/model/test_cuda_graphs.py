@@ -15,37 +15,33 @@ from typing import Any
 import pytest
 import torch
 
-from app.contract.config import EngineConfig
 from app.engine.backend import prefix_slots
 from app.engine.backend.interface import TokenRequest
 from app.engine.backend.transformers_backend import TransformersBackend
-from app.engine.loading import load
-from app.engine.loading.checkpoint import Checkpoint, open_checkpoint
-from app.engine.model.dense_forward import DensePasses
-from app.engine.model.kv_cache import SlotCache
+from app.engine.loading.checkpoint import CheckpointFiles, open_checkpoint
+from app.engine.model.dense_forward import DenseForward
 from app.engine.sampling import Sampling
 from app.layouts import graph_sizes
 from app.layouts.graph_sizes import StepSize, step_sizes
+from tests.engine_models import backend_of, engine_config, load_quietly
 from tests.families import make_family
 from tests.recorded_steps import record
 from tests.tokens import GREEDY, tokens
 
 LENGTH, CHUNK = 160, 64
-CPU = torch.device("cpu")
 
 
 @dataclass
 class Model:
     """Loaded in fp32."""
 
-    checkpoint: Checkpoint
+    checkpoint: CheckpointFiles
     model: Any
     repeated: list[int] = field(default_factory=list)
     """Rows of each repeated step."""
 
     def backend(self, slots: int) -> TransformersBackend:
-        cache = SlotCache(self.checkpoint.shape, slots, LENGTH, torch.float32, CPU)
-        return TransformersBackend(self.model, cache, CHUNK, self.checkpoint.shape.vocab)
+        return backend_of(self.model, self.checkpoint, max_model_len=LENGTH, slots=slots, prefill_chunk=CHUNK)
 
     def recorded(self, slots: int) -> TransformersBackend:
         """The same with recorded steps."""
@@ -61,7 +57,7 @@ class Model:
 
             return noted
 
-        backend._passes = DensePasses(self.model, backend._cache, capture)
+        backend._forward = DenseForward(self.model, backend._cache, capture)
         return backend
 
 
@@ -70,8 +66,7 @@ def model(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(graph_sizes, "LEAST_WIDTH", 40)
     make_family(tmp_path / "checkpoint", request.param)
     checkpoint = open_checkpoint(tmp_path / "checkpoint")
-    config = EngineConfig("fp32", "float32", "cpu", {"": "cpu"}, LENGTH, 1, CHUNK, 0)
-    return Model(checkpoint, load.load_model(checkpoint, config, lambda _count: None))
+    return Model(checkpoint, load_quietly(checkpoint, engine_config(max_model_len=LENGTH)))
 
 
 def drawn(count: int, seed: int) -> tuple[int, ...]:
@@ -97,22 +92,24 @@ def requests() -> list[TokenRequest]:
     return [TokenRequest(ids, (GREEDY, *warm)[place % 3]) for place, ids in enumerate(prompts)]
 
 
-def answered(backend: TransformersBackend, asked: Sequence[TokenRequest], count: int, seed: int) -> list[list[int]]:
+def answered(
+    backend: TransformersBackend, all_requests: Sequence[TokenRequest], count: int, seed: int
+) -> list[list[int]]:
     """What each gets, started in any order between steps, as slots are free."""
-    draw, found = random.Random(seed), [[] for _ in asked]  # type: list[list[int]]
-    waiting, running = draw.sample(range(len(asked)), len(asked)), {}  # type: list[int], dict[int, int]
+    draw, answers = random.Random(seed), [[] for _ in all_requests]  # type: list[list[int]]
+    waiting, running = draw.sample(range(len(all_requests)), len(all_requests)), {}  # type: list[int], dict[int, int]
     while waiting or running:
         while waiting and len(running) < backend.slots and draw.random() < 0.5:
             index = waiting.pop()
-            running[backend.start(asked[index])] = index
+            running[backend.add_request(all_requests[index])] = index
         for new in backend.step():
             assert isinstance(new.token, int)
             index = running[new.slot]
-            found[index].append(new.token)
-            if len(found[index]) == min(count, LENGTH - len(asked[index].prompt_ids)):
-                backend.stop(new.slot)
+            answers[index].append(new.token)
+            if len(answers[index]) == min(count, LENGTH - len(all_requests[index].prompt_ids)):
+                backend.finish_request(new.slot)
                 del running[new.slot]
-    return found
+    return answers
 
 
 @pytest.mark.parametrize(("slots", "seed"), [(1, 1), (2, 2), (4, 3), (5, 4), (5, 5)])
@@ -121,27 +118,27 @@ def test_each_gets_what_it_gets_alone(
     model: Model, slots: int, seed: int, reuse: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not reuse:
-        monkeypatch.setattr(prefix_slots, "LEAST_REUSE", LENGTH)
-    asked = requests()
-    alone = [tokens(model.backend(1), one.prompt_ids, one.sampling, 12) for one in asked]
+        monkeypatch.setattr(prefix_slots, "MIN_REUSED_TOKENS", LENGTH)
+    all_requests = requests()
+    alone = [tokens(model.backend(1), one.prompt_ids, one.sampling, 12) for one in all_requests]
     backend = model.recorded(slots)
-    assert answered(backend, asked, 12, seed) == alone
-    assert answered(backend, asked, 12, seed + 10) == alone, "and what idle slots hold was left alone"
+    assert answered(backend, all_requests, 12, seed) == alone
+    assert answered(backend, all_requests, 12, seed + 10) == alone, "and what idle slots hold was left alone"
     assert set(model.repeated) == {size.rows for size in step_sizes(slots, LENGTH, False)}
 
 
 def test_what_idle_slots_hold_is_reused_unharmed(model: Model) -> None:
-    """Their rows are computed with the others', and must write where nobody looks."""
-    backend, asked = model.recorded(3), requests()
-    first = tokens(backend, asked[2].prompt_ids, count=8)
-    running = [backend.start(asked[place]) for place in (0, 3)]
+    """Their rows are computed with the others', and must write only where no mask shows it."""
+    backend, all_requests = model.recorded(3), requests()
+    first = tokens(backend, all_requests[2].prompt_ids, count=8)
+    running = [backend.add_request(all_requests[place]) for place in (0, 3)]
     for _ in range(8):
         backend.step()
     for slot in running:
-        backend.stop(slot)
+        backend.finish_request(slot)
     before = backend.counters.reused_tokens
-    assert tokens(backend, asked[2].prompt_ids, count=8) == first
-    assert backend.counters.reused_tokens - before >= len(asked[2].prompt_ids) - 1
+    assert tokens(backend, all_requests[2].prompt_ids, count=8) == first
+    assert backend.counters.reused_tokens - before >= len(all_requests[2].prompt_ids) - 1
 
 
 def test_a_step_that_cant_be_recorded_is_computed_as_ever(model: Model, caplog: pytest.LogCaptureFixture) -> None:
@@ -159,7 +156,7 @@ def test_running_out_of_memory_while_recording_ends_the_engine(model: Model) -> 
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(torch.OutOfMemoryError):
-        DensePasses(model.model, model.backend(2)._cache, full)
+        DenseForward(model.model, model.backend(2)._cache, full)
 
 
 def test_sizes_are_few_and_hold_everything() -> None:

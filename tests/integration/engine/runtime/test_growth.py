@@ -15,9 +15,11 @@ from entrypoint.checkpoint.checkpoint import read_checkpoint
 from entrypoint.plan.footprint import ATTENTION_CODE_BYTES
 from tests.paths import TOP
 from tools.checkpoints.make_checkpoint import make_checkpoint
-from tools.checkpoints.shape import Shape
+from tools.checkpoints.shape import CheckpointShape
 
-WIDE = Shape(hidden=1024, layers=2, heads=16, kv_heads=2, head_dim=64, intermediate=4096, vocab=2048, context=2048)
+WIDE = CheckpointShape(
+    hidden=1024, layers=2, heads=16, kv_heads=2, head_dim=64, intermediate=4096, vocab=2048, context=2048
+)
 UNNOTICED_BYTES = 4 << 20
 """New gaps of the steps between two looks at the heap, for which the plan has its margin."""
 PROBE = """
@@ -27,7 +29,7 @@ from app.contract.config import EngineConfig
 from app.engine.runtime import process
 process.tune_allocator()
 from app.engine import build
-from app.engine.backend import TokenRequest
+from app.engine.backend.interface import TokenRequest
 from app.engine.loading.checkpoint import open_checkpoint
 from app.engine.runtime.memory import HeapBound, HostMeter, anonymous_bytes
 from app.engine.sampling import Sampling
@@ -37,10 +39,13 @@ class Progress:
     def finish(self): pass
 
 folder, precision, context, requests = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-config = EngineConfig(precision, "bfloat16", "cpu", {"": "cpu"}, context, 8, min(512, context), 0)
+config = EngineConfig(
+    precision=precision, compute_dtype="bfloat16", device="cpu", device_map={"": "cpu"}, max_model_len=context,
+    max_num_seqs=8, prefill_chunk=min(512, context), planned_bytes=0,
+)
 meter = HostMeter()
 backend = build.load(open_checkpoint(folder), config, Progress()).backend
-backend.prove()
+backend.profile_run()
 process.return_freed_memory()
 peak, held = meter.peak_bytes(), anonymous_bytes()
 bound = HeapBound(peak - held)
@@ -50,14 +55,15 @@ while left or started < requests:
     while started < requests and len(left) < 8 and draw.random() < 0.6:
         longest = draw.choice([10, 40, 120, 400, context - 40])
         ids = tuple(draw.choices(range(2000), k=draw.randrange(2, longest)))
-        left[backend.start(TokenRequest(ids, Sampling(0.7, 0.9, 0, started)))] = draw.randrange(1, 20)
+        sampling = Sampling(temperature=0.7, top_p=0.9, top_k=0, seed=started)
+        left[backend.add_request(TokenRequest(ids, sampling))] = draw.randrange(1, 20)
         started += 1
     for new in backend.step():
         left[new.slot] -= 1
         if left[new.slot] == 0:
-            backend.stop(new.slot)
+            backend.finish_request(new.slot)
             del left[new.slot]
-    bound.keep()
+    bound.trim()
     most = max(most, anonymous_bytes())
 print(json.dumps([peak, most]))
 """

@@ -21,7 +21,7 @@ from app.contract import exits
 from app.contract.plan import Dtype, Precision
 from app.contract.status import EngineDown, Loading, Proving, Ready
 from app.contract.wire import LINE_LIMIT_BYTES, Accepted, Delta, Failed, Finished, Message, SamplingParams
-from tests.processes.engine import EngineProcess, last_of, make_tiny
+from tests.processes.engine import PLANNED_BYTES, EngineProcess, last_of, make_tiny
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +66,8 @@ def wait_idle(engine: EngineProcess) -> None:
 
 
 def test_the_start_is_told_step_by_step(engine: EngineProcess, endless: Path) -> None:
-    loading = [event for event in engine.told if isinstance(event, Loading)]
-    proving, ready = engine.told[-2:]
+    loading = [event for event in engine.received if isinstance(event, Loading)]
+    proving, ready = engine.received[-2:]
     total = sum(file.stat().st_size for file in endless.glob("*.safetensors"))
     assert loading[0].done_bytes == 0
     assert loading[-1].done_bytes == loading[-1].total_bytes
@@ -76,7 +76,7 @@ def test_the_start_is_told_step_by_step(engine: EngineProcess, endless: Path) ->
     assert proving.weights_bytes == loading[-1].total_bytes
     assert isinstance(ready, Ready)
     assert ready.proof.measured_bytes >= ready.resident_bytes * 0.9 > 100e6
-    assert ready.proof.planned_bytes == 1 << 30
+    assert ready.proof.planned_bytes == PLANNED_BYTES
 
 
 def test_only_the_owner_may_connect(engine: EngineProcess) -> None:
@@ -340,7 +340,7 @@ def test_damaged_checkpoints_are_named(checkpoint: Path, tmp_path_factory: pytes
     names = {
         cut: "cut short",
         other_shape: "gate_up_proj.weight has shape",
-        more_layers: "lacks 13 tensors, model.layers.2.",
+        more_layers: "13 tensors are missing from the checkpoint, such as model.layers.2.",
         no_template: "no chat_template",
     }
     with contextlib.ExitStack() as stack:  # all at once: each spends its time importing torch
@@ -390,7 +390,7 @@ def test_a_cache_that_cannot_be_allocated_is_out_of_memory(checkpoint: Path, tmp
     with EngineProcess(tmp_path, checkpoint, max_model_len=1 << 40) as engine:
         down = engine.until(EngineDown)
         assert (down.cause, engine.process.wait(10)) == ("out_of_memory", exits.ENGINE_OUT_OF_MEMORY)
-        assert "1073741824 bytes planned" in down.message
+        assert f"{PLANNED_BYTES} bytes planned" in down.message
 
 
 def test_a_control_token_in_a_message_is_only_text(engine: EngineProcess) -> None:

@@ -21,12 +21,12 @@ from transformers.generation.logits_process import (
 )
 
 from app.engine.backend.interface import TokenRequest
-from app.engine.backend.sampler import PREFIXES, Picked, pick, sample
-from app.engine.backend.sequence import Sampler
+from app.engine.backend.sampler import TOPK_SIZES, SampledToken, draw_tokens, sample
+from app.engine.backend.sequence import SamplingState
 from app.engine.errors import NonFiniteLogits
 from app.engine.sampling import Sampling
+from tests.tokens import GREEDY
 
-GREEDY = Sampling(temperature=0.0, top_p=1.0, top_k=0, seed=0)
 NARROW, WIDE = (
     Sampling(temperature=0.7, top_p=0.8, top_k=0, seed=1),
     Sampling(temperature=2.0, top_p=0.98, top_k=0, seed=1),
@@ -34,7 +34,7 @@ NARROW, WIDE = (
 DRAWS = 120
 
 
-class Evenly(Sampler):
+class FixedDraw(SamplingState):
     """Draws one given number."""
 
     def __init__(self, sampling: Sampling, number: float) -> None:
@@ -45,19 +45,19 @@ class Evenly(Sampler):
         return self._number
 
 
-def sampler(sampling: Sampling, prompt: Sequence[int] = (0,), logprobs: int | None = None) -> Sampler:
-    return Sampler(TokenRequest(tuple(prompt), sampling, logprobs=logprobs))
+def state_of(sampling: Sampling, prompt: Sequence[int] = (0,), logprobs: int | None = None) -> SamplingState:
+    return SamplingState(TokenRequest(tuple(prompt), sampling, logprobs=logprobs))
 
 
 def shares(logits: torch.Tensor, sampling: Sampling) -> dict[int, float]:
     """How often each token comes of evenly spread random numbers, to 1 / DRAWS."""
-    samplers = [Evenly(sampling, (n + 0.5) / DRAWS) for n in range(DRAWS)]
+    states = [FixedDraw(sampling, (n + 0.5) / DRAWS) for n in range(DRAWS)]
     rows = max(1, 200_000 // logits.shape[-1])
-    found: list[int] = []
+    samples: list[int] = []
     for start in range(0, DRAWS, rows):
-        part = samplers[start : start + rows]
-        found += sample(logits.expand(len(part), -1), part)
-    return {token: count / DRAWS for token, count in Counter(found).items()}
+        part = states[start : start + rows]
+        samples += draw_tokens(logits.expand(len(part), -1), part)
+    return {token: count / DRAWS for token, count in Counter(samples).items()}
 
 
 def warped(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
@@ -103,15 +103,15 @@ def logits_of(vocab: int, spread: float, likely: int = 0) -> torch.Tensor:
 def test_drawn_from_what_transformers_warpers_leave(sampling: Sampling, vocab: int, spread: float, likely: int) -> None:
     logits = logits_of(vocab, spread, likely)
     expected = warped(logits, sampling)
-    found = shares(logits, sampling)
-    assert all(expected[token] > 0 for token in found), "nothing that the warpers took out"
+    samples = shares(logits, sampling)
+    assert all(expected[token] > 0 for token in samples), "nothing that the warpers took out"
     for token, share in enumerate(expected.tolist()):
-        assert abs(found.get(token, 0) - share) <= 1.001 / DRAWS, token
+        assert abs(samples.get(token, 0) - share) <= 1.001 / DRAWS, token
 
 
 def test_a_wide_nucleus_needs_more_than_the_prefixes() -> None:
     sizes = [int((warped(logits_of(5000, 1.0), rule) > 0).sum()) for rule in (WIDE, NARROW)]
-    assert sizes[0] > PREFIXES[1] > sizes[1] > PREFIXES[0], "so the test above has met every size"
+    assert sizes[0] > TOPK_SIZES[1] > sizes[1] > TOPK_SIZES[0], "so the test above has met every size"
 
 
 def test_what_is_as_likely_as_the_last_is_kept_too() -> None:
@@ -122,14 +122,14 @@ def test_what_is_as_likely_as_the_last_is_kept_too() -> None:
     assert set(shares(logits, Sampling(temperature=1.0, top_p=1.0, top_k=1, seed=1))) == {0}
 
 
-def run(rows: Sequence[tuple[torch.Tensor, Sampler]], steps: int) -> list[list[Picked]]:
+def run(rows: Sequence[tuple[torch.Tensor, SamplingState]], steps: int) -> list[list[SampledToken]]:
     """What each row gets over several steps; its logits change from step to step."""
-    found: list[list[Picked]] = [[] for _ in rows]
+    samples: list[list[SampledToken]] = [[] for _ in rows]
     for step in range(steps):
         logits = torch.cat([own.roll(step * 7, dims=-1) for own, _ in rows])
-        for place, one in enumerate(pick(logits, [own for _, own in rows])):
-            found[place].append(one)
-    return found
+        for place, one in enumerate(sample(logits, [own for _, own in rows])):
+            samples[place].append(one)
+    return samples
 
 
 def samplings() -> st.SearchStrategy[Sampling]:
@@ -148,11 +148,11 @@ def samplings() -> st.SearchStrategy[Sampling]:
 
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.tuples(samplings(), st.sampled_from([None, 0, 3]), st.integers(0, 2)), min_size=2, max_size=9))
-def test_each_row_gets_what_it_gets_alone(asked: list[tuple[Sampling, int | None, int]]) -> None:
+def test_each_row_gets_what_it_gets_alone(requests: list[tuple[Sampling, int | None, int]]) -> None:
     kinds = [logits_of(1500, 1.0), logits_of(1500, 3.0, 300), logits_of(1500, 6.0)]
 
-    def fresh() -> list[tuple[torch.Tensor, Sampler]]:
-        return [(kinds[kind], sampler(sampling, (1, 2, 3), logprobs)) for sampling, logprobs, kind in asked]
+    def fresh() -> list[tuple[torch.Tensor, SamplingState]]:
+        return [(kinds[kind], state_of(sampling, (1, 2, 3), logprobs)) for sampling, logprobs, kind in requests]
 
     together = run(fresh(), 4)
     for place, row in enumerate(fresh()):
@@ -164,7 +164,7 @@ def test_the_same_seed_gives_the_same_and_another_another() -> None:
         return [
             one.token
             for one in run(
-                [(logits_of(500, 1.0), sampler(Sampling(temperature=1.0, top_p=1.0, top_k=0, seed=seed)))], 20
+                [(logits_of(500, 1.0), state_of(Sampling(temperature=1.0, top_p=1.0, top_k=0, seed=seed)))], 20
             )[0]
         ]
 
@@ -182,15 +182,15 @@ def test_penalties_are_transformers_and_openais() -> None:
         presence_penalty=0.7,
         frequency_penalty=-0.4,
     )
-    own = sampler(sampling, prompt=(1, 2, 2, 5))
+    own = state_of(sampling, prompt=(1, 2, 2, 5))
     for token in (5, 7, 7):
-        own.take(token)
+        own.append_token(token)
     logits = logits_of(10, 2.0)
     expected = RepetitionPenaltyLogitsProcessor(1.3)(torch.tensor([[1, 2, 2, 5, 5, 7, 7]]), logits)
     for token, count in ((5, 1), (7, 2)):
         expected[0, token] -= count * -0.4 + 0.7
     row = logits[0].clone()
-    own.prepare(row)
+    own.adjust_logits(row)
     torch.testing.assert_close(row, expected[0])
     assert (row != logits[0]).nonzero().flatten().tolist() == [1, 2, 5, 7]
 
@@ -199,8 +199,8 @@ def test_what_is_penalised_gives_way() -> None:
     logits = torch.tensor([[3.0, 2.0, 1.0]])
 
     def answer(sampling: Sampling, prompt: tuple[int, ...] = (2,)) -> list[int | NonFiniteLogits]:
-        own = sampler(sampling, prompt)
-        return [pick(logits.clone(), [own])[0].token for _ in range(5)]
+        own = state_of(sampling, prompt)
+        return [sample(logits.clone(), [own])[0].token for _ in range(5)]
 
     assert answer(GREEDY) == answer(Sampling(temperature=1e-40, top_p=1.0, top_k=0, seed=3)) == [0] * 5
     assert answer(Sampling(temperature=0.0, top_p=1.0, top_k=0, seed=0, presence_penalty=1.5)) == [0, 1, 0, 0, 0]
@@ -220,21 +220,21 @@ def test_log_probabilities_are_the_models_own() -> None:
     harsh = Sampling(temperature=2.0, top_p=0.2, top_k=3, seed=1, repetition_penalty=5.0)
     best = wanted.argsort(descending=True).tolist()
     for count in (0, 5, 20):
-        own = sampler(harsh, prompt=best[:2], logprobs=count)
-        found = pick(logits.repeat(3, 1), [sampler(GREEDY), own, sampler(GREEDY, logprobs=1)])
-        assert found[0].logprobs is None
-        told = found[1].logprobs
-        assert told is not None and isinstance(found[1].token, int)
-        assert math.isclose(told.chosen, float(wanted[found[1].token]), abs_tol=1e-6)
-        assert [token for token, _ in told.top] == best[:count]
-        assert all(math.isclose(value, float(wanted[token]), abs_tol=1e-6) for token, value in told.top)
-        last = found[2].logprobs
+        own = state_of(harsh, prompt=best[:2], logprobs=count)
+        samples = sample(logits.repeat(3, 1), [state_of(GREEDY), own, state_of(GREEDY, logprobs=1)])
+        assert samples[0].logprobs is None
+        logprobs = samples[1].logprobs
+        assert logprobs is not None and isinstance(samples[1].token, int)
+        assert math.isclose(logprobs.chosen, float(wanted[samples[1].token]), abs_tol=1e-6)
+        assert [token for token, _ in logprobs.top] == best[:count]
+        assert all(math.isclose(value, float(wanted[token]), abs_tol=1e-6) for token, value in logprobs.top)
+        last = samples[2].logprobs
         assert last is not None and len(last.top) == 1
 
 
 def test_more_alternatives_than_tokens() -> None:
-    told = pick(torch.zeros(1, 3), [sampler(GREEDY, logprobs=20)])[0].logprobs
-    assert told is not None and len(told.top) == 3
+    logprobs = sample(torch.zeros(1, 3), [state_of(GREEDY, logprobs=20)])[0].logprobs
+    assert logprobs is not None and len(logprobs.top) == 3
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -242,10 +242,10 @@ def test_a_row_that_is_no_numbers_fails_alone(bad: float) -> None:
     logits = logits_of(300, 2.0).repeat(4, 1)
     logits[1, 17] = logits[2, 5] = bad
     own = Sampling(temperature=1.0, top_p=0.9, top_k=40, seed=5)
-    found = pick(logits, [sampler(own), sampler(own, logprobs=2), sampler(GREEDY), sampler(GREEDY)])
-    alone = pick(logits_of(300, 2.0), [sampler(own)])
-    assert [type(one.token) for one in found] == [int, NonFiniteLogits, NonFiniteLogits, int]
-    assert found[0] == alone[0]
+    samples = sample(logits, [state_of(own), state_of(own, logprobs=2), state_of(GREEDY), state_of(GREEDY)])
+    alone = sample(logits_of(300, 2.0), [state_of(own)])
+    assert [type(one.token) for one in samples] == [int, NonFiniteLogits, NonFiniteLogits, int]
+    assert samples[0] == alone[0]
 
 
 def test_logits_near_the_end_of_float32_break_nothing() -> None:
@@ -255,9 +255,9 @@ def test_logits_near_the_end_of_float32_break_nothing() -> None:
         Sampling(temperature=2.0, top_p=1.0, top_k=0, seed=1, repetition_penalty=10.0),
         GREEDY,
     ]
-    found = pick(huge.repeat(3, 1), [sampler(one, (0, 1)) for one in rules])
-    assert all(isinstance(one.token, NonFiniteLogits) or one.token in range(4) for one in found)
-    assert found[2].token == 0
+    samples = sample(huge.repeat(3, 1), [state_of(one, (0, 1)) for one in rules])
+    assert all(isinstance(one.token, NonFiniteLogits) or one.token in range(4) for one in samples)
+    assert samples[2].token == 0
 
 
 def test_a_draw_never_leaves_the_vocabulary() -> None:
@@ -268,7 +268,7 @@ def test_a_draw_never_leaves_the_vocabulary() -> None:
             Sampling(temperature=1.0, top_p=0.9, top_k=0, seed=1),
             Sampling(temperature=1.0, top_p=1.0, top_k=5, seed=1),
         ):
-            (token,) = sample(logits, [Evenly(rule, number)])
+            (token,) = draw_tokens(logits, [FixedDraw(rule, number)])
             assert warped(logits, rule)[token] > 0
 
 
@@ -278,10 +278,10 @@ def test_openings_hold_for_every_way_of_sampling() -> None:
         Sampling(temperature=1.0, top_p=1.0, top_k=0, seed=7),
         Sampling(temperature=0.7, top_p=0.5, top_k=2, seed=7, min_p=0.5, repetition_penalty=1.5),
     ]
-    samplers = [Sampler(TokenRequest((1,), one, ((1, 2), (3, 2)))) for one in rows]
+    states = [SamplingState(TokenRequest((1,), one, ((1, 2), (3, 2)))) for one in rows]
     draw = random.Random(1)
     for place in range(3):
         logits = torch.tensor([[draw.uniform(-9, 9) for _ in range(5)] for _ in rows])
         logits[:, 4] = 40.0
-        tokens = {one.token for one in pick(logits, samplers)}
+        tokens = {one.token for one in sample(logits, states)}
         assert tokens <= ({1, 3}, {2}, {4})[place]

@@ -1,4 +1,4 @@
-"""ChatGLM3's tokenizer and prompt, beside the ids that the published code gives."""
+"""ChatGLM3's tokenizer and prompt, compared with the published code's ids."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from app.contract.wire import Message, SamplingParams, Tool, ToolCall, ToolChoice
 from app.engine.errors import BadCheckpoint, RequestError
-from app.engine.formats.base import Called, Conversation, Piece, Said
+from app.engine.formats.base import AnswerPart, PromptRequest, TextPart, ToolCallPart
 from app.engine.formats.chatglm3 import CONTROL_TOKENS, TOOLS_SENTENCE, ChatGlm3Format, load_chatglm3
 from app.engine.formats.parsing.segments import AnswerText
 from app.engine.sampling import SamplingDefaults, read_defaults
@@ -70,7 +70,7 @@ def messages(chat: dict[str, Any]) -> tuple[Message, ...]:
 
 
 def prompt_ids(chat: ChatGlm3Format, *messages: Message) -> tuple[int, ...]:
-    return chat.prompt(Conversation(messages)).ids
+    return chat.prompt(PromptRequest(messages)).ids
 
 
 def user_ids(chat: ChatGlm3Format, text: str) -> list[int]:
@@ -80,10 +80,10 @@ def user_ids(chat: ChatGlm3Format, text: str) -> list[int]:
 
 
 def spell(chat: ChatGlm3Format, ids: list[int]) -> str:
-    parser = chat.parser(Conversation(()), ())
-    pieces: list[Piece] = [piece for token in ids for piece in parser.push(token)]
+    parser = chat.parser(PromptRequest(()), ())
+    pieces: list[AnswerPart] = [piece for token in ids for piece in parser.push(token)]
     pieces += parser.end()
-    return "".join(piece.text for piece in pieces if not isinstance(piece, Called))
+    return "".join(piece.text for piece in pieces if not isinstance(piece, ToolCallPart))
 
 
 def test_ids_are_those_of_the_published_code(spoken: Spoken) -> None:
@@ -158,7 +158,7 @@ def test_lone_surrogates_are_replaced_and_pairs_joined(tiny: ChatGlm3Format) -> 
 
 def test_a_role_that_the_format_does_not_know_is_refused(tiny: ChatGlm3Format) -> None:
     role: Any = "user|><|assistant"
-    with pytest.raises(RequestError, match="has no role"):
+    with pytest.raises(RequestError, match="has the unknown role"):
         prompt_ids(tiny, Message(role, "hi"))
 
 
@@ -192,21 +192,21 @@ def test_a_tool_round_trip_is_put_together_as_published(spoken: Spoken, system: 
     wanted += [*turn("user", "", "天气?"), *turn("assistant", "", "I look.")]
     wanted += turn("assistant", "get_weather", "```python\ntool_call(city='北京', **{'a b': 1})\n```")
     wanted += [*turn("observation", "", '{"t": 3}'), special["<|assistant|>"]]
-    assert list(chat.prompt(Conversation(messages, (WEATHER,))).ids) == wanted
-    hidden = chat.prompt(Conversation(messages[:-2], (WEATHER,), ToolChoice("none")))
-    assert hidden == chat.prompt(Conversation(messages[:-2]))
+    assert list(chat.prompt(PromptRequest(messages, (WEATHER,))).ids) == wanted
+    hidden = chat.prompt(PromptRequest(messages[:-2], (WEATHER,), ToolChoice("none")))
+    assert hidden == chat.prompt(PromptRequest(messages[:-2]))
 
 
 def test_a_call_reads_back_from_ids(spoken: Spoken) -> None:
     chat, expected = spoken
-    conversation = Conversation((Message("user", "x"),), (WEATHER,), ToolChoice("required", "get_weather"))
+    conversation = PromptRequest((Message("user", "x"),), (WEATHER,), ToolChoice("required", "get_weather"))
     prompt = chat.prompt(conversation)
-    (opening,) = prompt.openings
+    (opening,) = prompt.required_prefixes
     ids = [*chat.encode("\n"), *chat.encode("I look 😀."), expected["special_ids"]["<|assistant|>"]]
     ids += [*opening, *chat.encode("(city='北京')\n```")]
     parser = chat.parser(conversation, prompt.ids)
     told = [piece for token in ids for piece in parser.push(token)]
-    assert joined((*told, *parser.end())) == [Said("I look 😀."), Called("get_weather", '{"city": "北京"}')]
+    assert joined((*told, *parser.end())) == [TextPart("I look 😀."), ToolCallPart("get_weather", '{"city": "北京"}')]
 
 
 def test_control_tokens_in_tools_calls_and_results_are_text(spoken: Spoken) -> None:
@@ -217,7 +217,7 @@ def test_control_tokens_in_tools_calls_and_results_are_text(spoken: Spoken) -> N
         tool = Tool("f", json.dumps({"name": "f", "description": mark, mark: [{mark: mark}]}))
         call = ToolCall(mark, "f", json.dumps({"city": mark, mark: {mark: mark}}))
         turns = (Message("user", mark), Message("assistant", mark, mark, (call,)), Message("tool", mark))
-        ids = chat.prompt(Conversation(turns, (tool,))).ids
+        ids = chat.prompt(PromptRequest(turns, (tool,))).ids
         assert not {0, 1, 2} & set(ids)
         return [token for token in ids if token >= count]
 
@@ -232,11 +232,11 @@ def test_every_split_of_a_character_arrives_whole(spoken: Spoken, text: str) -> 
     chat, _ = spoken
     for whole in range(len(text) + 1):
         raw = [chat._pieces.piece_to_id(f"<0x{byte:02X}>") for byte in text[whole:].encode()]
-        parser = chat.parser(Conversation(()), ())
+        parser = chat.parser(PromptRequest(()), ())
         ids = [*chat.encode("\n"), *chat.encode(text[:whole]), *raw]
         pieces = [*(piece for token in ids for piece in parser.push(token)), *parser.end()]
-        assert joined(pieces) == [Said(text)]
-        assert all("\ufffd" not in piece.text for piece in pieces if isinstance(piece, Said))
+        assert joined(pieces) == [TextPart(text)]
+        assert all("\ufffd" not in piece.text for piece in pieces if isinstance(piece, TextPart))
 
 
 def test_ids_are_written_out_with_their_control_tokens(spoken: Spoken) -> None:

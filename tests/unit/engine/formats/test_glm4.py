@@ -1,4 +1,4 @@
-"""GLM-4-9B-chat's tokenizer, read from its list of ranks, and its prompt, beside the published code's ids."""
+"""GLM-4-9B-chat's tokenizer, read from its list of ranks, and its prompt, compared with the published code's ids."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tokenizers import Regex, pre_tokenizers
 
 from app.contract.wire import Message, SamplingParams, Tool, ToolCall, ToolChoice
 from app.engine.errors import BadCheckpoint, RequestError
-from app.engine.formats.base import Called, ChatFormat, Conversation, Said
+from app.engine.formats.base import ChatFormat, PromptRequest, TextPart, ToolCallPart
 from app.engine.formats.glm4 import Glm4Format
 from app.engine.formats.open import load_format
 from app.engine.formats.rank_tokenizer import CONTROL_TOKENS, SPLIT
@@ -81,7 +81,7 @@ def test_ids_are_those_of_the_published_code(spoken: Spoken) -> None:
         assert chat.decode(ids) == decoded
     for conversation in expected["chats"]:
         messages = tuple(Message(turn["role"], turn["content"]) for turn in conversation["messages"])
-        assert list(chat.prompt(Conversation(messages)).ids) == conversation["ids"]
+        assert list(chat.prompt(PromptRequest(messages)).ids) == conversation["ids"]
 
 
 def test_control_tokens_have_the_published_ids(spoken: Spoken) -> None:
@@ -137,7 +137,7 @@ def test_control_tokens_that_people_write_are_text_in_every_role(spoken: Spoken,
     control = set(expected["special_ids"].values())
 
     def structure(*messages: Message, **more: Any) -> list[int]:
-        return [token for token in chat.prompt(Conversation(messages, **more)).ids if token in control]
+        return [token for token in chat.prompt(PromptRequest(messages, **more)).ids if token in control]
 
     plain = structure(Message(role, "hi"), Message("user", "x"))
     assert len(plain) == 5
@@ -158,7 +158,7 @@ def test_control_tokens_in_tools_calls_and_results_are_text(tiny: ChatFormat) ->
             Message("assistant", mark, reasoning=mark, tool_calls=(call,)),
             Message("tool", mark, tool_call_id=mark),
         )
-        return [token for token in tiny.prompt(Conversation(messages, (hostile(mark),))).ids if token >= 800]
+        return [token for token in tiny.prompt(PromptRequest(messages, (hostile(mark),))).ids if token >= 800]
 
     plain = structure("plain")
     assert len(plain) == 8
@@ -171,39 +171,39 @@ def test_names_that_are_no_names_are_refused(tiny: ChatFormat) -> None:
     for name in ("<|user|>", "", "a b", "x" * 65, "名", "a\n"):
         tool = Tool(name, json.dumps({"name": name}))
         with pytest.raises(RequestError, match=r"tools\[0\]\.function\.name is") as caught:
-            tiny.prompt(Conversation((user,), (tool,)))
+            tiny.prompt(PromptRequest((user,), (tool,)))
         assert caught.value.reply.param == "tools"
-        with pytest.raises(RequestError, match=r"messages\[0\]\.tool_calls: .* is no tool's name"):
-            tiny.prompt(Conversation((Message("assistant", "", tool_calls=(ToolCall("1", name, "{}"),)), user)))
+        with pytest.raises(RequestError, match=r"messages\[0\]\.tool_calls: .* is not a valid tool name"):
+            tiny.prompt(PromptRequest((Message("assistant", "", tool_calls=(ToolCall("1", name, "{}"),)), user)))
     role: Any = "user|><|assistant"
-    with pytest.raises(RequestError, match=r"messages\[0\] has no role"):
-        tiny.prompt(Conversation((Message(role, "x"),)))
+    with pytest.raises(RequestError, match=r"messages\[0\] has the unknown role"):
+        tiny.prompt(PromptRequest((Message(role, "x"),)))
 
 
 @pytest.mark.parametrize(
     ("tools", "says"),
     [
         ((Tool("f", "{"),), r"tools\[0\]\.function cannot be read as JSON"),
-        ((WEATHER, Tool("f", "[]")), r"tools\[1\]\.function should be a JSON object"),
+        ((WEATHER, Tool("f", "[]")), r"tools\[1\]\.function must be a JSON object"),
         ((Tool("f", '{"name": "g"}'),), "its name is 'g' here and 'f' there"),
         ((Tool("f", '{"name": "f", "x": NaN}'),), "NaN is not JSON"),
         ((Tool("f", '{"name": "f", "x": 1e999}'),), "cannot be read as JSON"),
         ((Tool("f", '{"name": "f", "x": ' + "[" * 99_999 + "}"),), "cannot be read as JSON"),
         ((WEATHER, WEATHER), "two tools are called 'get_weather'"),
-        (tuple(Tool(f"f{n}", f'{{"name": "f{n}"}}') for n in range(129)), "129 tools are given; 128 are the most"),
-        ((Tool("f", json.dumps({"name": "f", "x": "x" * 300_000})),), "300.* bytes long; 262144 are the most"),
+        (tuple(Tool(f"f{n}", f'{{"name": "f{n}"}}') for n in range(129)), "129 tools; at most 128"),
+        ((Tool("f", json.dumps({"name": "f", "x": "x" * 300_000})),), "300.* bytes long; at most 262144"),
     ],
 )
 def test_tools_that_cannot_be_shown_are_refused_by_reason(tiny: ChatFormat, tools: tuple[Tool, ...], says: str) -> None:
     with pytest.raises(RequestError, match=says) as caught:
-        tiny.prompt(Conversation((Message("user", "x"),), tools))
+        tiny.prompt(PromptRequest((Message("user", "x"),), tools))
     assert (caught.value.reply.status, caught.value.reply.param) == (400, "tools")
 
 
 def test_arguments_that_are_no_object_are_refused(tiny: ChatFormat) -> None:
     call = ToolCall("call_1", "f", "[1]")
-    with pytest.raises(RequestError, match=r"messages\[1\]\.tool_calls: the arguments of f should be a JSON object"):
-        tiny.prompt(Conversation((Message("user", "x"), Message("assistant", "", tool_calls=(call,)))))
+    with pytest.raises(RequestError, match=r"messages\[1\]\.tool_calls: the arguments of f must be a JSON object"):
+        tiny.prompt(PromptRequest((Message("user", "x"), Message("assistant", "", tool_calls=(call,)))))
 
 
 def test_a_tool_round_trip_is_shown_as_published(tiny: ChatFormat) -> None:
@@ -213,7 +213,7 @@ def test_a_tool_round_trip_is_shown_as_published(tiny: ChatFormat) -> None:
         Message("assistant", "", tool_calls=(ToolCall("call_1", "get_weather", '{"city":"北京"}'),)),
         Message("tool", '{"t": 3}', tool_call_id="call_1"),
     )
-    shown = tiny.decode(tiny.prompt(Conversation(messages, (WEATHER,))).ids)
+    shown = tiny.decode(tiny.prompt(PromptRequest(messages, (WEATHER,))).ids)
     tools, rest = shown.split("在调用上述函数时，请使用 Json 格式表示调用的参数。")
     assert tools.startswith("[gMASK]<sop><|system|>\n你是一个名为 GLM-4 的人工智能助手。")
     assert tools.endswith(
@@ -224,19 +224,19 @@ def test_a_tool_round_trip_is_shown_as_published(tiny: ChatFormat) -> None:
         '<|system|>\nBe brief.<|user|>\n天气?<|assistant|>get_weather\n{"city": "北京"}'
         '<|observation|>\n{"t": 3}<|assistant|>'
     )
-    hidden = tiny.prompt(Conversation(messages[:2], (WEATHER,), ToolChoice("none")))
-    assert hidden == tiny.prompt(Conversation(messages[:2]))
+    hidden = tiny.prompt(PromptRequest(messages[:2], (WEATHER,), ToolChoice("none")))
+    assert hidden == tiny.prompt(PromptRequest(messages[:2]))
 
 
 def test_a_call_and_text_read_back_from_ids(tiny: ChatFormat) -> None:
-    conversation = Conversation((Message("user", "x"),), (WEATHER,), ToolChoice("required"))
+    conversation = PromptRequest((Message("user", "x"),), (WEATHER,), ToolChoice("required"))
     prompt = tiny.prompt(conversation)
-    assert prompt.openings == (tiny.encode("get_weather\n"),)
+    assert prompt.required_prefixes == (tiny.encode("get_weather\n"),)
     assistant = prompt.ids[-1]
-    ids = (*tiny.encode("\nI look."), assistant, *prompt.openings[0], *tiny.encode('{"city": "北京😀"}'))
+    ids = (*tiny.encode("\nI look."), assistant, *prompt.required_prefixes[0], *tiny.encode('{"city": "北京😀"}'))
     parser = tiny.parser(conversation, prompt.ids)
     told = [piece for token in ids for piece in parser.push(token)]
-    assert joined((*told, *parser.end())) == [Said("I look."), Called("get_weather", '{"city": "北京😀"}')]
+    assert joined((*told, *parser.end())) == [TextPart("I look."), ToolCallPart("get_weather", '{"city": "北京😀"}')]
 
 
 @pytest.mark.parametrize("text", ["你好，世界！", "a😀b👨‍👩‍👧c", "é\u0301한국어", "𝒳"])
@@ -246,10 +246,10 @@ def test_every_split_of_a_character_arrives_whole(tiny: ChatFormat, text: str) -
     assert len(single) == 256
     for whole in range(len(text) + 1):
         ids = [*tiny.encode(text[:whole]), *(single[bytes([byte])] for byte in text[whole:].encode())]
-        parser = tiny.parser(Conversation(()), ())
+        parser = tiny.parser(PromptRequest(()), ())
         pieces = [*(piece for token in ids for piece in parser.push(token)), *parser.end()]
-        assert joined(pieces) == [Said(text)]
-        assert all("\ufffd" not in piece.text for piece in pieces if isinstance(piece, Said))
+        assert joined(pieces) == [TextPart(text)]
+        assert all("\ufffd" not in piece.text for piece in pieces if isinstance(piece, TextPart))
 
 
 def raw_bytes() -> list[tuple[int, bytes]]:
@@ -262,7 +262,7 @@ def test_lone_surrogates_are_replaced_and_pairs_joined(tiny: ChatFormat) -> None
         shown = Tool("f", json.dumps({"name": "f", tool: tool}))
         call = ToolCall("1", "f", json.dumps({tool: [tool]}))
         turns = (Message("user", text), Message("assistant", text, tool_calls=(call,)), Message("tool", text))
-        return tiny.prompt(Conversation(turns, (shown,))).ids
+        return tiny.prompt(PromptRequest(turns, (shown,))).ids
 
     assert ids("a\ud800b", "\udfff") == ids("a\ufffdb", "\ufffd")
     assert ids("\ud83d\ude00", "\ud83d\ude00") == ids("😀", "😀")
@@ -297,5 +297,5 @@ def test_a_rank_file_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
     for added in ([1], {"807": 5}, {"807": {}}):
         config = json.dumps({"chat_template": "x", "added_tokens_decoder": added})
         (tmp_path / "tokenizer_config.json").write_text(config, encoding="utf-8")
-        with pytest.raises(BadCheckpoint, match="added_tokens_decoder is no table of tokens"):
+        with pytest.raises(BadCheckpoint, match="added_tokens_decoder is not a table of tokens"):
             load_format(tmp_path, 832)

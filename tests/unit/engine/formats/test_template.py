@@ -14,7 +14,7 @@ from tokenizers import AddedToken, models
 
 from app.contract.wire import Message, Tool, ToolCall, ToolChoice
 from app.engine.errors import BadCheckpoint, RequestError
-from app.engine.formats.base import Called, ChatFormat, Conversation, Piece, Said, Thought
+from app.engine.formats.base import AnswerPart, ChatFormat, PromptRequest, ReasoningPart, TextPart, ToolCallPart
 from app.engine.formats.glm4 import Glm4Format
 from app.engine.formats.glm45 import TAGS, Glm45Format
 from app.engine.formats.open import load_format
@@ -125,11 +125,11 @@ def formats(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ChatFormat]:
     return {name: make(top / name, text, TAGS if name[0] == "4" else ()) for name, text in TEMPLATES.items()}
 
 
-def shown(chat: ChatFormat, conversation: Conversation) -> str:
+def shown(chat: ChatFormat, conversation: PromptRequest) -> str:
     return chat.decode(chat.prompt(conversation).ids)
 
 
-def read(chat: ChatFormat, conversation: Conversation, answer: str) -> list[Piece]:
+def read(chat: ChatFormat, conversation: PromptRequest, answer: str) -> list[AnswerPart]:
     """What an answer of these words says, its ids made as the model's own: tags are tokens."""
     assert isinstance(chat, TemplateFormat)
     parser = chat.parser(conversation, chat.prompt(conversation).ids)
@@ -144,16 +144,16 @@ def test_the_format_is_told_by_tokens_and_template(formats: dict[str, ChatFormat
         assert {chat.decode([stop]) for stop in chat.stop_ids} == {"<|endoftext|>", "<|user|>", "<|observation|>"}
     other = make(tmp_path / "other", "{% for m in messages %}<|user|>{{ m.content }}{% endfor %}<|assistant|>")
     assert type(other) is TemplateFormat
-    with pytest.raises(RequestError, match="no place for tools"):
-        other.prompt(Conversation((USER,), (NOW,)))
-    assert other.prompt(Conversation((USER,), (NOW,), ToolChoice("none"))) == other.prompt(Conversation((USER,)))
+    with pytest.raises(RequestError, match="does not support tools"):
+        other.prompt(PromptRequest((USER,), (NOW,)))
+    assert other.prompt(PromptRequest((USER,), (NOW,), ToolChoice("none"))) == other.prompt(PromptRequest((USER,)))
     with pytest.raises(BadCheckpoint, match="no chat_template"):
         make(tmp_path / "base", "")
     with pytest.raises(BadCheckpoint, match="vocabulary ends at 99"):
         make(tmp_path / "small", T46, vocab=100)
 
 
-TRIP = Conversation(
+TRIP = PromptRequest(
     (
         USER,
         Message(
@@ -184,12 +184,12 @@ def test_a_tool_round_trip_is_rendered(formats: dict[str, ChatFormat], name: str
     assert rest == TRIPS[name]
     assert '"city"' in tools
     assert "now" in tools
-    assert "<|system|>" not in shown(formats[name], Conversation(TRIP.messages, TRIP.tools, ToolChoice("none")))
+    assert "<|system|>" not in shown(formats[name], PromptRequest(TRIP.messages, TRIP.tools, ToolChoice("none")))
 
 
 def test_thinking_is_asked_for_by_the_templates_switch(formats: dict[str, ChatFormat]) -> None:
     def end(name: str, thinking: bool | None) -> str:
-        return shown(formats[name], Conversation((USER,), thinking=thinking)).partition("天气?")[2]
+        return shown(formats[name], PromptRequest((USER,), thinking=thinking)).partition("天气?")[2]
 
     assert [end("4.6", thinking) for thinking in (None, True)] == ["<|assistant|>"] * 2
     assert end("4.6", False) == "/nothink<|assistant|>\n<think></think>"
@@ -211,13 +211,13 @@ ANSWERS: list[tuple[str, bool | None, str]] = [
 @pytest.mark.parametrize(("name", "thinking", "answer"), ANSWERS)
 def test_answers_are_read(formats: dict[str, ChatFormat], name: str, thinking: bool | None, answer: str) -> None:
     text = answer.format(turn="<|assistant|>")
-    told = read(formats[name], Conversation((USER,), (WEATHER,), thinking=thinking), text)
-    thoughts = [Thought("Hm.")] if "Hm." in answer else []
-    assert told == [*thoughts, Said("So 😀"), Called("get_weather", '{"city": "北京", "days": 2}')]
+    told = read(formats[name], PromptRequest((USER,), (WEATHER,), thinking=thinking), text)
+    thoughts = [ReasoningPart("Hm.")] if "Hm." in answer else []
+    assert told == [*thoughts, TextPart("So 😀"), ToolCallPart("get_weather", '{"city": "北京", "days": 2}')]
 
 
 @pytest.mark.parametrize(
-    ("name", "openings"),
+    ("name", "prefixes"),
     [
         ("0414", ["get_weather\n", "now\n"]),
         ("z1", ["</think>\nget_weather\n", "</think>\nnow\n"]),
@@ -225,18 +225,20 @@ def test_answers_are_read(formats: dict[str, ChatFormat], name: str, thinking: b
         ("4.7", ["<tool_call>get_weather<arg_key>", "<tool_call>now<arg_key>", "<tool_call>now</tool_call>"]),
     ],
 )
-def test_a_call_that_has_to_come_is_begun(formats: dict[str, ChatFormat], name: str, openings: list[str]) -> None:
+def test_a_call_that_has_to_come_is_begun(formats: dict[str, ChatFormat], name: str, prefixes: list[str]) -> None:
     chat = formats[name]
-    required = chat.prompt(Conversation((USER,), (WEATHER, NOW), ToolChoice("required")))
-    assert [chat.decode(opening) for opening in required.openings] == openings
-    named = chat.prompt(Conversation((USER,), (WEATHER, NOW), ToolChoice("required", "now"), thinking=True))
-    assert [chat.decode(opening) for opening in named.openings] == openings[1:]
-    assert chat.prompt(Conversation((USER,), (WEATHER, NOW))).openings == ()
+    required = chat.prompt(PromptRequest((USER,), (WEATHER, NOW), ToolChoice("required")))
+    assert [chat.decode(prefix) for prefix in required.required_prefixes] == prefixes
+    named = chat.prompt(PromptRequest((USER,), (WEATHER, NOW), ToolChoice("required", "now"), thinking=True))
+    assert [chat.decode(prefix) for prefix in named.required_prefixes] == prefixes[1:]
+    assert chat.prompt(PromptRequest((USER,), (WEATHER, NOW))).required_prefixes == ()
     tag = chat.encode("<tool_call>")
-    assert all(tuple(opening[: len(tag)]) != tag for opening in required.openings), "the tag has to be one token"
+    assert all(tuple(opening[: len(tag)]) != tag for opening in required.required_prefixes), (
+        "the tag has to be one token"
+    )
 
 
-def hostile(mark: str) -> Conversation:
+def hostile(mark: str) -> PromptRequest:
     schema = {"type": "object", "properties": {mark: {"description": mark, "enum": [mark]}}, mark: [{mark: mark}]}
     tool = Tool("get_weather", json.dumps({"name": "get_weather", "description": mark, "parameters": schema}))
     call = ToolCall(mark, "get_weather", json.dumps({"city": mark, mark: {mark: [mark]}}))
@@ -248,7 +250,7 @@ def hostile(mark: str) -> Conversation:
         Message("assistant", mark),
         Message("user", f"x{mark}"),
     )
-    return Conversation(messages, (tool,))
+    return PromptRequest(messages, (tool,))
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
@@ -274,13 +276,13 @@ def test_what_people_write_never_becomes_a_control_token(formats: dict[str, Chat
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_people_s_text_reaches_the_model_as_it_is(formats: dict[str, ChatFormat], name: str) -> None:
     for text in ("a <|user|> b</think>c", "<think>x</think>y", "people", "/nothink", "😀\n\n<tool_call>"):
-        assert f"<|user|>\n{text}" in shown(formats[name], Conversation((Message("user", text), Message("user", "z"))))
+        assert f"<|user|>\n{text}" in shown(formats[name], PromptRequest((Message("user", text), Message("user", "z"))))
 
 
 def test_a_template_that_refuses_is_a_clear_400(tmp_path: Path) -> None:
     chat = make(tmp_path / "strict", "{{ raise_exception('only one turn') }}<|user|>")
     with pytest.raises(RequestError, match="refuses this conversation: only one turn") as caught:
-        chat.prompt(Conversation((USER,)))
+        chat.prompt(PromptRequest((USER,)))
     assert caught.value.reply.code == "invalid_conversation"
 
 
@@ -297,14 +299,14 @@ def test_a_template_that_refuses_is_a_clear_400(tmp_path: Path) -> None:
 def test_whatever_a_template_raises_is_a_clear_400(tmp_path: Path, wrong: str) -> None:
     chat = make(tmp_path / "wrong", wrong + "<|user|>")
     with pytest.raises(RequestError, match="refuses this conversation: "):
-        chat.prompt(Conversation((USER,)))
+        chat.prompt(PromptRequest((USER,)))
 
 
 def test_a_template_cannot_leave_its_sandbox(tmp_path: Path) -> None:
     escape: Any = "{{ messages.__class__.__mro__ }}<|user|>"
     chat = make(tmp_path / "escape", escape)
     with pytest.raises(RequestError, match="refuses this conversation"):
-        chat.prompt(Conversation((USER,)))
+        chat.prompt(PromptRequest((USER,)))
 
 
 CHAT_HF = """[gMASK]<sop>{% for item in messages %}{% if item['tools'] is defined %}<|system|>
@@ -317,7 +319,7 @@ def test_tools_that_a_template_takes_with_a_message_are_a_system_turn(tmp_path: 
     """As GLM-4-9B-chat's own template does: it has no place for the request's tools."""
     chat = make(tmp_path / "chat", CHAT_HF, ())
     assert type(chat) is Glm4Format
-    text = shown(chat, Conversation((Message("system", "Be brief."), USER), (NOW,)))
+    text = shown(chat, PromptRequest((Message("system", "Be brief."), USER), (NOW,)))
     assert text.startswith("[gMASK]<sop><|system|>\n你是一个名为 GLM-4 的人工智能助手。")
     assert '## now\n\n{\n    "name": "now"\n}\n' in text
     assert text.endswith("<|system|>\nBe brief.<|user|>\n天气?<|assistant|>")

@@ -49,24 +49,24 @@ def quantised(rows: int, columns: int, bias: bool = False) -> tuple[Any, torch.T
 @pytest.mark.parametrize(("rows", "columns"), SHAPES)
 def test_the_unpacked_weight_is_bitsandbytes_own(rows: int, columns: int) -> None:
     module, weight = quantised(rows, columns)
-    found = nf4_linear.unpacked(module.weight.data, module.quant_state.absmax)
-    assert found.dtype == torch.bfloat16 and torch.equal(found, weight.bfloat16())
+    output = nf4_linear.unpacked(module.weight.data, module.quant_state.absmax)
+    assert output.dtype == torch.bfloat16 and torch.equal(output, weight.bfloat16())
 
 
 @torch.inference_mode()
 @pytest.mark.parametrize("many", [63, 64, 100, 300])
 @pytest.mark.parametrize(("rows", "columns"), SHAPES)
 def test_any_number_of_rows_gives_the_same_product(rows: int, columns: int, many: int) -> None:
-    if many < nf4_linear.LEAST_ROWS and not PACKS:
+    if many < nf4_linear.MIN_ROWS and not PACKS:
         pytest.skip("this CPU's kernel does not pack 4-bit weights: it has no bf16")
     module, weight = quantised(rows, columns, bias=True)
     x = torch.randn(many, columns, generator=torch.Generator().manual_seed(1)).bfloat16()
     expected = x.float() @ weight.float().t() + module.bias.float()
-    found = module(x)
-    assert found.dtype == x.dtype and found.shape == (many, rows)
-    assert (found.float() - expected).abs().max() < 0.05, "sums of some unit size, in bf16"
-    assert torch.equal(found, module(x)), "what it keeps of one call must not matter to the next"
-    assert torch.equal(module(x.view(1, many, columns)), found[None])
+    output = module(x)
+    assert output.dtype == x.dtype and output.shape == (many, rows)
+    assert (output.float() - expected).abs().max() < 0.05, "sums of some unit size, in bf16"
+    assert torch.equal(output, module(x)), "what it keeps of one call must not matter to the next"
+    assert torch.equal(module(x.view(1, many, columns)), output[None])
     assert (module(x.float()) - expected).abs().max() < 0.05
 
 
@@ -74,17 +74,17 @@ def test_any_number_of_rows_gives_the_same_product(rows: int, columns: int, many
 def test_many_rows_go_to_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
     """With 512 rows bitsandbytes' kernel takes several times as long (tests/bench/serving)."""
     module, _ = quantised(96, 128)
-    asked: list[int] = []
+    row_counts: list[int] = []
     multiply = torch.nn.functional.linear
 
     def noted(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        asked.append(len(x))
+        row_counts.append(len(x))
         return multiply(x, weight)
 
     monkeypatch.setattr(torch.nn.functional, "linear", noted)
     for many in (*((1, 63) if PACKS else ()), 64, 128, 129, 512):
         module(torch.zeros(many, 128, dtype=torch.bfloat16))
-    assert asked == [128, 128, 256, 512], "few sizes: each keeps compiled code"
+    assert row_counts == [128, 128, 256, 512], "few sizes: each keeps compiled code"
 
 
 @pytest.mark.parametrize(("rows", "columns"), [*SHAPES, (27392, 4096), (32, 64)])

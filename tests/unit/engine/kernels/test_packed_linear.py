@@ -1,4 +1,4 @@
-"""Packed bf16 products: the same results, only where they can be, and what cannot be packed stays."""
+"""Packed bf16 products: the same results as plain ones; weights that can't be packed stay plain."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_nothing_is_packed_where_torch_lacks_it(monkeypatch: pytest.MonkeyPatch)
 
 @needs_bf16
 def test_a_product_that_is_computed_in_slices_stays_so() -> None:
-    """Latent attention's, see `rows.slice_latents`; packed, it would be one product of any number of rows again."""
+    """Latent attention's, see `latent_slices`; packed, it would be one product of any number of rows again."""
     sliced, plain = linear(64, 128), linear(64, 128)
     forward = sliced.forward
     sliced.forward = lambda x: forward(x)  # type: ignore[method-assign]

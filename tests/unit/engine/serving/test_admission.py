@@ -1,4 +1,4 @@
-"""What a request must be to be taken in."""
+"""Which requests are admitted."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def refused(**fields: Any) -> RequestError:
 
 
 def test_a_request_is_read() -> None:
-    limits = {"temperature": 2, "top_p": 1, "top_k": 0, "min_p": 1, "repetition_penalty": 10, "presence_penalty": -2}
+    limits = {"temperature": 2, "top_p": 1, "top_k": 0, "min_p": 1, "repetition_penalty": 0.01, "presence_penalty": -2}
     request = read_request(json.dumps(REQUEST | {"sampling": limits, "logprobs": 20, "stop": ["x"]}).encode())
     assert isinstance(request, ChatRequest)
     assert request.messages[0].content == "hi"
@@ -41,7 +41,7 @@ def test_a_request_is_read() -> None:
         ({"sampling": {"top_p": 1.1}}, "top_p"),
         *[({"sampling": {"top_k": value}}, "top_k") for value in (-1, 2**31)],
         *[({"sampling": {"min_p": value}}, "min_p") for value in (-0.1, 1.1)],
-        *[({"sampling": {"repetition_penalty": value}}, "repetition_penalty") for value in (0, -1, 10.1)],
+        *[({"sampling": {"repetition_penalty": value}}, "repetition_penalty") for value in (0, 0.009, -1, 10.1)],
         *[({"sampling": {"presence_penalty": value}}, "presence_penalty") for value in (-2.1, 2.1, float("nan"))],
         *[({"sampling": {"frequency_penalty": value}}, "frequency_penalty") for value in (-2.1, 2.1)],
         *[({"logprobs": value}, "top_logprobs") for value in (-1, 21)],
@@ -97,5 +97,6 @@ def test_room_is_what_the_prompt_leaves() -> None:
         new_token_limit(100, 1, 100)
     with pytest.raises(RequestError, match="at most 90"):
         new_token_limit(10, 91, 100)
-    with pytest.raises(RequestError, match="nothing of these messages"):
+    with pytest.raises(RequestError) as caught:
         new_token_limit(0, None, 100)
+    assert caught.value.reply.code == "invalid_conversation"

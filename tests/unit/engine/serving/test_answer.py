@@ -1,8 +1,9 @@
-"""One answer: what is told of it, where it is cut, and how it ends."""
+"""One answer: its parts, where it is cut, and how it ends."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,15 +11,15 @@ from hypothesis import strategies as st
 
 from app.contract.wire import Delta, Finished, TokenChance, TokenLogprob, ToolCallDelta
 from app.engine.backend.interface import Logprobs
-from app.engine.backend.sequence import Openings
-from app.engine.formats.base import Conversation, Prompt
+from app.engine.backend.sequence import RequiredPrefixes
+from app.engine.formats.base import Prompt, PromptRequest
 from app.engine.formats.parsing.answer_parser import TokenParser
 from app.engine.formats.parsing.detokenise import IncrementalDetokeniser
-from app.engine.sampling import Sampling, SamplingDefaults
+from app.engine.sampling import SamplingDefaults
 from app.engine.serving.answer import AnswerRequest, AnswerWriter
+from tests.tokens import GREEDY
 from tests.unit.answers import PARSERS
 
-GREEDY = Sampling(temperature=0.0, top_p=1.0, top_k=0, seed=0)
 STOP = 0
 CALL = "<tool_call>get_weather\n<arg_key>city</arg_key>\n<arg_value>END</arg_value>\n</tool_call>"
 ARGUMENTS = '{"city": "END"}'
@@ -31,10 +32,10 @@ class Spelling:
     defaults = SamplingDefaults()
     id_limit = 256
 
-    def prompt(self, conversation: Conversation) -> Prompt:
+    def prompt(self, request: PromptRequest) -> Prompt:
         return Prompt((1, 2, 3))
 
-    def parser(self, conversation: Conversation, prompt_ids: Sequence[int]) -> TokenParser:
+    def parser(self, request: PromptRequest, prompt_ids: Sequence[int]) -> TokenParser:
         return TokenParser(lambda: IncrementalDetokeniser(self.decode), PARSERS["glm45"]())
 
     def token_bytes(self, token: int) -> bytes:
@@ -58,14 +59,13 @@ def write(ids: Sequence[int], limit: int = 10_000, stop: tuple[str, ...] = ()) -
     return [*replies, *writer.end()]
 
 
-def sums(replies: list[Delta | Finished]) -> tuple[str, str, list[ToolCallDelta], Finished]:
+def sums(replies: list[Any]) -> tuple[str, str, list[ToolCallDelta], Finished]:
     *deltas, end = replies
     assert isinstance(end, Finished)
-    told = [delta for delta in deltas if isinstance(delta, Delta)]
-    assert len(told) == len(deltas)
-    assert sum(delta.tokens for delta in told) <= end.completion_tokens
-    calls = [call for delta in told for call in delta.tool_calls]
-    return "".join(delta.text for delta in told), "".join(delta.reasoning for delta in told), calls, end
+    assert all(isinstance(delta, Delta) for delta in deltas)
+    assert sum(delta.tokens for delta in deltas) <= end.completion_tokens
+    calls = [call for delta in deltas for call in delta.tool_calls]
+    return "".join(delta.text for delta in deltas), "".join(delta.reasoning for delta in deltas), calls, end
 
 
 def test_thoughts_text_and_calls_come_apart() -> None:
@@ -94,8 +94,8 @@ def test_thoughts_text_and_calls_come_apart() -> None:
     ],
 )
 def test_stop_strings_cut_text_only(answer: str, text: str, reason: str, calls: int) -> None:
-    told, _, made, end = sums(write([*answer.encode(), STOP], stop=("END",)))
-    assert (told, end.finish_reason, len(made)) == (text, reason, calls)
+    shown, _, made, end = sums(write([*answer.encode(), STOP], stop=("END",)))
+    assert (shown, end.finish_reason, len(made)) == (text, reason, calls)
 
 
 def test_a_call_that_the_limit_cuts_off_is_text() -> None:
@@ -116,9 +116,9 @@ def test_told_in_whole_characters_whatever_the_end(text: str, limit: int, stoppe
     ids = [*text.encode(), *([STOP] if stopped else [])]
     replies = write(ids, limit, ("END",))
     assert all("\ufffd" not in reply.text for reply in replies if isinstance(reply, Delta))
-    told, _, _, end = sums(replies)
+    shown, _, _, end = sums(replies)
     kept = bytes(ids[:limit]).replace(b"\0", b"").decode("utf-8", "ignore").lstrip()
-    assert told.rstrip() == kept.partition("END")[0].rstrip()
+    assert shown.rstrip() == kept.partition("END")[0].rstrip()
     assert end.completion_tokens <= min(limit, len(ids))
 
 
@@ -140,13 +140,15 @@ def logprobs_of(replies: list[Delta | Finished]) -> list[TokenLogprob]:
 @pytest.mark.parametrize("limit", [3, 10_000])
 def test_each_token_but_the_last_one_has_its_log_probability(text: str, limit: int) -> None:
     replies = write_with_logprobs(text, limit)
-    told = logprobs_of(replies)
-    assert [one.chosen.logprob for one in told] == [-float(place) for place in range(min(limit, len(text.encode())))]
-    assert bytes(byte for one in told for byte in one.chosen.utf8) == text.encode()[:limit]
-    assert all(one.top[1] == TokenChance("A", (65,), -99.0) for one in told)
+    logprobs = logprobs_of(replies)
+    assert [one.chosen.logprob for one in logprobs] == [
+        -float(place) for place in range(min(limit, len(text.encode())))
+    ]
+    assert bytes(byte for one in logprobs for byte in one.chosen.utf8) == text.encode()[:limit]
+    assert all(one.top[1] == TokenChance("A", (65,), -99.0) for one in logprobs)
     end = replies[-1]
     assert isinstance(end, Finished)
-    assert end.completion_tokens == len(told) + (end.finish_reason != "length")
+    assert end.completion_tokens == len(logprobs) + (end.finish_reason != "length")
 
 
 def test_log_probabilities_come_with_the_delta_that_counts_their_tokens() -> None:
@@ -159,10 +161,10 @@ def test_log_probabilities_come_with_the_delta_that_counts_their_tokens() -> Non
 
 
 def test_what_a_stop_string_cuts_off_has_no_log_probabilities() -> None:
-    told = logprobs_of(write_with_logprobs("abENDcd", stop=("END",)))
-    assert [one.chosen.text for one in told] == ["a", "b"]
-    told = logprobs_of(write_with_logprobs("abENDcd", stop=("ENDE",)))
-    assert "".join(one.chosen.text for one in told) == "abENDcd", "it was no stop string"
+    logprobs = logprobs_of(write_with_logprobs("abENDcd", stop=("END",)))
+    assert [one.chosen.text for one in logprobs] == ["a", "b"]
+    logprobs = logprobs_of(write_with_logprobs("abENDcd", stop=("ENDE",)))
+    assert "".join(one.chosen.text for one in logprobs) == "abENDcd", "it was no stop string"
 
 
 def test_part_of_a_character_is_shown_as_such() -> None:
@@ -175,15 +177,15 @@ def test_none_are_told_where_none_were_asked_for() -> None:
 
 
 def test_openings_are_taken_one_token_after_another() -> None:
-    openings = Openings(((1, 2, 3), (1, 4), (5,)))
-    assert openings.allowed() == (1, 5)
-    openings.take(1)
-    assert openings.allowed() == (2, 4)
-    openings.take(4)
-    assert openings.allowed() == ()
-    openings.take(77)
-    assert openings.allowed() == ()
-    assert Openings(()).allowed() == ()
-    openings = Openings(((1,), (1, 2)))
-    openings.take(1)
-    assert openings.allowed() == (), "one is complete"
+    required_prefixes = RequiredPrefixes(((1, 2, 3), (1, 4), (5,)))
+    assert required_prefixes.allowed() == (1, 5)
+    required_prefixes.advance(1)
+    assert required_prefixes.allowed() == (2, 4)
+    required_prefixes.advance(4)
+    assert required_prefixes.allowed() == ()
+    required_prefixes.advance(77)
+    assert required_prefixes.allowed() == ()
+    assert RequiredPrefixes(()).allowed() == ()
+    required_prefixes = RequiredPrefixes(((1,), (1, 2)))
+    required_prefixes.advance(1)
+    assert required_prefixes.allowed() == (), "one is complete"

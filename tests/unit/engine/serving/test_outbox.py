@@ -31,7 +31,7 @@ class Line:
 
     def take(self) -> list[Reply]:
         """What waits for the connection's thread."""
-        return parse(self.outbox.take()[0])
+        return parse(self.outbox.drain()[0])
 
     def receive(self) -> bytes:
         """What was sent at once."""
@@ -59,14 +59,14 @@ def test_deltas_that_wait_are_joined_in_order(line: Line) -> None:
     assert not line.ready()
     line.put(Accepted(3), Delta("a", 1), Delta("b", 2), Finished("stop", 3, 4))
     assert line.ready() and line.receive() == b""
-    data, over = line.outbox.take()
+    data, over = line.outbox.drain()
     assert parse(data) == [Accepted(3), Delta("ab", 3), Finished("stop", 3, 4)] and over
     assert not line.ready()
 
 
 def test_deltas_go_out_at_once_where_nothing_waits(line: Line) -> None:
     line.put(Accepted(3))
-    assert line.take() == [Accepted(3)] and line.outbox.take() == (b"", False)
+    assert line.take() == [Accepted(3)] and line.outbox.drain() == (b"", False)
     line.put(Delta("a", 1), Delta("", 1, "b"))
     assert not line.ready() and parse(line.receive()) == [Delta("a", 1), Delta("", 1, "b")]
     line.put(Finished("stop", 3, 2))
@@ -84,32 +84,32 @@ def test_what_is_taken_is_not_overtaken(line: Line) -> None:
 
 
 def test_a_full_socket_keeps_the_rest_waiting(line: Line) -> None:
-    line.outbox.take()
+    line.outbox.drain()
     word, count = "x" * 50_000, 0
     while not line.ready():
         line.put(Delta(word, 1))
         count += 1
     line.put(*[Delta(word, 1)] * 5)
-    data = line.receive() + line.outbox.take()[0]
+    data = line.receive() + line.outbox.drain()[0]
     deltas = [reply for reply in parse(data) if isinstance(reply, Delta)]
     assert "".join(delta.text for delta in deltas) == word * (count + 5)
     assert sum(delta.tokens for delta in deltas) == count + 5
     assert len(deltas) <= count + 1
-    assert line.outbox.take() == (b"", False)
+    assert line.outbox.drain() == (b"", False)
     line.put(Delta("y", 1))
     assert not line.ready() and parse(line.receive()) == [Delta("y", 1)]
 
 
 def test_a_client_that_is_gone_is_left_to_the_connection(line: Line) -> None:
-    line.outbox.take()
+    line.outbox.drain()
     line.client.close()
     line.put(Delta("a", 1))
-    assert line.ready() and parse(line.outbox.take()[0]) == [Delta("a", 1)]
+    assert line.ready() and parse(line.outbox.drain()[0]) == [Delta("a", 1)]
 
 
 def test_each_token_keeps_its_log_probability(line: Line) -> None:
     tokens = [TokenLogprob(TokenChance(text, tuple(text.encode()), -1.0)) for text in "ab"]
-    line.outbox.take()
+    line.outbox.drain()
     for token in tokens:
         line.put(Delta(token.chosen.text, 1, logprobs=(token,)))
     assert line.take() == [Delta("ab", 2, logprobs=tuple(tokens))]
@@ -119,7 +119,7 @@ def test_a_closed_box_drops_what_comes(line: Line) -> None:
     line.outbox.close()
     line.outbox.close()
     line.put(Delta("late", 1))
-    assert line.outbox.take() == (b"", False)
+    assert line.outbox.drain() == (b"", False)
 
 
 def test_deltas_of_several_kinds_keep_their_order(line: Line) -> None:

@@ -1,4 +1,4 @@
-"""The engine's socket, where what stands behind it fails."""
+"""The engine's socket when something behind it fails."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from app.contract.codec import dump_line
 from app.contract.wire import TokenizeRequest
 from app.engine.sampling import SamplingDefaults
-from app.engine.serving.server import Server
+from app.engine.serving.server import EngineServer
 
 
 class Broken:
@@ -28,7 +28,7 @@ def test_a_programming_error_is_no_death(tmp_path: Path, caplog: pytest.LogCaptu
     """A connection that ends without a word would be taken for one."""
     chat: Any = Broken()
     nobody: Any = None
-    server = Server(tmp_path / "engine.sock", nobody, chat, SamplingDefaults(), 64)
+    server = EngineServer(tmp_path / "engine.sock", nobody, chat, SamplingDefaults(), 64)
     try:
         for _ in range(2):
             with socket.socket(socket.AF_UNIX) as connection:
@@ -45,10 +45,10 @@ def test_a_programming_error_is_no_death(tmp_path: Path, caplog: pytest.LogCaptu
 def test_a_connection_without_a_thread_is_closed_and_the_next_one_served(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As where a thread's stack can't be had for lack of memory."""
+    """As if there were no memory for a thread's stack."""
     chat: Any = Broken()
     nobody: Any = None
-    server = Server(tmp_path / "engine.sock", nobody, chat, SamplingDefaults(), 64)
+    server = EngineServer(tmp_path / "engine.sock", nobody, chat, SamplingDefaults(), 64)
 
     def ask() -> bytes:
         with socket.socket(socket.AF_UNIX) as connection:
@@ -70,4 +70,4 @@ def test_a_connection_without_a_thread_is_closed_and_the_next_one_served(
         assert b"internal_error" in ask()
     finally:
         server.stop(30)
-    assert "a connection has no thread" in caplog.text
+    assert "no thread can be started" in caplog.text

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.engine.serving.stop_strings import Cut, StopMatcher
+from app.engine.serving.stop_strings import StopMatch, StopMatcher
 
 LETTERS = st.text(alphabet="ab\n", max_size=30)
 
@@ -52,6 +52,6 @@ def test_examples(stops: tuple[str, ...], pieces: list[str], shown: str) -> None
 
 def test_only_what_may_begin_a_stop_is_held_back() -> None:
     matcher = StopMatcher(("###",))
-    assert matcher.feed("one #") == Cut("one ", stopped=False)
-    assert matcher.feed("two") == Cut("#two", stopped=False)
+    assert matcher.feed("one #") == StopMatch("one ", stopped=False)
+    assert matcher.feed("two") == StopMatch("#two", stopped=False)
     assert matcher.flush() == ""

@@ -12,9 +12,9 @@ import pytest
 from app.layouts.skeleton import skeleton
 from entrypoint.checkpoint.checkpoint import CheckpointError, read_checkpoint
 from tools.checkpoints.make_checkpoint import make_checkpoint
-from tools.checkpoints.shape import Shape
+from tools.checkpoints.shape import CheckpointShape
 
-SHAPE = Shape(hidden=64, layers=2, heads=4, kv_heads=2, head_dim=16, intermediate=128, vocab=512, context=256)
+SHAPE = CheckpointShape(hidden=64, layers=2, heads=4, kv_heads=2, head_dim=16, intermediate=128, vocab=512, context=256)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def test_headers_tell_everything(made: Path) -> None:
 
 
 def test_a_tied_checkpoint(tmp_path: Path) -> None:
-    tied = Shape(**{**SHAPE.__dict__, "tied": True})
+    tied = CheckpointShape(**{**SHAPE.__dict__, "tied": True})
     make_checkpoint(tmp_path / "m", tied)
     assert "lm_head.weight" not in read_checkpoint(tmp_path / "m").tensors
 
@@ -96,10 +96,10 @@ BROKEN: list[tuple[str, Callable[[Path], object], str]] = [
     ("other model", edit_config(model_type="llama"), r"model_type is 'llama'; supported: chatglm, glm, glm4"),
     ("no model type", edit_config(model_type=...), r"model_type is None"),
     ("quantised", edit_config(quantization_config={"quant_method": "awq", "bits": 4}), r"is stored as AWQ 4-bit \("),
-    ("quantised by whom", edit_config(quantization_config=[4]), r"quantization_config is no object"),
+    ("quantised by whom", edit_config(quantization_config=[4]), r"quantization_config is not an object"),
     ("absurd", edit_config(num_hidden_layers=10**12), r"num_hidden_layers is 1000000000000; a whole number"),
     ("text", edit_config(hidden_size="many"), r"hidden_size is 'many'"),
-    ("heads", edit_config(num_attention_heads=3), r"no multiple of num_key_value_heads"),
+    ("heads", edit_config(num_attention_heads=3), r"not a multiple of num_key_value_heads"),
     ("shape", edit_config(intermediate_size=256), r"gate_up_proj.weight has shape .* config.json says"),
     ("layer missing", edit_config(num_hidden_layers=3), r"tensor model.layers.2.* is missing"),
     ("layer extra", edit_config(num_hidden_layers=1), r"tensor 'model.layers.1.* is not part of a glm4 model"),

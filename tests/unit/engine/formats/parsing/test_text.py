@@ -17,7 +17,7 @@ def decode(ids: Sequence[int]) -> str:
 
 
 def decode_by_byte(ids: Sequence[int]) -> str:
-    """The same where the decoder writes one replacement for each byte of what is no character, as SentencePiece's."""
+    """The same if the decoder writes one replacement for each byte that is not a character, as SentencePiece's does."""
     data = bytes(token for token in ids if token < 256)
     # Bytes that are no character become lone surrogates, one each.
     return "".join("�" if "\udc80" <= c <= "\udcff" else c for c in data.decode("utf-8", "surrogateescape"))
