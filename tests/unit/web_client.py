@@ -27,7 +27,7 @@ def web_client(*, threads: int = 64, queue_limit: int = 8) -> Iterator[tuple[Fla
         app = create_app(config, threads=threads)
         with FakeEngine(folder / "engine.sock") as engine, app.test_client() as client:
             yield client, engine
-        app.extensions["berth"].storage.close()
+        app.extensions["berth"].lazy_store.close()
 
 
 def data_events(body: bytes) -> list[Any]:

@@ -1,4 +1,4 @@
-"""A conversation as a text to keep: the branch that was shown last, in Markdown."""
+"""Exports a conversation as Markdown: the branch that was shown last."""
 
 from __future__ import annotations
 

@@ -15,11 +15,11 @@ _TEXT: Schema = {"type": "string"}
 _SWITCH: Schema = {"type": ["boolean", "null"]}
 _NULL: Schema = {"type": "null"}
 _EMPTY: Schema = {"enum": [None, [], ""]}
-"""What OpenAI's replies carry in fields that say nothing; clients send them back."""
+"""The values of empty fields in OpenAI's replies, which clients send back."""
 
 
 def chat_body() -> Schema:
-    """Of POST /v1/chat/completions: every field there is; one more is refused."""
+    """Of POST /v1/chat/completions: all fields. Any other is refused."""
     neutral = {name: {"enum": [*values, None]} for name, values in request.NEUTRAL.items()}
     ignored = {name: {"type": [_NAMES_BY_TYPE[kind], "null"]} for name, kind in request.WITHOUT_EFFECT.items()}
     numbers = {name: number(bounds) for name, bounds in request.RANGES.items()}
@@ -31,9 +31,11 @@ def tokenize_body() -> Schema:
     flags = {name: {"enum": [only, None]} for name, only in tokenize.ONLY.items()}
     chat = {name: _READ_FIELDS[name] for name in tokenize.CHAT_ONLY if name not in flags}
     model = {"model": _READ_FIELDS["model"]}
-    asked = {**model, **flags, **chat, "messages": {"$ref": "#/components/schemas/Messages"}, "prompt": _NULL}
+    conversation = {**model, **flags, **chat, "messages": {"$ref": "#/components/schemas/Messages"}, "prompt": _NULL}
     without = dict.fromkeys(("messages", *tokenize.CHAT_ONLY), _NULL)
-    return {"anyOf": [_object(asked, "messages"), _object({**model, **flags, **without, "prompt": _TEXT}, "prompt")]}
+    return {
+        "anyOf": [_object(conversation, "messages"), _object({**model, **flags, **without, "prompt": _TEXT}, "prompt")]
+    }
 
 
 def detokenize_body() -> Schema:
@@ -44,7 +46,7 @@ def detokenize_body() -> Schema:
 
 
 def messages() -> Schema:
-    """The conversation: system messages, questions, answers, and what the tools gave back."""
+    """The conversation: system messages, questions, answers and tool results."""
     kinds = [_message([role for role in chat_messages.ROLES if role not in chat_messages.READ], content=_CONTENT)]
     kinds.append(
         _message(
@@ -70,7 +72,7 @@ def _object(properties: dict[str, Schema], *required: str) -> Schema:
 
 
 def number(bounds: Range) -> Schema:
-    """Of a number that may be left out."""
+    """Of an optional number."""
     low = "exclusiveMinimum" if bounds.open_low else "minimum"
     return {"type": ["integer" if bounds.whole else "number", "null"], low: bounds.low, "maximum": bounds.high}
 
@@ -110,19 +112,19 @@ _CHOICE = _object(
 _STOP: Schema = {"type": "string", "minLength": 1, "maxLength": limits.MAX_STOP_CHARACTERS}
 _READ_FIELDS: dict[str, Schema] = {
     "messages": {"$ref": "#/components/schemas/Messages"},
-    "model": {"type": ["string", "null"], "description": "The served model's id, or none."},
+    "model": {"type": ["string", "null"], "description": "The served model's id, or nothing."},
     "stream": _SWITCH,
     "stream_options": {
         **_nullable(_object({"include_usage": _SWITCH, "include_obfuscation": _SWITCH})),
-        "description": "Only where stream is true.",
+        "description": "Only if stream is true.",
     },
     "stop": {"anyOf": [_STOP, {"type": "array", "items": _STOP, "maxItems": limits.MOST_STOP_STRINGS}, _NULL]},
     "logprobs": _SWITCH,
     "top_logprobs": {
         **number(Range(0, limits.MOST_LOGPROBS, whole=True)),
-        "description": "Above 0 only where logprobs is true.",
+        "description": "Above 0 only if logprobs is true.",
     },
-    "continue_final_message": {**_SWITCH, "description": "The last message is an assistant's, and its answer goes on."},
+    "continue_final_message": {**_SWITCH, "description": "Continue the last message, which must be an assistant's."},
     "add_generation_prompt": {**_SWITCH, "description": "The opposite of continue_final_message, or left out."},
     "tools": _nullable({"type": "array", "items": _TOOL, "maxItems": limits.MOST_TOOLS}),
     "tool_choice": {"anyOf": [{"enum": list(tools.MODES)}, _CHOICE, _NULL]},
@@ -130,4 +132,4 @@ _READ_FIELDS: dict[str, Schema] = {
     "chat_template_kwargs": _nullable(_object({"enable_thinking": _SWITCH})),
     "reasoning_effort": {"enum": [*thinking.EFFORTS, None]},
 }
-"""Those of the fields that are read which are no bare numbers."""
+"""The read fields that are not numbers."""

@@ -20,7 +20,7 @@ from app.contract.config import AppConfig
 from app.contract.plan import Text
 from app.contract.status import Status
 from app.web.access import rate_limits
-from app.web.access.rules import HOLDING, RULES
+from app.web.access.rules import LONG_RUNNING, RULES
 from app.web.factory import create_app
 
 KEY = "correct-horse-battery-staple"
@@ -87,7 +87,7 @@ def requests_to(app: Flask, *rules: str) -> list[tuple[str, str]]:
 
 def test_every_route_has_a_rule_and_every_rule_a_route(app: Flask) -> None:
     assert {rule.endpoint for rule in app.url_map.iter_rules()} == set(RULES)
-    assert set(RULES) >= HOLDING
+    assert set(RULES) >= LONG_RUNNING
 
 
 def test_what_strangers_may_ask_is_little(app: Flask) -> None:
@@ -388,7 +388,7 @@ def test_requests_of_one_client_are_limited_generously(app: Flask, monkeypatch: 
 
 
 def test_a_client_waits_for_so_many_answers_at_once(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rate_limits, "AT_ONCE", 2)
+    monkeypatch.setattr(rate_limits, "MOST_RUNNING", 2)
     view = app.view_functions["openai.chat_completions"]
     app.view_functions["openai.chat_completions"] = lambda: iter(["a", "b"])  # a stream
     client = app.test_client()

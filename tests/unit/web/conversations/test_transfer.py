@@ -103,7 +103,7 @@ def test_an_import_that_is_too_large_is_a_413(chats: Chats, monkeypatch: pytest.
     assert len(chats.fine("POST", f"{ALL}/import", larger)["conversations"]) == 2
     monkeypatch.setattr("app.web.blueprints.conversations.MAX_BYTES", 1000)
     assert chats.refused("POST", f"{ALL}/import", exported)[0] == 413
-    monkeypatch.setattr(import_file, "MAX_MESSAGES", 2)
+    monkeypatch.setattr(import_file, "MOST_STORED_MESSAGES", 2)
     monkeypatch.setattr("app.web.blueprints.conversations.MAX_BYTES", 1_000_000)
     assert chats.refused("POST", f"{ALL}/import", exported)[0] == 400
 

@@ -209,10 +209,10 @@ def test_a_model_name_of_any_characters_is_written_so_that_it_can_be_read(web: W
 
 def test_series_are_bounded_whatever_codes_come(monkeypatch: pytest.MonkeyPatch) -> None:
     counted = RequestMetrics()
-    for number in range(3 * request_metrics._MAX_CODES):
+    for number in range(3 * request_metrics.MOST_CODES):
         counted.failed(f"code_{number}")
     failures = Exposition(counted.exposition().decode()).series("request_failure_total")
-    assert len(failures) == request_metrics._MAX_CODES + 1 and failures["other"] == 2 * request_metrics._MAX_CODES
+    assert len(failures) == request_metrics.MOST_CODES + 1 and failures["other"] == 2 * request_metrics.MOST_CODES
 
 
 def test_many_at_once_are_all_counted(web: Web) -> None:
