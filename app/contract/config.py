@@ -12,27 +12,27 @@ from app.contract.plan import Dtype, Origin, Precision
 
 @dataclass(frozen=True)
 class EngineConfig:
-    """What the engine is to do; written out, nothing is left for a library to decide."""
+    """The engine's configuration. Everything is explicit; no library chooses a default."""
 
     precision: Precision
     compute_dtype: Dtype
     device: str
     """`cpu`, a GPU's UUID, or several with `+` between. The engine process sees these GPUs alone, in this order."""
     device_map: dict[str, str]
-    """Module name to `cpu` or `cuda:0`, `cuda:1`...: the empty one for a model on one device, otherwise each one of
-    `model.embed_tokens`, `model.layers.N`, `model.norm` and `lm_head`."""
+    """Module name to `cpu` or `cuda:0`, `cuda:1`...: the empty name for a model on one device, otherwise
+    `model.embed_tokens`, every `model.layers.N`, `model.norm` and `lm_head`."""
     max_model_len: int
     max_num_seqs: int
     prefill_chunk: int
-    """Prompt tokens computed at once; bounds the activations."""
+    """Prompt tokens computed at once; it bounds the activations' memory."""
     planned_bytes: int
 
 
 @dataclass(frozen=True)
 class AppConfig:
-    """The keys of config.json. Flask keeps only uppercase ones, hence the names.
+    """The keys of config.json. They are upper case because Flask ignores others.
 
-    The web worker starts on the settings alone, so `ENGINE` is None until there is a plan.
+    The web worker starts before there is a plan; until then `ENGINE` is None.
     """
 
     MODEL_NAME: str
@@ -40,15 +40,15 @@ class AppConfig:
     STATUS_FILE: str
     ENGINE_SOCKET: str
     QUEUE_LIMIT: int
-    """Requests that may wait for a slot; one more is answered 429."""
+    """Requests that may wait for a slot; a further one gets a 429."""
     REQUEST_SECONDS: int = 0
-    """How long a request may wait and run; 0 is for ever."""
+    """How long a request may wait and run; 0 is unlimited."""
     KEY_FILE: str | None = None
-    """Holds the key that API and sign-in ask for, mode 0600; None where access is open (GLM_AUTH=off)."""
+    """File with the key for API and sign-in, mode 0600; None if access is open (GLM_AUTH=off)."""
     SESSIONS_FILE: str | None = None
-    """Where the web service keeps who is signed in, mode 0600."""
+    """File with the web service's sessions, mode 0600."""
     TRUSTED_PROXIES: int = 0
-    """How many proxies in front may say who asks, by which scheme, host and path prefix."""
+    """Number of proxies whose forwarded client address, scheme, host and path prefix are trusted."""
     DATABASE: str | None = None
     """The SQLite file of the conversations."""
     ENGINE: EngineConfig | None = None

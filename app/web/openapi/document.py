@@ -21,7 +21,7 @@ from app.web.openapi.operations import OPERATIONS
 _UUID: Schema = {"type": "string", "format": "uuid"}
 _NAME: Schema = {"type": "string", "minLength": 1}
 _PREFIX = "#/components/schemas/"
-_SENT: tuple[type, ...] = (
+_OUTPUTS: tuple[type, ...] = (
     *(status.Status, plan.Plan, access.Session),
     *(conversations.ConversationPage, conversations.Conversation, conversations.Turn, conversations.TurnEvent),
     conversations.Export,
@@ -30,7 +30,7 @@ _STRICT: tuple[type, ...] = (
     *(access.SignIn, conversations.NewConversation, conversations.ConversationChange, conversations.NewTurn),
     conversations.ChatSettings,
 )
-_TAKEN = (*_STRICT, conversations.Export)
+_INPUTS = (*_STRICT, conversations.Export)
 _DESCRIPTION = (
     "OpenAI's chat completions for one GLM model, and this service's own endpoints. Every error outside of a stream "
     "has the shape `Error`; for a 401, send `Authorization: Bearer <key>`."
@@ -78,10 +78,10 @@ def _schemes(app: Flask) -> dict[str, Schema]:
 @functools.cache
 def _schemas() -> dict[str, Schema]:
     definitions = Definitions(_PREFIX, _STRICT)
-    for kind in _SENT:
-        definitions.sent(kind)
-    for kind in _TAKEN:
-        definitions.taken(kind)
+    for kind in _OUTPUTS:
+        definitions.output(kind)
+    for kind in _INPUTS:
+        definitions.input(kind)
     limit(definitions.schemas)
     bodies = {
         "ChatBody": requests.chat_body(),
