@@ -22,7 +22,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 5.0) -> None:
         time.sleep(0.01)
 
 
-class Raw:
+class RawChat:
     """A chat request on a bare socket, which can be dropped at any moment."""
 
     def __init__(self, web: WebProcess, body: Any) -> None:
@@ -32,7 +32,7 @@ class Raw:
         head += "Content-Type: application/json\r\n"
         self.socket.sendall(f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data)
 
-    def __enter__(self) -> Raw:
+    def __enter__(self) -> RawChat:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -48,9 +48,9 @@ def test_an_engine_that_dies_leaves_the_partial_answer_which_goes_on(chats: Chat
     assert (went_on.content, went_on.seq, went_on.completion_tokens) == ("half an half an ", broken.seq + 1, 4)
     request = engine.last().request
     assert request.continue_answer and [m.content for m in request.messages] == ["die", "half an "]
-    asked = len(engine.seen)
+    asked = len(engine.received)
     late = chats.turn(made, answer_id=broken.id, continues=broken.id, seq=broken.seq)
-    assert late.answer.content == "half an half an " and len(engine.seen) == asked
+    assert late.answer.content == "half an half an " and len(engine.received) == asked
 
 
 def test_a_killed_worker_leaves_partial_answers_that_go_on(web: WebProcess, chats: Chats, engine: FakeEngine) -> None:

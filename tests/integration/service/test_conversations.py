@@ -126,7 +126,7 @@ def test_asking_twice_is_one_turn_even_at_the_same_time(chats: Chats, engine: Fa
     answer = chats.rest(body["answer_id"])
     late = chats.turn(made, **body)
     assert late.answer == answer and late.question is not None and late.question.id == body["question_id"]
-    assert len(chats.get(made).messages) == 2 and len(engine.seen) == 1
+    assert len(chats.get(made).messages) == 2 and len(engine.received) == 1
     assert chats.ask("POST", f"/api/conversations/{made}/turns", {**body, "content": "other"})[0] == 409
 
 

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from app.contract.codec import from_json, to_json, write_atomically
-from app.contract.config import AppConfig
 from app.contract.plan import Plan, Refusal, Text
 from app.contract.status import Death, Progress, Status
 from app.web.blueprints import page
-from app.web.factory import create_app
 from app.web.monitoring.status_file import describe
 from tests.browser.support.states import PLAN
 
@@ -56,20 +53,6 @@ ROUTES = {
     "/detokenize": {"POST"},
 }
 """Every route there is. A new one is added here, and gets its rule of access with it."""
-
-
-@pytest.fixture
-def app(tmp_path: Path) -> Flask:
-    config = AppConfig(MODEL, "models/test", str(tmp_path / "status.json"), str(tmp_path / "engine.sock"), 8)
-    (tmp_path / "config.json").write_text(json.dumps(to_json(config)))
-    write_atomically(tmp_path / "status.json", STATUS)
-    return create_app(tmp_path / "config.json")
-
-
-@pytest.fixture
-def client(app: Flask) -> Iterator[FlaskClient]:
-    with app.test_client() as client:
-        yield client
 
 
 def set_status(folder: Path, **changes: Any) -> None:
@@ -213,7 +196,7 @@ def test_no_plan_yet_is_a_503_with_the_error_shape(client: FlaskClient, tmp_path
     answer = client.get("/api/plan")
     error = answer.get_json()["error"]
     assert (answer.status_code, error["code"], error["type"]) == (503, "no_plan", "server_error")
-    assert "measuring the memory" in error["message"] and answer.headers["Retry-After"] == "1"
+    assert answer.headers["Retry-After"] == "1"
 
 
 def test_broken_status_file_leaves_the_last_good_one(client: FlaskClient, tmp_path: Path) -> None:

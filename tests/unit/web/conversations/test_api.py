@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
-from flask.testing import FlaskClient
 
 from app.contract.conversations import ChatSettings
 from app.contract.limits import LARGEST_MAX_NUM_SEQS, QUEUE_LIMIT, THREADS_BESIDE_STREAMS
@@ -18,7 +16,7 @@ from tests.conversations import Chats, new_id, over_flask, question
 from tests.processes.conversing import eventually
 from tests.processes.fake_engine import FakeEngine
 from tests.processes.web import temporary_folder, write_config, write_status
-from tests.unit.web_client import web_client
+from tests.unit.web.support import Web, running_web
 
 ALL = "/api/conversations"
 HOSTILE = [
@@ -28,17 +26,6 @@ HOSTILE = [
     "\\'; DELETE FROM conversations; --",
     "𝒳\u202e\u2028\r\n\t</script>{{7*7}}",
 ]
-
-
-@pytest.fixture
-def client() -> Iterator[FlaskClient]:
-    with web_client() as (client, _):
-        yield client
-
-
-@pytest.fixture
-def chats(client: FlaskClient) -> Chats:
-    return Chats(over_flask(client))
 
 
 @pytest.mark.parametrize(
@@ -177,11 +164,11 @@ def test_changes_leave_the_rest_as_it_is(chats: Chats) -> None:
     assert chats.get(made) == after
 
 
-def test_a_file_is_named_in_a_header_that_any_server_sends(chats: Chats, client: FlaskClient) -> None:
+def test_a_file_is_named_in_a_header_that_any_server_sends(chats: Chats, web: Web) -> None:
     made = chats.create()
     chats.say(made, "内存够吗？")
-    with client.get(f"{ALL}/{made}/export?format=json") as found:
-        name = found.headers["Content-Disposition"]
+    with web.client.get(f"{ALL}/{made}/export?format=json") as response:
+        name = response.headers["Content-Disposition"]
     assert name.isascii()
     assert "filename=conversation.json" in name
     assert f"filename*=UTF-8''{quote('内存够吗？.json', safe='')}" in name
@@ -209,11 +196,11 @@ def test_without_a_database_chats_over_v1_go_on() -> None:
 
 def test_as_many_answers_are_written_as_the_engine_has_slots_and_places_in_its_queue() -> None:
     most = QUEUE_LIMIT + LARGEST_MAX_NUM_SEQS
-    with web_client(threads=most + THREADS_BESIDE_STREAMS, queue_limit=QUEUE_LIMIT) as (client, engine):
-        chats = Chats(over_flask(client))
+    with running_web(threads=most + THREADS_BESIDE_STREAMS, queue_limit=QUEUE_LIMIT) as web:
+        chats = Chats(over_flask(web.client))
         made = chats.create()
         for _ in range(most):
             chats.turn(made, **question("hang"))
         assert chats.refused("POST", f"{ALL}/{made}/turns", question("hang"))[:2] == (429, "too_many_turns")
-        eventually(lambda: len(engine.seen) == most, "all answers have reached the engine")
+        eventually(lambda: len(web.engine.received) == most, "all answers have reached the engine")
         chats.fine("DELETE", f"{ALL}/{made}")

@@ -6,15 +6,12 @@ import dataclasses
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from flask.testing import FlaskClient
-from werkzeug.test import TestResponse
 
-from app.contract.codec import to_json, write_atomically
+from app.contract.codec import write_atomically
 from app.contract.status import Attempt, Proof, read_status
 from app.contract.wire import Accepted, Delta, Finished, Reply, Stats, ToolCallDelta
 from app.web.factory import create_app
@@ -24,55 +21,17 @@ from app.web.monitoring.request_metrics import RequestMetrics
 from tests.browser.support.states import PLAN
 from tests.exposition import Exposition
 from tests.processes.fake_engine import FakeEngine
-from tests.processes.web import MODEL, temporary_folder, write_config, write_status
-from tests.unit.web_client import CHAT
-
-
-@dataclasses.dataclass
-class Web:
-    client: FlaskClient
-    engine: FakeEngine
-    folder: Path
-
-    def ask(self, text: str, **more: Any) -> int:
-        body = {"messages": [{"role": "user", "content": text}], **more}
-        with self.client.post(CHAT, json=body) as answer:
-            assert answer.data
-            return answer.status_code
-
-    def play(self, *replies: Reply, **more: Any) -> int:
-        return self.ask(f"script {json.dumps([to_json(reply) for reply in replies])}", **more)
-
-    def send(self, method: str, path: str, **more: Any) -> TestResponse:
-        """Read to its end and closed, as a server does."""
-        with self.client.open(path, method=method, **more) as answer:
-            assert answer.data is not None
-            return answer
-
-    def scrape(self) -> Exposition:
-        answer = self.send("GET", "/metrics")
-        assert (answer.status_code, answer.headers["Cache-Control"]) == (200, "no-store")
-        assert answer.content_type == "text/plain; version=0.0.4; charset=utf-8"
-        return Exposition(answer.text)
-
-
-@pytest.fixture
-def web() -> Iterator[Web]:
-    with temporary_folder() as name:
-        folder = Path(name)
-        config = write_config(folder, folder / "engine.sock")
-        write_status(folder, "ready")
-        with FakeEngine(folder / "engine.sock") as engine, create_app(config).test_client() as client:
-            yield Web(client, engine, folder)
+from tests.processes.web import MODEL, write_status
+from tests.unit.web.support import CHAT, Web
 
 
 def test_each_request_is_counted_once_with_its_end(web: Web) -> None:
-    assert web.ask("echo a b c") == 200
-    assert web.ask("echo a b c", max_tokens=2, stream=True) == 200
+    assert web.chat("echo a b c") == 200
+    assert web.chat("echo a b c", max_tokens=2, stream=True) == 200
     call = ToolCallDelta(0, "call_a", "f", "{}")
     assert web.play(Delta("", 9, "", (call,)), Finished("tool_calls", 7, 9)) == 200
-    assert (web.ask("refuse"), web.ask("full"), web.ask("echo x", n=2), web.ask("die")) == (400, 429, 400, 503)
-    assert web.ask("die", stream=True) == 200
+    assert (web.chat("refuse"), web.chat("full"), web.chat("echo x", n=2), web.chat("die")) == (400, 429, 400, 503)
+    assert web.chat("die", stream=True) == 200
     assert web.send("POST", CHAT, data="{", content_type="application/json").status_code == 400
     assert web.send("POST", "/invocations", json={"messages": []}).status_code == 400
     seen = web.scrape()
@@ -161,7 +120,7 @@ def test_the_engines_numbers_are_asked_for_at_the_scrape(web: Web) -> None:
 
 
 def test_without_an_engine_its_numbers_are_absent_and_the_rest_is_there(web: Web) -> None:
-    web.ask("echo a")
+    web.chat("echo a")
     before = web.scrape()
     web.engine.__exit__(None, None, None)
     after = web.scrape()
@@ -234,7 +193,7 @@ def test_many_at_once_are_all_counted(web: Web) -> None:
 
 
 def test_two_apps_share_no_numbers(web: Web) -> None:
-    web.ask("echo a")
+    web.chat("echo a")
     with create_app(web.folder / "config.json").test_client() as other:
         assert Exposition(other.get("/metrics").text)("request_success_total", finished_reason="stop") == 0
 
@@ -259,7 +218,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[dict[str, Any]]
 
 def test_a_line_for_each_request_with_all_its_facts(web: Web, lines: Callable[[], list[dict[str, Any]]]) -> None:
     web.play(Accepted(100), Delta("a", 1), Finished("stop", 100, 1, 64, 0.25), stream=True)
-    web.ask("refuse")
+    web.chat("refuse")
     web.send("POST", "/tokenize", json={"prompt": "hi"})
     web.send("GET", "/health/live")
     answer, refused, tokens = lines()
