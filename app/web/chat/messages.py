@@ -13,12 +13,12 @@ from app.web.http.errors import bad_field
 ROLES: dict[str, Role] = {
     "system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool",
 }  # fmt: skip
-NAMES = (
+FIELDS = (
     *("role", "content", "tool_calls", "reasoning_content", "tool_call_id"),
     *("name", "refusal", "audio", "annotations", "function_call"),
 )
 """All fields of OpenAI's own replies: clients send a reply back as it came, with its empty fields."""
-READ: dict[Role, tuple[str, ...]] = {
+READ_FIELDS: dict[Role, tuple[str, ...]] = {
     "assistant": ("role", "content", "tool_calls", "reasoning_content"),
     # Many clients send the function's name beside the call's id.
     "tool": ("role", "content", "tool_call_id", "name"),
@@ -47,10 +47,10 @@ def read_messages(value: Any) -> tuple[Message, ...]:
 def _message(path: str, value: Any) -> Message:
     if not isinstance(value, dict):
         raise fields.wrong_type(path, "an object", value)
-    fields.check_names(f"{path}.", value, NAMES)
+    fields.check_names(f"{path}.", value, FIELDS)
     role = _role(f"{path}.role", value.get("role"))
-    read = READ.get(role, ("role", "content"))
-    for name in NAMES:
+    read = READ_FIELDS.get(role, ("role", "content"))
+    for name in FIELDS:
         if name not in read and value.get(name) not in (None, [], ""):
             raise bad_field(f"{path}.{name}", "is not supported here; leave it out", "unsupported_parameter")
     if role == "assistant":

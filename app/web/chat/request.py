@@ -33,13 +33,13 @@ RANGES: dict[str, Range] = {
 }
 """By name of each numeric field."""
 
-READ = (
+READ_FIELDS = (
     *RANGES, "messages", "model", "stream", "stream_options", "stop", "logprobs", "top_logprobs",
     "tools", "tool_choice", "parallel_tool_calls", "chat_template_kwargs", "reasoning_effort",
     "continue_final_message", "add_generation_prompt",
 )  # fmt: skip
 
-WITHOUT_EFFECT: dict[str, type] = {
+IGNORED_FIELDS: dict[str, type] = {
     "user": str,
     "metadata": dict,
     "service_tier": str,
@@ -48,7 +48,7 @@ WITHOUT_EFFECT: dict[str, type] = {
     "prompt_cache_retention": str,
 }
 
-NEUTRAL: dict[str, tuple[Any, ...]] = {
+NEUTRAL_VALUES: dict[str, tuple[Any, ...]] = {
     "n": (1,),
     "store": (False,),
     "logit_bias": ({},),
@@ -82,7 +82,7 @@ def read_chat(body: dict[str, Any], model_name: str, request_id: str) -> ChatCal
         ApiError: 404 for another model, else 400 that names the field.
     """
     check_model(body.get("model"), model_name)
-    fields.check_names("", body, (*READ, *WITHOUT_EFFECT, *NEUTRAL))
+    fields.check_names("", body, (*READ_FIELDS, *IGNORED_FIELDS, *NEUTRAL_VALUES))
     _check_ignored(body)
     stream = fields.boolean("stream", body.get("stream"))
     tools = read_tools(body.get("tools"))
@@ -112,9 +112,7 @@ def check_model(name: Any, served: str) -> None:
 
 def model_not_found(name: str, param: str | None) -> ApiError:
     """OpenAI's 404 for an unknown model."""
-    return ApiError(
-        404, f"The model {name[:200]!r} is not served here; GET /v1/models names it.", "model_not_found", param
-    )
+    return ApiError(404, f"The model {name[:200]!r} is not served here; see GET /v1/models.", "model_not_found", param)
 
 
 def _sampling(body: dict[str, Any]) -> SamplingParams:
@@ -165,11 +163,11 @@ def _integer(body: dict[str, Any], name: str) -> int | None:
 
 
 def _check_ignored(body: dict[str, Any]) -> None:
-    for name, kind in WITHOUT_EFFECT.items():
+    for name, kind in IGNORED_FIELDS.items():
         value = body.get(name)
         if value is not None and type(value) is not kind:
-            raise fields.wrong_type(name, fields.NAMES[kind], value)
-    for name, neutral in NEUTRAL.items():
+            raise fields.wrong_type(name, fields.TYPE_NAMES[kind], value)
+    for name, neutral in NEUTRAL_VALUES.items():
         value = body.get(name)
         if value is not None and not any(_same(value, item) for item in neutral):
             raise bad_field(name, f"is not supported here{_instead(neutral)}", "unsupported_parameter")

@@ -13,14 +13,20 @@ from app.web.chat.tools import read_tools
 from app.web.http import fields
 from app.web.http.errors import bad_field
 
-ONLY: dict[str, bool] = {
+FIXED_VALUES: dict[str, bool] = {
     "add_generation_prompt": True,
     "continue_final_message": False,
     "add_special_tokens": False,
     "return_token_strs": False,
 }
 """vLLM's fields that have only one supported value."""
-CHAT_ONLY = ("tools", "chat_template_kwargs", "reasoning_effort", "add_generation_prompt", "continue_final_message")
+CONVERSATION_FIELDS = (
+    "tools",
+    "chat_template_kwargs",
+    "reasoning_effort",
+    "add_generation_prompt",
+    "continue_final_message",
+)
 
 
 def read_tokenize(body: dict[str, Any], model_name: str, request_id: str) -> TokenizeRequest:
@@ -30,15 +36,15 @@ def read_tokenize(body: dict[str, Any], model_name: str, request_id: str) -> Tok
         ApiError: 404 for another model, else 400 that names the field.
     """
     check_model(body.get("model"), model_name)
-    fields.check_names("", body, ("model", "messages", "prompt", *CHAT_ONLY, *ONLY))
-    for name, only in ONLY.items():
+    fields.check_names("", body, ("model", "messages", "prompt", *CONVERSATION_FIELDS, *FIXED_VALUES))
+    for name, only in FIXED_VALUES.items():
         value = body.get(name)
         if value is not None and fields.boolean(name, value) is not only:
             raise bad_field(name, f"only supports {str(only).lower()}; leave it out", "unsupported_parameter")
     if body.get("prompt") is None:
         messages, tools = read_messages(body.get("messages")), read_tools(body.get("tools"))
         return TokenizeRequest(request_id, messages, tools=tools, enable_thinking=read_thinking(body))
-    for name in ("messages", *CHAT_ONLY):
+    for name in ("messages", *CONVERSATION_FIELDS):
         if body.get(name) is not None:
             raise bad_field(name, "can't be combined with prompt; send one of them")
     return TokenizeRequest(request_id, prompt=fields.text("prompt", body["prompt"]))

@@ -11,7 +11,7 @@ from app.contract.wire import Tool, ToolChoice
 from app.web.http import fields
 from app.web.http.errors import bad_field
 
-MODES: tuple[Literal["none", "auto", "required"], ...] = ("none", "auto", "required")
+TOOL_CHOICE_MODES: tuple[Literal["none", "auto", "required"], ...] = ("none", "auto", "required")
 
 
 def read_tools(value: Any) -> tuple[Tool, ...]:
@@ -36,9 +36,11 @@ def read_tool_choice(value: Any, tools: tuple[Tool, ...]) -> ToolChoice:
     if value is None:
         return ToolChoice()
     if isinstance(value, str):
-        mode = next((mode for mode in MODES if mode == value), None)
+        mode = next((mode for mode in TOOL_CHOICE_MODES if mode == value), None)
         if mode is None:
-            raise bad_field("tool_choice", f"should be one of {', '.join(MODES)}, or an object that names a function")
+            raise bad_field(
+                "tool_choice", f"should be one of {', '.join(TOOL_CHOICE_MODES)}, or an object that names a function"
+            )
         if mode == "required" and not tools:
             raise bad_field("tool_choice", "required needs tools to choose from; tools is empty")
         return ToolChoice(mode)

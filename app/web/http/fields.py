@@ -8,12 +8,19 @@ from typing import Any
 
 from app.web.http.errors import ApiError, bad_field
 
-NAMES = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", int: "an integer", float: "a number"}
+TYPE_NAMES = {
+    dict: "an object",
+    list: "a list",
+    str: "a string",
+    bool: "a boolean",
+    int: "an integer",
+    float: "a number",
+}
 
 
 def name_of(value: Any) -> str:
     """JSON's name for a value's type, with an article."""
-    return "null" if value is None else NAMES.get(type(value), "something else")
+    return "null" if value is None else TYPE_NAMES.get(type(value), "something else")
 
 
 def wrong_type(path: str, expected: str, value: Any) -> ApiError:
@@ -72,7 +79,7 @@ def check_names(path: str, present: Iterable[str], known: Iterable[str]) -> None
             continue
         near = difflib.get_close_matches(name[:60], names, n=1)  # slow for a long name
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise bad_field(f"{path}{_short(name)}", f"is not a field that Berth knows{hint}", "unknown_parameter")
+        raise bad_field(f"{path}{_short(name)}", f"is not a known field{hint}", "unknown_parameter")
 
 
 def _short(value: Any) -> str:

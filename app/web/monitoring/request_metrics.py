@@ -1,6 +1,6 @@
 """Prometheus metrics of requests to the model: counters and histograms that survive the engine's restarts.
 
-Names are vLLM's where the meaning is the same, so that its dashboards only need another prefix. The prefix is not
+A metric has vLLM's name if it means the same, so that vLLM's dashboards only need another prefix. The prefix is not
 `vllm:`, because the engine is not vLLM, and because Prometheus reserves the colon for recording rules.
 """
 

@@ -20,19 +20,19 @@ _EMPTY: Schema = {"enum": [None, [], ""]}
 
 def chat_body() -> Schema:
     """Of POST /v1/chat/completions: all fields. Any other is refused."""
-    neutral = {name: {"enum": [*values, None]} for name, values in request.NEUTRAL.items()}
-    ignored = {name: {"type": [_NAMES_BY_TYPE[kind], "null"]} for name, kind in request.WITHOUT_EFFECT.items()}
+    neutral = {name: {"enum": [*values, None]} for name, values in request.NEUTRAL_VALUES.items()}
+    ignored = {name: {"type": [_NAMES_BY_TYPE[kind], "null"]} for name, kind in request.IGNORED_FIELDS.items()}
     numbers = {name: number(bounds) for name, bounds in request.RANGES.items()}
-    return _object({**_READ_FIELDS, **numbers, **ignored, **neutral}, "messages")
+    return _object({**_SCHEMAS, **numbers, **ignored, **neutral}, "messages")
 
 
 def tokenize_body() -> Schema:
     """Of POST /tokenize: a conversation, or a plain prompt."""
-    flags = {name: {"enum": [only, None]} for name, only in tokenize.ONLY.items()}
-    chat = {name: _READ_FIELDS[name] for name in tokenize.CHAT_ONLY if name not in flags}
-    model = {"model": _READ_FIELDS["model"]}
+    flags = {name: {"enum": [only, None]} for name, only in tokenize.FIXED_VALUES.items()}
+    chat = {name: _SCHEMAS[name] for name in tokenize.CONVERSATION_FIELDS if name not in flags}
+    model = {"model": _SCHEMAS["model"]}
     conversation = {**model, **flags, **chat, "messages": {"$ref": "#/components/schemas/Messages"}, "prompt": _NULL}
-    without = dict.fromkeys(("messages", *tokenize.CHAT_ONLY), _NULL)
+    without = dict.fromkeys(("messages", *tokenize.CONVERSATION_FIELDS), _NULL)
     return {
         "anyOf": [_object(conversation, "messages"), _object({**model, **flags, **without, "prompt": _TEXT}, "prompt")]
     }
@@ -42,12 +42,14 @@ def detokenize_body() -> Schema:
     """Of POST /detokenize."""
     ids = {"type": "integer", "minimum": 0, "maximum": limits.MAX_INTEGER}
     tokens = {"type": "array", "items": ids, "maxItems": limits.MOST_TOKENIZE_IDS}
-    return _object({"model": _READ_FIELDS["model"], "tokens": tokens}, "tokens")
+    return _object({"model": _SCHEMAS["model"], "tokens": tokens}, "tokens")
 
 
 def messages() -> Schema:
     """The conversation: system messages, questions, answers and tool results."""
-    kinds = [_message([role for role in chat_messages.ROLES if role not in chat_messages.READ], content=_CONTENT)]
+    kinds = [
+        _message([role for role in chat_messages.ROLES if role not in chat_messages.READ_FIELDS], content=_CONTENT)
+    ]
     kinds.append(
         _message(
             ["assistant"],
@@ -62,7 +64,7 @@ def messages() -> Schema:
 
 
 def _message(roles: list[str], optional: tuple[str, ...] = (), **read: Schema) -> Schema:
-    properties = {**dict.fromkeys(chat_messages.NAMES, _EMPTY), "role": {"enum": roles}, **read}
+    properties = {**dict.fromkeys(chat_messages.FIELDS, _EMPTY), "role": {"enum": roles}, **read}
     nullable = ("reasoning_content", "tool_calls", *optional)
     return _object(properties, "role", *(name for name in read if name not in nullable))
 
@@ -110,7 +112,7 @@ _CHOICE = _object(
     {"type": {"const": "function"}, "function": _object({"name": _FUNCTION_NAME}, "name")}, "type", "function"
 )
 _STOP: Schema = {"type": "string", "minLength": 1, "maxLength": limits.MAX_STOP_CHARACTERS}
-_READ_FIELDS: dict[str, Schema] = {
+_SCHEMAS: dict[str, Schema] = {
     "messages": {"$ref": "#/components/schemas/Messages"},
     "model": {"type": ["string", "null"], "description": "The served model's id, or nothing."},
     "stream": _SWITCH,
@@ -127,7 +129,7 @@ _READ_FIELDS: dict[str, Schema] = {
     "continue_final_message": {**_SWITCH, "description": "Continue the last message, which must be an assistant's."},
     "add_generation_prompt": {**_SWITCH, "description": "The opposite of continue_final_message, or left out."},
     "tools": _nullable({"type": "array", "items": _TOOL, "maxItems": limits.MOST_TOOLS}),
-    "tool_choice": {"anyOf": [{"enum": list(tools.MODES)}, _CHOICE, _NULL]},
+    "tool_choice": {"anyOf": [{"enum": list(tools.TOOL_CHOICE_MODES)}, _CHOICE, _NULL]},
     "parallel_tool_calls": _SWITCH,
     "chat_template_kwargs": _nullable(_object({"enable_thinking": _SWITCH})),
     "reasoning_effort": {"enum": [*thinking.EFFORTS, None]},

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from app.web.chat.request import NEUTRAL, READ, WITHOUT_EFFECT
+from app.web.chat.request import IGNORED_FIELDS, NEUTRAL_VALUES, READ_FIELDS
 from tests.processes.service import Service, running, wait_until
 from tests.processes.streams import CHAT, RawStream, Witness, busy, chat_body, head, settled, stats, stream
 from tools.checkpoints.make_checkpoint import make_checkpoint
@@ -26,7 +26,7 @@ CONTEXT = 2048
 SHAPE = Shape(
     hidden=64, layers=2, heads=4, kv_heads=2, head_dim=16, intermediate=128, vocab=600, context=CONTEXT, dtype="float32"
 )
-FIELDS = (*READ, *WITHOUT_EFFECT, *NEUTRAL)
+FIELDS = (*READ_FIELDS, *IGNORED_FIELDS, *NEUTRAL_VALUES)
 _log = logging.getLogger("measured")
 ODD_VALUES = (True, 1, -1, 0.5, 10**30, "x", "", [], [1], ["x", None], {}, {"a": [1]})
 

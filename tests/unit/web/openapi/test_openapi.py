@@ -83,7 +83,7 @@ def test_what_needs_the_key_says_so(tmp_path: Path, document: dict[str, Any]) ->
 
 
 def test_the_chat_body_names_every_field_that_is_known(document: dict[str, Any]) -> None:
-    known = {*request.READ, *request.WITHOUT_EFFECT, *request.NEUTRAL}
+    known = {*request.READ_FIELDS, *request.IGNORED_FIELDS, *request.NEUTRAL_VALUES}
     assert set(document["components"]["schemas"]["ChatBody"]["properties"]) == known
 
 
