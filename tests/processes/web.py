@@ -81,13 +81,13 @@ class WebProcess:
 def write_status(folder: Path, phase: Phase, **more: object) -> None:
     now = time.time()
     status = Status(
-        phase,
-        now,
-        now,
-        "0.1.0",
-        MODEL,
-        Text("set by you", "由你设置"),
-        "http://127.0.0.1:8000",
+        phase=phase,
+        since=now,
+        started_at=now,
+        version="0.1.0",
+        model_name=MODEL,
+        model_why=Text("set by you", "由你设置"),
+        address="http://127.0.0.1:8000",
         **more,  # type: ignore[arg-type]
     )
     write_atomically(folder / "status.json", status)

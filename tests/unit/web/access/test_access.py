@@ -26,18 +26,27 @@ from app.web.factory import create_app
 KEY = "correct-horse-battery-staple"
 WRONG = "incorrect-horse-battery-staple"
 BEARER = {"Authorization": f"Bearer {KEY}"}
-STATUS = Status("ready", 1.0, 1.0, "0.1.0", "glm", Text("set", "设置"), "http://127.0.0.1:8000", precision="int4")
+STATUS = Status(
+    phase="ready",
+    since=1.0,
+    started_at=1.0,
+    version="0.1.0",
+    model_name="glm",
+    model_why=Text("set", "设置"),
+    address="http://127.0.0.1:8000",
+    precision="int4",
+)
 
 
 def make_app(folder: Path, key: str | None = KEY, proxies: int = 0) -> Flask:
-    """The app as it stands after a start: its state (sessions) is kept in the folder."""
+    """The app after a start. Its state, such as sessions, is in the folder."""
     (folder / "api_key").write_text(key or "")
     config = AppConfig(
-        "glm",
-        "models/test",
-        str(folder / "status.json"),
-        str(folder / "engine.sock"),
-        8,
+        MODEL_NAME="glm",
+        MODEL_PATH="models/test",
+        STATUS_FILE=str(folder / "status.json"),
+        ENGINE_SOCKET=str(folder / "engine.sock"),
+        QUEUE_LIMIT=8,
         KEY_FILE=str(folder / "api_key") if key else None,
         SESSIONS_FILE=str(folder / "sessions.json"),
         TRUSTED_PROXIES=proxies,

@@ -1,4 +1,4 @@
-"""/metrics and the lines about requests: each request once, with its end, its tokens and its times."""
+"""/metrics and the request log: each request once, with its end, its tokens and its times."""
 
 from __future__ import annotations
 
@@ -144,8 +144,13 @@ def test_an_engine_that_says_nothing_is_not_waited_for(web: Web, monkeypatch: py
 def test_the_plan_the_proof_and_the_supervisors_count(web: Web) -> None:
     chosen = PLAN.chosen
     assert chosen is not None
-    attempts = tuple(Attempt("int8", "cpu", 1, 1.0, 2.0, outcome) for outcome in ("died", "died", "ready"))
-    proof = Proof(chosen.need_bytes, 123, 100, 1.0, 1.0)
+    attempts = tuple(
+        Attempt(precision="int8", device="cpu", max_num_seqs=1, started_at=1.0, ended_at=2.0, outcome=outcome)
+        for outcome in ("died", "died", "ready")
+    )
+    proof = Proof(
+        planned_bytes=chosen.need_bytes, measured_bytes=123, weights_bytes=100, load_seconds=1.0, proof_seconds=1.0
+    )
     write_status(web.folder, "ready", plan=PLAN, proof=proof, deaths=2, attempts=attempts)
     seen = web.scrape()
     assert seen.series("phase")["ready"] == 1 and sum(seen.series("phase").values()) == 1
