@@ -15,7 +15,8 @@ import openai
 import pytest
 
 from tests.processes.fake_engine import FakeEngine
-from tests.processes.raw_chat import RawChat, say, wait_for
+from tests.processes.raw_chat import RawChat, say
+from tests.processes.service import wait_until
 from tests.processes.web import MODEL, WebProcess, start_web
 
 CANCEL_SECONDS = 0.3
@@ -167,7 +168,7 @@ def test_pipelined_bytes_do_not_hide_a_client_that_leaves(web: WebProcess, engin
 def test_threads_are_left_for_health_whatever_the_streams_do(web: WebProcess, engine: FakeEngine) -> None:
     raws = [RawChat(web, {**say("hang"), "stream": True}) for _ in range(12)]
     try:
-        wait_for(lambda: len(engine.received) == 8)
+        wait_until(lambda: len(engine.received) == 8, 5, "eight streams reach the engine")
         started = time.monotonic()
         for path in ("/health/live", "/health/ready", "/api/status"):
             web.get(path)
@@ -176,7 +177,7 @@ def test_threads_are_left_for_health_whatever_the_streams_do(web: WebProcess, en
     finally:
         for raw in raws:
             raw.close()
-    wait_for(lambda: all(seen.done.is_set() for seen in engine.received))
+    wait_until(lambda: all(seen.done.is_set() for seen in engine.received), 5, "all are cancelled")
 
 
 def test_connections_that_say_nothing_cost_no_thread(web: WebProcess, engine: FakeEngine) -> None:
@@ -231,7 +232,7 @@ def test_the_log_has_a_line_for_each_request_and_no_content(web: WebProcess, eng
     with RawChat(web, say("echo secret-words")) as raw:
         head = raw.read_all().decode()
     request_id = head.lower().split("x-request-id: ")[1].split("\r\n")[0]
-    wait_for(lambda: request_id in web.log)
+    wait_until(lambda: request_id in web.log, 5, "the line is logged")
     line = next(line for line in web.log.splitlines() if request_id in line)
     facts = json.loads(line)
     assert (facts["event"], facts["status"], facts["outcome"], facts["stream"]) == ("request", 200, "stop", False)

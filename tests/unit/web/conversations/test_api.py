@@ -13,8 +13,8 @@ from app.contract.conversations import ChatSettings
 from app.contract.limits import LARGEST_MAX_NUM_SEQS, QUEUE_LIMIT, THREADS_BESIDE_STREAMS
 from app.web.factory import create_app
 from tests.conversations import Chats, new_id, over_flask, question
-from tests.processes.conversing import eventually
 from tests.processes.fake_engine import FakeEngine
+from tests.processes.service import wait_until
 from tests.processes.web import temporary_folder, write_config, write_status
 from tests.unit.web.support import Web, running_web
 
@@ -109,7 +109,7 @@ def test_what_is_not_there_is_a_404(chats: Chats) -> None:
         ("DELETE", "/api/messages/x'%20OR%201=1"),
     ):
         assert chats.refused(method, path)[:2] == (404, "message_not_found")
-    assert chats.ask("DELETE", f"{ALL}/{new_id()}", None)[0] == 204
+    assert chats.send("DELETE", f"{ALL}/{new_id()}", None)[0] == 204
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -202,5 +202,5 @@ def test_as_many_answers_are_written_as_the_engine_has_slots_and_places_in_its_q
         for _ in range(most):
             chats.turn(made, **question("hang"))
         assert chats.refused("POST", f"{ALL}/{made}/turns", question("hang"))[:2] == (429, "too_many_turns")
-        eventually(lambda: len(web.engine.received) == most, "all answers have reached the engine")
+        wait_until(lambda: len(web.engine.received) == most, 30, "all answers have reached the engine")
         chats.fine("DELETE", f"{ALL}/{made}")
