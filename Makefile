@@ -1,4 +1,4 @@
-# `make run` and `make test` are all that a newcomer needs; `make help` lists the rest.
+# `make run` and `make test` are enough to begin with; `make help` lists the rest.
 SHELL := /bin/sh
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
@@ -15,16 +15,16 @@ BIN := $(VENV)/bin
 run: setup client ## Start the service on http://127.0.0.1:8000; settings come from the environment or .env
 	@exec $(BIN)/python -m entrypoint serve
 
-setup: ## Make .venv with what the service needs
+setup: ## Create .venv with what the service needs
 	@$(PYTHON) tools/setup_env.py
 
-setup-dev: ## Make .venv with what tests and checks need, too
+setup-dev: ## Create .venv with what tests and checks need too
 	@$(PYTHON) tools/setup_env.py --dev
 
 client: setup ## Build the web client
 	@$(BIN)/python tools/build_client.py
 
-demo: setup ## Train the bundled demo model anew
+demo: setup ## Train the bundled demo model again
 	$(BIN)/python -m tools.demo.train
 
 lint: setup-dev ## Check style and types
@@ -32,7 +32,7 @@ lint: setup-dev ## Check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-fix: setup-dev ## Repair what the style check can repair
+fix: setup-dev ## Fix what ruff can fix
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -43,10 +43,10 @@ test: setup-dev client lint ## Everything that takes less than a quarter of an h
 test-slow: setup-dev client ## Image builds, containers, kill loops
 	$(BIN)/python -m pytest -m slow --durations=20
 
-image: ## Build the image for hosts with a GPU (TORCH=cpu: for those without)
+image: ## Build the image for hosts with a GPU (TORCH=cpu: without)
 	docker build -f docker/Dockerfile --build-arg TORCH=$(or $(TORCH),cuda) -t berth:$(or $(TORCH),cuda) .
 
-lock: ## Write requirements/*.txt anew; needs uv
+lock: ## Write requirements/*.txt again; needs uv
 	tools/lock_requirements.sh
 
 help: ## This list

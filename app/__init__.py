@@ -1,1 +1,1 @@
-"""Berth: the service behind the entrypoint. See the rooms in README.md, "Design"."""
+"""Berth: the service behind the entrypoint. docs/design.md describes its packages."""

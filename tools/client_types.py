@@ -1,6 +1,6 @@
 """Writes the web client's TypeScript types from the dataclasses of `app.contract`, so that they come from one place.
 
-python -m tools.client_types            write app/client/src/lib/contract.ts
+python -m tools.client_types            write app/client/src/lib/api/contract.ts
 python -m tools.client_types --check    exit 1 when that file is not what would be written
 """
 
@@ -20,7 +20,7 @@ from typing import Any
 from app.contract import access, conversations, plan, status, wire
 from app.contract.json_schema import field_docs
 
-TARGET = Path(__file__).resolve().parents[1] / "app" / "client" / "src" / "lib" / "contract.ts"
+TARGET = Path(__file__).resolve().parents[1] / "app" / "client" / "src" / "lib" / "api" / "contract.ts"
 ROOTS: tuple[type, ...] = (
     status.Status,
     access.Session,
@@ -67,6 +67,8 @@ def type_name(kind: Any) -> str:
         TypeError: an annotation that the contract has not used so far.
     """
     origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return "unknown"
     if kind in SCALARS:
         return SCALARS[kind]
     if dataclasses.is_dataclass(kind):

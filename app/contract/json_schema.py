@@ -44,6 +44,8 @@ class Definitions:
     def _schema(self, kind: Any, suffix: str) -> Schema:
         """Raises TypeError for a kind of annotation that the contract doesn't use."""
         origin, args = typing.get_origin(kind), typing.get_args(kind)
+        if kind is Any:
+            return {}
         if kind in _SCALARS:
             return {"type": _SCALARS[kind]}
         if dataclasses.is_dataclass(kind):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 Precision = Literal["fp32", "bf16", "fp16", "int8", "int4", "fp8"]
 """fp8 is never computed here: checkpoints that are stored so are planned and refused."""
@@ -20,6 +20,10 @@ class Text:
 
     en: str
     zh: str
+    code: str = ""
+    """What programs tell it by; empty for a sentence that is no reason, such as the engine's own words."""
+    values: dict[str, Any] = field(default_factory=dict)
+    """The numbers and names in it. A reason within the reason is an object with its own `code`."""
 
 
 @dataclass(frozen=True)

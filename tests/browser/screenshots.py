@@ -1,7 +1,7 @@
-"""Pictures of the chat for README and review: `python -m tests.browser.screenshots [folder]`, by default into docs/.
+"""Pictures of the chat for docs/ and review: `python -m tests.browser.screenshots [folder]`, by default into docs/.
 
 They come from the built client and the scripted service, so that they are the same each time. With a folder, every
-state in both languages and themes is written there; docs/ gets the three that README shows.
+state in both languages and themes is written there; docs/ gets the three that docs/page.md shows.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ ANSWER = {
 | **int8** | **11.03 GiB** | 15.30 GiB | fits |
 | int4 | 7.33 GiB | 15.30 GiB | fits |
 
-The need is the sum of weights, cache and working memory, $M = W + C + A$, and it is *tested* before the chat opens:
+The need is the sum of weights, KV cache and activations, $M = W + C + A$, and it is *tested* before the chat opens:
 
 ```python
 def fits(rung, free):
@@ -50,7 +50,7 @@ def fits(rung, free):
 ```
 """,
     "zh": """\
-**int8** 放得下，并留有 8,192 个词元的上下文：
+**int8** 放得下，并留有 8,192 个 token 的上下文：
 
 | 精度 | 需要 | 可用 | 结论 |
 |:--|--:|--:|:-:|
@@ -58,7 +58,7 @@ def fits(rung, free):
 | **int8** | **11.03 GiB** | 15.30 GiB | 放得下 |
 | int4 | 7.33 GiB | 15.30 GiB | 放得下 |
 
-所需内存是权重、缓存与工作内存之和 $M = W + C + A$，并且在对话打开之前就会*实测*：
+所需内存是权重、KV 缓存与激活值之和 $M = W + C + A$，并且在对话打开之前就会*实测*：
 
 ```python
 def fits(rung, free):

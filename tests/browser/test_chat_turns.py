@@ -140,15 +140,15 @@ def test_drafts_are_kept_for_each_conversation(stub: Stub, tab: Tab) -> None:
 
 def test_settings_are_checked_explained_and_kept(stub: Stub, tab: Tab) -> None:
     page = tab.page
-    page.get_by_role("button", name="Settings of this conversation").click()
+    page.get_by_role("button", name="Conversation settings").click()
     dialog = page.get_by_role("dialog")
-    dialog.get_by_label("Instructions").fill("Answer in rhymes.")
+    dialog.get_by_label("System prompt").fill("Answer in rhymes.")
     dialog.get_by_label("Temperature").fill("3")
     dialog.get_by_role("button", name="Save").click()
-    expect(dialog.get_by_role("alert")).to_have_text("A number from 0 to 2 belongs here.")
+    expect(dialog.get_by_role("alert")).to_have_text("Enter a number from 0 to 2.")
     expect(dialog.get_by_label("Temperature")).to_be_focused()
     dialog.get_by_label("Temperature").fill("0.5")
-    dialog.get_by_text("How the next word is picked").click()
+    dialog.get_by_text("Advanced sampling").click()
     dialog.get_by_label("Seed").fill("7")
     dialog.get_by_label("Off").check()
     tab.shot("settings-en-US")
@@ -160,7 +160,7 @@ def test_settings_are_checked_explained_and_kept(stub: Stub, tab: Tab) -> None:
     assert (settings.system_prompt, settings.temperature, settings.seed) == ("Answer in rhymes.", 0.5, 7)
     assert (settings.enable_thinking, settings.top_p) == (False, None)
     page.reload()
-    page.get_by_role("button", name="Settings of this conversation").click()
+    page.get_by_role("button", name="Conversation settings").click()
     expect(dialog.get_by_label("Temperature")).to_have_value("0.5")
     dialog.get_by_role("button", name="Reset all").click()
     dialog.get_by_role("button", name="Save").click()
@@ -192,7 +192,7 @@ def test_everything_is_reached_by_keyboard(stub: Stub, tab: Tab) -> None:
     page.keyboard.press("Control+b")
     expect(page.get_by_role("searchbox")).to_be_focused()
     page.keyboard.press("Control+,")
-    expect(page.get_by_role("dialog").get_by_label("Instructions")).to_be_visible()
+    expect(page.get_by_role("dialog").get_by_label("System prompt")).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_have_count(0)
     page.keyboard.press("Control+/")
@@ -205,7 +205,7 @@ def test_everything_is_reached_by_keyboard(stub: Stub, tab: Tab) -> None:
 def test_the_menu_by_keyboard(stub: Stub, tab: Tab) -> None:
     page = tab.page
     exchange(stub, tab, "Only one", "Yes.")
-    button = page.get_by_role("button", name="What to do with “Only one”")
+    button = page.get_by_role("button", name="Actions for “Only one”")
     button.focus()
     page.keyboard.press("Enter")
     expect(page.get_by_role("menuitem", name="Rename")).to_be_focused()

@@ -31,7 +31,7 @@ def listed(page: Page) -> Locator:
 
 def menu(page: Page, title: str, item: str) -> None:
     """Picks an item of a conversation's menu."""
-    page.get_by_role("button", name=f"What to do with “{title}”").click()
+    page.get_by_role("button", name=f"Actions for “{title}”").click()
     page.get_by_role("menuitem", name=item).click()
 
 
@@ -68,7 +68,7 @@ def test_the_address_names_the_conversation(stub: Stub, tab: Tab) -> None:
 def test_a_conversation_that_is_gone_says_so(stub: Stub, tab: Tab) -> None:
     tab.watch.failures_expected = True
     tab.page.goto(f"{stub.url}#c=00000000-0000-4000-8000-000000000000")
-    expect(tab.page.get_by_role("alert")).to_contain_text("not here any more")
+    expect(tab.page.get_by_role("alert")).to_contain_text("does not exist any more")
     tab.page.get_by_role("alert").get_by_role("button", name="New chat").click()
     expect(tab.page.get_by_role("heading", name=EMPTY)).to_be_visible()
 
@@ -101,7 +101,7 @@ def test_search_finds_what_was_said(stub: Stub, open_page: Open) -> None:
     page.get_by_role("searchbox").fill("reserve")
     expect(listed(page)).to_have_text(["Sailing"])
     page.get_by_role("searchbox").fill("aeroplane")
-    expect(page.get_by_text("No conversation has “aeroplane” in it.")).to_be_visible()
+    expect(page.get_by_text("No results for “aeroplane”")).to_be_visible()
     page.get_by_role("button", name="Clear the search").click()
     expect(listed(page)).to_have_text(["Cooking", "Sailing"])
 
@@ -159,7 +159,7 @@ def test_export_and_import(stub: Stub, open_page: Open, tmp_path: Path) -> None:
     with page.expect_file_chooser() as chooser:
         page.get_by_role("button", name="Import from a file").click()
     chooser.value.set_files(file)
-    expect(page.get_by_text("export.json holds no conversations")).to_be_visible()
+    expect(page.get_by_text("export.json does not contain conversations")).to_be_visible()
 
 
 def test_a_list_that_cannot_be_changed_says_why(stub: Stub, open_page: Open) -> None:

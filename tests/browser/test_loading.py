@@ -14,8 +14,12 @@ from tests.browser.support import states
 from tests.browser.support.stub import Stub, end, text
 
 TITLES = {
-    "en-US": {"loading": "Loading the model", "failed": "The model could not be started", "recovering": "Coming back"},
-    "zh-CN": {"loading": "正在载入模型", "failed": "模型无法启动", "recovering": "正在恢复"},
+    "en-US": {
+        "loading": "Loading the model",
+        "failed": "The model could not be started",
+        "recovering": "Restarting the model",
+    },
+    "zh-CN": {"loading": "正在加载模型", "failed": "模型无法启动", "recovering": "正在重新启动模型"},
 }
 LANGUAGES = pytest.mark.parametrize("language", ["en-US", "zh-CN"])
 
@@ -46,7 +50,7 @@ def test_loading_turns_into_the_chat(stub: Stub, open_page: Open, language: str)
     tab.shot(f"loading-{language}")
 
     stub.status = states.planned("proving")
-    heading(page, "正在测试最坏情况" if chinese else "Testing the worst case")
+    heading(page, "正在做满载自检" if chinese else "Final memory check")
     stub.status = states.ready()
     box = page.get_by_role("textbox")
     expect(box).to_be_focused()
@@ -55,7 +59,7 @@ def test_loading_turns_into_the_chat(stub: Stub, open_page: Open, language: str)
     box.fill("你好" if chinese else "Hello")
     box.press("Enter")
     expect(page.locator(".prose").get_by_text("你好！" if chinese else "Hello!")).to_be_visible()
-    expect(page.get_by_role("region", name="服务状态" if chinese else "State of the service")).to_contain_text("int8")
+    expect(page.get_by_role("region", name="服务状态" if chinese else "Service status")).to_contain_text("int8")
 
 
 @LANGUAGES
@@ -87,7 +91,7 @@ def test_the_plan_is_a_table_with_the_chosen_rung_first(stub: Stub, open_page: O
     expect(rows.nth(2)).to_contain_text("3.94 GiB short")
     expect(rows.nth(3)).to_contain_text("Fits too; a higher precision was chosen")
     expect(rows.nth(3)).to_contain_text("Also fits")
-    expect(rows.nth(1).get_by_role("img")).to_have_attribute("aria-label", re.compile("^Weights: 9.30 GiB; Cache"))
+    expect(rows.nth(1).get_by_role("img")).to_have_attribute("aria-label", re.compile("^Weights: 9.30 GiB; KV cache"))
     # A bar reaches past the mark of free memory exactly where the rung is too large.
     for row, too_large in ((1, False), (2, True), (3, False)):
         parts = rows.nth(row).locator(".parts > div").last.bounding_box()
@@ -132,7 +136,7 @@ def test_a_death_without_refusal_is_named_when_the_start_failed(stub: Stub, open
     page = open_page(stub.url).page
     heading(page, "The model could not be started")
     expect(page.get_by_text("The kernel killed the engine")).to_be_visible()
-    expect(page.get_by_text("It comes back by itself")).to_have_count(0)
+    expect(page.get_by_text("The model is restarted automatically")).to_have_count(0)
 
 
 def test_a_service_that_goes_away_is_said_quietly_and_asked_again(stub: Stub, open_page: Open) -> None:
@@ -141,7 +145,7 @@ def test_a_service_that_goes_away_is_said_quietly_and_asked_again(stub: Stub, op
     tab.watch.failures_expected = True
     heading(tab.page, "Loading the model")
     stub.status = None
-    note = tab.page.get_by_text("No connection to the service")
+    note = tab.page.get_by_text("The service cannot be reached")
     expect(note).to_be_visible()
     heading(tab.page, "Loading the model")
     tab.shot("away")
@@ -153,7 +157,7 @@ def test_a_service_that_goes_away_is_said_quietly_and_asked_again(stub: Stub, op
 def test_the_language_can_be_switched_and_is_kept(stub: Stub, open_page: Open) -> None:
     stub.status = states.loading(1.0)
     page = open_page(stub.url, "zh-CN").page
-    heading(page, "正在载入模型")
+    heading(page, "正在加载模型")
     page.get_by_role("button", name="English").click()
     heading(page, "Loading the model")
     page.reload()

@@ -71,7 +71,7 @@ def test_layers_on_several_devices(
     tab = open_page(stub.url, language, theme, size)
     page = tab.page
     gpus = "显卡 0+1+CPU" if chinese else "GPU 0+1+CPU"
-    expect(page.get_by_text("显卡 0+1+CPU 上的 int4" if chinese else "int4 on GPU 0+1+CPU")).to_be_visible()
+    expect(page.get_by_text("int4（显卡 0+1+CPU）" if chinese else "int4 on GPU 0+1+CPU")).to_be_visible()
     rows = page.get_by_role("table").get_by_role("row").filter(has=page.get_by_role("rowheader"))
     expect(rows).to_have_count(5)
     expect(rows.first).to_contain_text(gpus)
@@ -83,7 +83,7 @@ def test_layers_on_several_devices(
     ) + (["显卡 1 第 32–46 层 占 20.3 GiB / 23.5 GiB"] if chinese else ["GPU 1 layers 32–46 20.3 GiB of 23.5 GiB"])
     expect(rows.nth(3)).to_contain_text(NOTE.zh if chinese else NOTE.en)
     expect(rows.nth(3).get_by_text(re.compile("需要 56|needs 56"))).to_have_count(0)
-    page.get_by_text("每一项设置及其来源" if chinese else "Every setting, and where it comes from").click()
+    page.get_by_text("所有设置及其来源" if chinese else "All settings and where they come from").click()
     expect(page.get_by_text(gpus, exact=True).last).to_be_visible()
     tab.shot(f"plan-{language}-{theme}-{size[0]}")
     assert page.evaluate("document.querySelector('main').scrollWidth") <= size[0]

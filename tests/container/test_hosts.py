@@ -1,4 +1,4 @@
-"""The README's recipes for GPU hosts, each as far as an engine without GPUs can act the host."""
+"""The recipes of docs/hosting.md, each as far as Docker without GPUs can simulate the host."""
 
 from __future__ import annotations
 

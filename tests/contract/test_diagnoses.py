@@ -64,13 +64,13 @@ def test_each_is_proved(number: int) -> None:
     for proof in PROOFS[number]:
         file, _, name = proof.partition("::")
         tree = ast.parse((TOP / "tests" / file).read_text(encoding="utf-8"))
-        (found,) = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name]
-        assert any(isinstance(node, ast.Assert) for node in ast.walk(found)), proof
+        (function,) = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name]
+        assert any(isinstance(node, ast.Assert) for node in ast.walk(function)), proof
 
 
 def test_what_docker_says_before_berth_runs_is_in_the_readme() -> None:
     """The container is never made, so that nothing of ours could say it."""
-    section = README.split("## When it does not start")[1].split("\n## ")[0]
+    section = README.split("## Troubleshooting")[1].split("\n## ")[0]
     (row,) = [line for line in section.splitlines() if line.startswith('| `could not select device driver "nvidia"')]
     assert "NVIDIA Container Toolkit" in row
     assert "`COMPOSE_FILE`" in row

@@ -1,4 +1,4 @@
-"""The README's plot: from how much graphics memory on each precision fits, model by model. SVG by hand, no library."""
+"""The plot of what fits: each model's precision, by a card's memory. SVG by hand, no library."""
 
 from __future__ import annotations
 

@@ -1,13 +1,14 @@
-"""Writes the README's table of what fits which memory, and its plot, from the same code as `plan --vram`.
+"""Writes the tables of what fits which memory, the plot and the sweep, from the same code as `plan --vram`.
 
-python -m tools.fits.table            writes both
-python -m tools.fits.table --check    1 where either is not what the plan says now
+python -m tools.fits.table            write all of them
+python -m tools.fits.table --check    exit 1 if one of them is not what the plan says now
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from entrypoint.plan.hypothetical import Cards, parse_cards, what_if
@@ -18,19 +19,31 @@ from tools.fits.sweep import sweep_text
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
+PAGE = ROOT / "docs" / "what-fits.md"
 PLOT = ROOT / "docs" / "fits.svg"
 SWEEP = ROOT / "docs" / "plan-sweep.txt"
 CARDS = "8GiB,12GiB,16GiB,24GiB,32GiB,48GiB,80GiB,96GiB,141GiB,2x24GiB,2x80GiB"
+README_CARDS = "8GiB,12GiB,16GiB,24GiB,48GiB,80GiB"
+README_MODELS = ("zai-org/chatglm3-6b", "zai-org/GLM-4-9B-0414", "zai-org/GLM-4-32B-0414", "zai-org/GLM-4.7-Flash")
 HOPPER_FROM_BYTES = 80 * GIB
 BEGIN = "<!-- written by python -m tools.fits.table: do not edit by hand -->\n"
 END = "<!-- end of what python -m tools.fits.table writes -->\n"
 
 
-def table() -> str:
-    """A Markdown table: a row for each card or pair, a column for each model."""
-    names = [name.rpartition("/")[2] for name in published()]
-    rows = [["memory", *names], ["---"] * (1 + len(names))]
-    rows += [[_label(cards), *(_cell(name, cards) for name in published())] for cards in parse_cards(CARDS)]
+def page_table() -> str:
+    """Every size and model."""
+    return table(CARDS, tuple(published()))
+
+
+def readme_table() -> str:
+    """The usual cards, and one model of each size."""
+    return table(README_CARDS, README_MODELS)
+
+
+def table(sizes: str, models: Sequence[str]) -> str:
+    """A Markdown table: a row for each card or pair of `sizes`, a column for each model."""
+    rows = [["memory", *(name.rpartition("/")[2] for name in models)], ["---"] * (1 + len(models))]
+    rows += [[_label(cards), *(_cell(name, cards) for name in models)] for cards in parse_cards(sizes)]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
@@ -45,11 +58,18 @@ def tokens(count: int) -> str:
     return f"{tenths // 10}K" if tenths >= 100 or tenths % 10 == 0 else f"{tenths / 10}K"
 
 
-def with_table(readme: str) -> str:
-    """The README with this table between the marks."""
-    before, _, rest = readme.partition(BEGIN)
+def with_table(document: str, markdown: str) -> str:
+    """The document with this table between the marks."""
+    before, _, rest = document.partition(BEGIN)
     _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}{table()}{END}{after}"
+    return f"{before}{BEGIN}{markdown}{END}{after}"
+
+
+def outputs() -> dict[Path, str]:
+    """What each file should hold now."""
+    tables = {README: readme_table(), PAGE: page_table()}
+    pages = {path: with_table(path.read_text(encoding="utf-8"), markdown) for path, markdown in tables.items()}
+    return {**pages, PLOT: plot(), SWEEP: sweep_text()}
 
 
 def _label(cards: Cards) -> str:
@@ -69,11 +89,10 @@ def _cell(name: str, cards: Cards) -> str:
 def main(arguments: list[str]) -> int:
     """Writes or compares."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where something would change")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a file would change")
     options = parser.parse_args(arguments)
     stale = 0
-    wanted = {README: with_table(README.read_text(encoding="utf-8")), PLOT: plot(), SWEEP: sweep_text()}
-    for path, text in wanted.items():
+    for path, text in outputs().items():
         if path.exists() and path.read_text(encoding="utf-8") == text:
             continue
         stale = 1

@@ -81,7 +81,7 @@ REFUSAL = Refusal(
     ),
     remedy=Text(
         "This line in .env makes it fit, as int8 on the GPU with 8192 tokens of context (11.03 GiB):",
-        "在 .env 中写上这一行就放得下：显卡，int8，上下文 8192 个词元（11.03 GiB）：",
+        "在 .env 中写上这一行就放得下：显卡，int8，上下文 8192 个 token（11.03 GiB）：",
     ),
     env_line="GLM_PRECISION=auto",
 )

@@ -128,7 +128,7 @@ def no_library(python: Path, folder: Path, root: Path, **environment: str) -> di
 
 def test_no_driver_anywhere(python: Path, tmp_path: Path) -> None:
     said = no_library(python, tmp_path, tmp_path)
-    assert said == {"en": "No NVIDIA driver is visible here.", "zh": "这里看不到 NVIDIA 驱动。"}
+    assert (said["en"], said["zh"]) == ("No NVIDIA driver is visible here.", "这里看不到 NVIDIA 驱动。")
 
 
 @pytest.mark.parametrize(
@@ -373,7 +373,9 @@ def test_what_the_driver_reserves_is_not_blamed_on_others(nvml: Stub, python: Pa
 
 
 def test_a_driver_that_hangs_is_not_waited_for(nvml: Stub, python: Path) -> None:
-    program = "import sys; from entrypoint import __main__, probe; probe.ANSWER_SECONDS = 0.5; "
+    program = (
+        "import sys; from entrypoint import __main__; from entrypoint.machine import gpus; gpus.ANSWER_SECONDS = 0.5; "
+    )
     done = subprocess.run(
         [python, "-c", f"{program}sys.exit(__main__.main(['plan', '--json']))"],
         env={**clean_environment(), **nvml.says(card(), hangs={"nvmlDeviceGetCount_v2": 1}), "PYTHONPATH": str(TOP)},

@@ -1,4 +1,4 @@
-"""The service behind a reverse proxy, under a path prefix: a small real one, as the README says to set them up."""
+"""The service behind a reverse proxy, under a path prefix: a small real one, set up as docs/security.md says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the README says of the published models is what the plan answers now."""
+"""What README and docs say of the published models is what the plan answers now."""
 
 from __future__ import annotations
 
@@ -40,15 +40,20 @@ def test_a_config_that_lacks_a_field_is_named() -> None:
         checkpoint_from_config({key: value for key, value in config.items() if key != "num_layers"}, "zai-org/x")
 
 
-def test_readme_plot_and_sweep_are_what_the_plan_says(capsys: pytest.CaptureFixture[str]) -> None:
+def test_tables_plot_and_sweep_are_what_the_plan_says(capsys: pytest.CaptureFixture[str]) -> None:
     assert table.main(["--check"]) == 0, capsys.readouterr().out
 
 
-def test_a_stale_table_is_seen() -> None:
-    readme = table.README.read_text(encoding="utf-8")
-    stale = readme.replace(table.table(), "| memory |\n")
-    assert stale != readme
-    assert table.with_table(stale) == readme
+@pytest.mark.parametrize(
+    ("path", "rows"),
+    [(table.README, table.readme_table()), (table.PAGE, table.page_table())],
+    ids=["README", "page"],
+)
+def test_a_stale_table_is_seen(path: Path, rows: str) -> None:
+    document = path.read_text(encoding="utf-8")
+    stale = document.replace(rows, "| memory |\n")
+    assert stale != document
+    assert table.with_table(stale, rows) == document
 
 
 def test_more_memory_never_gives_less(capsys: pytest.CaptureFixture[str]) -> None:

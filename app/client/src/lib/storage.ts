@@ -1,4 +1,4 @@
-// Browser storage that may be forbidden, full, or hold what an older page wrote.
+// Browser storage, which may be forbidden or full. Without it the page works, but forgets at a reload.
 
 export function load(storage: () => Storage, key: string): string | null {
   try {
@@ -12,6 +12,22 @@ export function save(storage: () => Storage, key: string, value: string): void {
   try {
     storage().setItem(key, value);
   } catch {
-    // Nothing to do: the page works on without it.
+    // Forbidden or full.
+  }
+}
+
+export function remove(storage: () => Storage, key: string): void {
+  try {
+    storage().removeItem(key);
+  } catch {
+    // Forbidden, so nothing is stored.
+  }
+}
+
+export function keys(storage: () => Storage): readonly string[] {
+  try {
+    return Object.keys(storage());
+  } catch {
+    return [];
   }
 }

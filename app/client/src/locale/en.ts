@@ -1,7 +1,8 @@
-// Every word of the page, in English. `zh.ts` has the same keys, or the type check fails.
+// All texts of the page, in English. `zh.ts` has the same keys; the type check fails otherwise.
 
 import { accessEn } from './access.en';
 import { chatEn } from './chat.en';
+import { errorsEn } from './errors.en';
 
 export const en = {
   language: {
@@ -10,26 +11,35 @@ export const en = {
     switch: '切换到中文',
   },
 
+  /** Two sentences in a row. */
+  sentences: (first: string, second: string) => `${first} ${second}`,
+
   units: { seconds: 's', minutes: 'min', hours: 'h' },
 
   phase: {
-    starting: { title: 'Starting', text: 'The service is up; the memory of this machine is measured next.' },
+    starting: { title: 'Starting', text: 'The service is running. Next, it measures the memory of this machine.' },
     planning: {
       title: 'Measuring memory and choosing a precision',
-      text: 'The model’s file headers are compared with the memory that is free here. No weights are read yet.',
+      text: 'The headers of the model’s files are compared with the free memory. No weights are read yet.',
     },
     downloading: {
       title: 'Downloading the model',
-      text: 'The weights are fetched once and kept. An interrupted download goes on where it stopped.',
+      text: 'The weights are downloaded once and kept. An interrupted download resumes where it stopped.',
     },
-    loading: { title: 'Loading the model', text: 'The weights go into memory. The chat opens by itself when they are in.' },
+    loading: {
+      title: 'Loading the model',
+      text: 'The weights are being read into memory. The chat opens by itself when the model is ready.',
+    },
     proving: {
-      title: 'Testing the worst case',
-      text: 'The longest request that is allowed runs once now, so that memory cannot run out later.',
+      title: 'Final memory check',
+      text: 'The longest allowed request runs once, to make sure that memory does not run out later.',
     },
-    ready: { title: 'Ready', text: 'The model is loaded and answers.' },
-    recovering: { title: 'Coming back', text: 'The model process ended. It is started again by itself; there is nothing to do.' },
-    failed: { title: 'The model could not be started', text: 'The cause, and what to change, is below.' },
+    ready: { title: 'Ready', text: 'The model is loaded.' },
+    recovering: {
+      title: 'Restarting the model',
+      text: 'The model process ended. It is restarted automatically; you need not do anything.',
+    },
+    failed: { title: 'The model could not be started', text: 'The cause and what to change are below.' },
     stopping: { title: 'Shutting down', text: 'The service is being stopped.' },
   },
 
@@ -39,11 +49,11 @@ export const en = {
     plan: 'Plan',
     download: 'Download',
     load: 'Load',
-    prove: 'Test',
+    prove: 'Check',
     chat: 'Chat',
     done: 'done',
     current: 'now',
-    ahead: 'to come',
+    ahead: 'not started',
   },
 
   progress: {
@@ -52,49 +62,50 @@ export const en = {
     rate: (rate: string) => `${rate}/s`,
     left: (time: string) => `about ${time} left`,
     almost: 'almost done',
-    preparing: 'The model process is starting; the bytes are counted as soon as it reads the weights.',
+    preparing: 'The model process is starting. Progress is shown when it begins to read the weights.',
     elapsed: (time: string) => `${time} in this step`,
     total: (time: string) => `${time} since the start`,
   },
 
-  away: {
+  connection: {
     connecting: 'Connecting…',
-    lost: 'No connection to the service. Trying again every second.',
+    lost: 'The service cannot be reached. The page tries again every second.',
   },
 
   model: {
     label: 'Model',
     parameters: (count: string) => `${count} parameters`,
-    stored: (size: string, dtype: string) => `${size} stored as ${dtype}`,
+    stored: (size: string, dtype: string) => `${size} of files (${dtype})`,
     context: (tokens: string) => `context up to ${tokens} tokens`,
   },
 
   measured: {
-    label: 'What was measured',
+    label: 'Measurements',
     memory: 'Memory',
     freeOf: (free: string, total: string) => `${free} free of ${total}`,
     limit: (limit: string) => `container limit ${limit}`,
-    held: (held: string) => `${held} of it held by a running Berth`,
+    held: (held: string) => `${held} of it used by a Berth that is running`,
     processor: 'Processor',
     cores: (count: number) => `${count} ${count === 1 ? 'core' : 'cores'}`,
     gpu: (indices: number | string) => `GPU ${indices}`,
     noGpu: 'GPU',
-    none: 'none seen',
+    none: 'none found',
     unknown: 'memory not reported by the driver',
     disk: 'Disk',
     free: (size: string) => `${size} free`,
   },
 
   plan: {
-    title: 'The plan',
+    title: 'Plan',
     chosenTitle: (precision: string, place: string) => `${precision} on ${place === 'CPU' ? 'the CPU' : place}`,
     why: 'Why this precision',
-    refused: 'No precision could be chosen',
+    refused: 'No precision fits',
+    refusedSettings: 'No precision fits with your settings',
     serves: (context: string, slots: number) =>
       `${context} tokens of context, ${slots === 1 ? 'one request at a time' : `up to ${slots} requests at once`}`,
-    caption: 'Every precision that was considered: what it needs against what is free',
+    caption: 'All precisions that were considered: memory needed and memory free',
     precision: 'Precision',
-    memory: 'Memory needed, up to what is free',
+    memory: 'Memory: needed / free',
     need: 'Needs',
     free: 'Free',
     result: 'Result',
@@ -102,9 +113,9 @@ export const en = {
     legend: 'Parts of the bars',
     lacks: (size: string) => `${size} short`,
     layers: (first: number, last: number) => (first === last ? `layer ${first}` : `layers ${first}–${last}`),
-    noLayer: 'no layer',
+    noLayer: 'no layers',
     used: (need: string, free: string) => `${need} of ${free}`,
-    placements: 'Which layers lie where',
+    placements: 'Layers on each device',
     verdict: {
       chosen: 'Chosen',
       fits: 'Also fits',
@@ -114,21 +125,17 @@ export const en = {
     },
     part: {
       weights: 'Weights',
-      cache: 'Cache for the conversation',
-      activations: 'Working memory',
+      cache: 'KV cache',
+      activations: 'Activations',
       overhead: 'Loading, runtime and margin',
     },
-    origins: 'Every setting, and where it comes from',
-    setting: 'Setting',
-    value: 'Value',
-    why_column: 'Why',
-    origin: { set: 'set by you', measured: 'measured', default: 'default', stepped_down: 'stepped down' },
-    proof: (measured: string, planned: string) => `Measured at the longest request: ${measured}; planned: ${planned}.`,
-    none: 'The plan appears here as soon as the memory is measured.',
+    origins: 'All settings and where they come from',
+    origin: { set: 'set by you', measured: 'measured', default: 'default', stepped_down: 'reduced' },
+    proof: (measured: string, planned: string) => `Longest request: measured ${measured}, planned ${planned}.`,
   },
 
   refusal: {
-    envLabel: 'Put this line into .env, then start again',
+    envLabel: 'Add this line to .env, then run “docker compose up -d” (or “make run”)',
     copyLine: 'Copy the line',
   },
 
@@ -144,35 +151,36 @@ export const en = {
       self_test: 'The self-test after loading failed',
       gpu_lost: 'The GPU was lost',
       no_cuda: 'PyTorch cannot use the GPU',
-      hung: 'The engine hung',
-      crashed: 'The process crashed',
+      hung: 'The model process hung',
+      crashed: 'The model process crashed',
     },
     signal: (number: number) => `by signal ${number}`,
     exit: (code: number) => `with exit code ${code}`,
     at: 'When',
     limit: 'Memory limit',
-    peak: 'Highest use',
+    peak: 'Highest memory use',
     count: 'Interruptions so far',
-    back: 'It comes back by itself. Your conversation stays here.',
+    back: 'The model is restarted automatically. Your conversation is kept.',
   },
 
   ...accessEn,
   ...chatEn,
+  ...errorsEn,
 
   banner: { details: 'Details' },
 
   footer: {
-    label: 'State of the service',
+    label: 'Service status',
     precision: (precision: string) => `${precision} precision`,
     plan: 'Plan and memory',
-    context: (tokens: string) => `${tokens} tokens context`,
+    context: (tokens: string) => `context of ${tokens} tokens`,
     version: (version: string) => `Berth ${version}`,
   },
 
   dialog: { close: 'Close' },
 };
 
-/** The shape of `en` with any words: strings stay strings, functions keep their arguments. */
+/** The shape of `en` with other texts: strings stay strings, functions keep their arguments. */
 export type Words = Widen<typeof en>;
 
 export type Widen<T> = {

@@ -1,6 +1,7 @@
 import { accessZh } from './access.zh';
 import { chatZh } from './chat.zh';
 import type { Words } from './en';
+import { errorsZh } from './errors.zh';
 
 export const zh: Words = {
   language: {
@@ -9,16 +10,18 @@ export const zh: Words = {
     switch: 'Switch to English',
   },
 
+  sentences: (first, second) => `${first}${second}`,
+
   units: { seconds: '秒', minutes: '分', hours: '小时' },
 
   phase: {
-    starting: { title: '正在启动', text: '服务已经运行，接下来测量这台机器的内存。' },
-    planning: { title: '正在测量内存并选择精度', text: '正在把模型文件头与这里的可用内存作比较，此时还没有读取权重。' },
+    starting: { title: '正在启动', text: '服务已经运行，接下来测量这台机器的内存和显存。' },
+    planning: { title: '正在测量内存并选择精度', text: '正在比较模型文件头与可用内存（显存），此时还没有读取权重。' },
     downloading: { title: '正在下载模型', text: '权重只需下载一次，之后会保留。中断后会从断点继续。' },
-    loading: { title: '正在载入模型', text: '权重正在进入内存。载入完成后，对话会自动打开。' },
-    proving: { title: '正在测试最坏情况', text: '现在先运行一次允许的最长请求，确保以后内存不会用完。' },
-    ready: { title: '已就绪', text: '模型已载入，可以回答。' },
-    recovering: { title: '正在恢复', text: '模型进程已结束，正在自动重新启动，无需任何操作。' },
+    loading: { title: '正在加载模型', text: '正在把模型权重读入内存（显存）。模型就绪后，对话会自动打开。' },
+    proving: { title: '正在做满载自检', text: '用允许的最长请求试跑一次，确认之后内存（显存）不会用尽。' },
+    ready: { title: '已就绪', text: '模型已加载。' },
+    recovering: { title: '正在重新启动模型', text: '模型进程已退出，正在自动重新启动，无需任何操作。' },
     failed: { title: '模型无法启动', text: '原因和需要修改的内容见下方。' },
     stopping: { title: '正在关闭', text: '服务正在停止。' },
   },
@@ -28,8 +31,8 @@ export const zh: Words = {
     measure: '测量',
     plan: '规划',
     download: '下载',
-    load: '载入',
-    prove: '测试',
+    load: '加载',
+    prove: '自检',
     chat: '对话',
     done: '已完成',
     current: '进行中',
@@ -42,12 +45,12 @@ export const zh: Words = {
     rate: (rate) => `${rate}/秒`,
     left: (time) => `大约还需 ${time}`,
     almost: '即将完成',
-    preparing: '模型进程正在启动，开始读取权重后会显示字节数。',
+    preparing: '模型进程正在启动，开始读取权重后会显示进度。',
     elapsed: (time) => `本步骤已用 ${time}`,
     total: (time) => `启动至今 ${time}`,
   },
 
-  away: {
+  connection: {
     connecting: '正在连接…',
     lost: '无法连接到服务，每秒重试一次。',
   },
@@ -56,7 +59,7 @@ export const zh: Words = {
     label: '模型',
     parameters: (count) => `参数量 ${count}`,
     stored: (size, dtype) => `文件 ${size}（${dtype}）`,
-    context: (tokens) => `上下文最长 ${tokens} 个词元`,
+    context: (tokens) => `上下文最长 ${tokens} 个 token`,
   },
 
   measured: {
@@ -76,19 +79,20 @@ export const zh: Words = {
   },
 
   plan: {
-    title: '规划',
-    chosenTitle: (precision, place) => `${place} 上的 ${precision}`,
+    title: '方案',
+    chosenTitle: (precision, place) => `${precision}（${place}）`,
     why: '为什么选择这个精度',
-    refused: '没有可以选择的精度',
+    refused: '没有一种精度放得下',
+    refusedSettings: '按你的设置，没有一种精度放得下',
     serves: (context, slots) =>
-      `上下文 ${context} 个词元，${slots === 1 ? '逐个处理请求' : `同时处理最多 ${slots} 个请求`}`,
-    caption: '考虑过的每一种精度：需要多少内存，可用多少内存',
+      `上下文 ${context} 个 token，${slots === 1 ? '一次处理一个请求' : `可同时处理 ${slots} 个请求`}`,
+    caption: '考虑过的每一种精度：所需内存与可用内存',
     precision: '精度',
-    memory: '所需内存与可用内存',
+    memory: '内存（显存）：需要 / 可用',
     need: '需要',
     free: '可用',
     result: '结果',
-    freeMark: '可用内存',
+    freeMark: '可用内存（显存）',
     legend: '图例',
     lacks: (size) => `还差 ${size}`,
     layers: (first, last) => (first === last ? `第 ${first} 层` : `第 ${first}–${last} 层`),
@@ -96,18 +100,14 @@ export const zh: Words = {
     used: (need, free) => `占 ${need} / ${free}`,
     placements: '各层所在的设备',
     verdict: { chosen: '已选择', fits: '也放得下', too_large: '放不下', unsupported: '不支持', excluded: '已排除' },
-    part: { weights: '权重', cache: '对话缓存', activations: '工作内存', overhead: '载入、运行时与余量' },
-    origins: '每一项设置及其来源',
-    setting: '设置',
-    value: '值',
-    why_column: '原因',
+    part: { weights: '权重', cache: 'KV 缓存', activations: '激活值', overhead: '加载、运行时与余量' },
+    origins: '所有设置及其来源',
     origin: { set: '由你设置', measured: '测量得出', default: '默认', stepped_down: '已降级' },
-    proof: (measured, planned) => `最长请求的实测占用：${measured}；计划：${planned}。`,
-    none: '内存测量完成后，规划会显示在这里。',
+    proof: (measured, planned) => `满载实测 ${measured}，预估 ${planned}。`,
   },
 
   refusal: {
-    envLabel: '把这一行写入 .env，然后重新启动',
+    envLabel: '把这一行写入 .env，然后运行“docker compose up -d”（或“make run”）',
     copyLine: '复制这一行',
   },
 
@@ -116,35 +116,36 @@ export const zh: Words = {
     past: '最近一次中断',
     cause: '原因',
     causes: {
-      out_of_memory: '内存不足',
+      out_of_memory: '内存（显存）不足',
       killed_by_kernel_oom: '内存不足，被内核终止',
       killed_by_signal: '被信号终止',
       bad_checkpoint: '模型文件无法使用',
-      self_test: '载入后的自检失败',
-      gpu_lost: '显卡丢失',
+      self_test: '加载后的自检失败',
+      gpu_lost: '显卡掉线',
       no_cuda: 'PyTorch 无法使用显卡',
-      hung: '引擎卡死',
-      crashed: '进程崩溃',
+      hung: '模型进程卡死',
+      crashed: '模型进程崩溃',
     },
     signal: (number) => `信号 ${number}`,
     exit: (code) => `退出码 ${code}`,
     at: '时间',
     limit: '内存上限',
-    peak: '最高占用',
+    peak: '最高内存占用',
     count: '累计中断次数',
-    back: '它会自动恢复，你的对话仍保留在这里。',
+    back: '模型会自动重新启动，你的对话已保留。',
   },
 
   ...accessZh,
   ...chatZh,
+  ...errorsZh,
 
   banner: { details: '详情' },
 
   footer: {
     label: '服务状态',
     precision: (precision) => `精度 ${precision}`,
-    plan: '规划与内存',
-    context: (tokens) => `上下文 ${tokens} 个词元`,
+    plan: '方案与内存',
+    context: (tokens) => `上下文 ${tokens} 个 token`,
     version: (version) => `Berth ${version}`,
   },
 

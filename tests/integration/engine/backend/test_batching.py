@@ -22,7 +22,7 @@ from app.engine.backend.transformers_backend import TransformersBackend
 from app.engine.errors import NonFiniteLogits
 from app.engine.loading import load
 from app.engine.loading.checkpoint import open_checkpoint
-from app.engine.model import attention
+from app.engine.model import windows
 from app.engine.model.kv_cache import SlotCache
 from app.engine.model.windows import Batch, Chunk, Window
 from app.engine.sampling import Sampling
@@ -275,7 +275,7 @@ class Fault:
 def test_a_sequence_that_breaks_down_fails_alone_and_leaves_nothing(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attention, "FEW_KEYS", LENGTH)  # all attend together: a short one's mask covers what is old
+    monkeypatch.setattr(windows, "FEW_KEYS", LENGTH)  # all attend together: a short one's mask covers what is old
     runner = Runner(case, case.backend(slots=3))
     fault = Fault(runner, monkeypatch)
     runner.start(5)

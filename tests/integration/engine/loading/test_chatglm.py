@@ -39,7 +39,7 @@ CODE_FILES = ("configuration_chatglm.py", "modeling_chatglm.py", "tokenization_c
 @pytest.fixture(scope="module", autouse=True)
 def as_the_engine_runs() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(load, "LOAD_PIECE_ELEMENTS", 32 * 64)  # several pieces of each weight
+        patch.setattr(weights, "LOAD_PIECE_ELEMENTS", 32 * 64)  # several pieces of each weight
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         yield

@@ -31,7 +31,7 @@ COMPUTED = ("inv_freq", "original_inv_freq")
 @pytest.fixture(scope="module", autouse=True)
 def as_the_engine_runs() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(load, "LOAD_PIECE_ELEMENTS", 32 * 192)  # several pieces of each weight
+        patch.setattr(weights, "LOAD_PIECE_ELEMENTS", 32 * 192)  # several pieces of each weight
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         yield

@@ -43,7 +43,7 @@ SHAPES = {
 @pytest.fixture(scope="module", autouse=True)
 def as_the_engine_runs() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(load, "LOAD_PIECE_ELEMENTS", 32 * 128)  # several pieces, also of small weights
+        patch.setattr(weights, "LOAD_PIECE_ELEMENTS", 32 * 128)  # several pieces, also of small weights
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # models this small only wait for each other's threads
         yield

@@ -64,7 +64,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Pat
 def test_the_same_logits_as_the_safetensors_original(
     pairs: dict[str, tuple[Path, Path]], name: str, precision: Precision, dtype: Dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(load, "LOAD_PIECE_ELEMENTS", 32 * 64)
+    monkeypatch.setattr(weights, "LOAD_PIECE_ELEMENTS", 32 * 64)
     ids = torch.arange(40).unsqueeze(0)
     original, copy = (load_ours(folder, precision, dtype) for folder in pairs[name])
     assert weights.weights_bytes(copy) == weights.weights_bytes(original)
@@ -132,10 +132,10 @@ def test_other_files_are_refused_by_name(tmp_path: Path) -> None:
 MEASURE = """
 import gc, sys
 from pathlib import Path
-from app.engine import process
+from app.engine.runtime import process
 process.tune_allocator()
-from app.engine.memory import HostMeter
-from tests.integration.test_engine_torch_files import load_ours
+from app.engine.runtime.memory import HostMeter
+from tests.integration.engine.loading.test_torch_file import load_ours
 load_ours(Path(sys.argv[2]), "int8", "bfloat16")  # libraries are loaded, too
 for precision in ("bf16", "int8"):
     gc.collect()

@@ -17,7 +17,7 @@ PAGES = 448
 """Of the blocks: above the threshold for mappings, below torch's for huge pages."""
 PROBE = f"""
 import json, resource
-from app.engine import process
+from app.engine.runtime import process
 process.tune_allocator()
 import torch
 

@@ -45,9 +45,9 @@ def test_a_wrong_checkpoint_is_told_before_torch_is_imported(tmp_path: Path, mon
 
 WITHOUT_DECORATORS = """
 import importlib, sys
-from app.engine import libraries
-libraries.DECORATORS = ()
-libraries.import_quickly(lambda: importlib.import_module("app.engine.build"))
+from app.engine.runtime import fast_import
+fast_import.DECORATORS = ()
+fast_import.import_quickly(lambda: importlib.import_module("app.engine.build"))
 assert "torch._dynamo.convert_frame" in sys.modules
 import transformers.models.glm4.modeling_glm4
 """

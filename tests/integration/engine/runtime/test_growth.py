@@ -24,12 +24,12 @@ PROBE = """
 import json, random, sys
 from pathlib import Path
 from app.contract.config import EngineConfig
-from app.engine import process
+from app.engine.runtime import process
 process.tune_allocator()
 from app.engine import build
 from app.engine.backend import TokenRequest
-from app.engine.checkpoint import open_checkpoint
-from app.engine.memory import HeapBound, HostMeter, anonymous_bytes
+from app.engine.loading.checkpoint import open_checkpoint
+from app.engine.runtime.memory import HeapBound, HostMeter, anonymous_bytes
 from app.engine.sampling import Sampling
 
 class Progress:

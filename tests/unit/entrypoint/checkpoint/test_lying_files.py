@@ -235,7 +235,7 @@ import resource, sys
 from pathlib import Path
 resource.setrlimit(resource.RLIMIT_AS, (600 << 20, 600 << 20))
 resource.setrlimit(resource.RLIMIT_CPU, (40, 40))
-from entrypoint.headers import CheckpointError, read_header
+from entrypoint.checkpoint.safetensors_header import CheckpointError, read_header
 try:
     read_header(Path(sys.argv[1]))
 except CheckpointError as error:

@@ -1,0 +1,1 @@
+"""Reasons as sentences, English and Chinese side by side, for the log, the command line, the status and the page."""
