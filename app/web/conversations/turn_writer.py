@@ -67,8 +67,8 @@ class TurnWriter:
         try:
             return self._receive(), None
         except ApiError as error:
-            code = error.code or "failed"
-            return "interrupted" if code in _INTERRUPTED else "failed", MessageError(code, error.message)
+            state: MessageState = "interrupted" if error.code in _INTERRUPTED else "failed"
+            return state, MessageError(error.code or "failed", error.message)
         except Exception:
             _log.exception("unexpected error in a turn")
             message = "Something went wrong in the service; see its log."
