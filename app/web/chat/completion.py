@@ -18,7 +18,8 @@ from app.web.http.sse import KEEP_ALIVE, error_event, has_content
 from app.web.monitoring.request_log import RequestRecord
 from app.web.monitoring.status_file import StatusFile
 
-_KEEP_ALIVE_SECONDS = 10.0
+KEEP_ALIVE_SECONDS = 10.0
+"""How long a stream may be silent before a comment line is sent."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Completion:
 
     def _all_replies(self) -> Iterator[Delta | Finished | None]:
         while True:
-            reply = self.turn.next(_KEEP_ALIVE_SECONDS)
+            reply = self.turn.next(KEEP_ALIVE_SECONDS)
             if reply is None or isinstance(reply, Finished) or (isinstance(reply, Delta) and has_content(reply)):
                 yield reply
             if isinstance(reply, Finished):

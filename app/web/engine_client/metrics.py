@@ -22,7 +22,7 @@ from app.web.engine_client.client import (
 )
 from app.web.monitoring.status_file import StatusFile
 
-_ENGINE_SECONDS = 1.0
+ENGINE_SECONDS = 1.0
 """How long a scrape waits for the engine."""
 
 
@@ -59,7 +59,7 @@ class ServiceCollector(Collector):
         except (EngineUnavailableError, TooManyCallsError):
             return None
         try:
-            reply = call.wait(_ENGINE_SECONDS)
+            reply = call.wait(ENGINE_SECONDS)
         except (EngineDiedError, DrainOverError):
             return None
         finally:

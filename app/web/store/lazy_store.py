@@ -13,7 +13,7 @@ from app.web.store.errors import StoreError, unavailable
 if TYPE_CHECKING:
     from app.web.store.store import Store
 
-_RETRY_SECONDS = 2.0
+RETRY_SECONDS = 2.0
 _log = logging.getLogger("berth.web")
 
 
@@ -36,7 +36,7 @@ class LazyStore:
         with self._lock:
             if self._store is not None:
                 return self._store
-            if self._error is None or time.monotonic() - self._tried_at > _RETRY_SECONDS:
+            if self._error is None or time.monotonic() - self._tried_at > RETRY_SECONDS:
                 self._try()
             if self._store is None:
                 assert self._error is not None

@@ -240,7 +240,7 @@ def test_every_phase_has_words() -> None:
 
 
 def test_page_that_is_not_built_says_so(client: FlaskClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(page, "_DIST", tmp_path / "nowhere")
+    monkeypatch.setattr(page, "DIST", tmp_path / "nowhere")
     note = Text("<b>no memory</b>", "")
     progress = Progress(done_bytes=1, total_bytes=2, started_at=1.0, eta_seconds=None)
     set_status(tmp_path, phase="loading", model_name="<b>x</b>", progress=progress, note=note)
@@ -258,7 +258,7 @@ def test_built_page(client: FlaskClient, monkeypatch: pytest.MonkeyPatch, tmp_pa
     (dist / "index.html").write_text("<title>built</title>")
     (dist / "favicon.svg").write_text("<svg/>")
     (dist / "assets" / "index-abc.js").write_text("1")
-    monkeypatch.setattr(page, "_DIST", dist)
+    monkeypatch.setattr(page, "DIST", dist)
     with client.get("/") as index, client.get("/assets/index-abc.js") as asset, client.get("/favicon.svg") as icon:
         assert (index.text, index.headers["Cache-Control"]) == ("<title>built</title>", "no-cache")
         assert "immutable" in asset.headers["Cache-Control"] and asset.mimetype == "text/javascript"

@@ -51,7 +51,7 @@ class TurnSockets:
 
 @pytest.fixture
 def sockets(monkeypatch: pytest.MonkeyPatch) -> Iterator[TurnSockets]:
-    monkeypatch.setattr(completion, "_KEEP_ALIVE_SECONDS", 0.05)
+    monkeypatch.setattr(completion, "KEEP_ALIVE_SECONDS", 0.05)
     monkeypatch.setattr(drain, "_deadline", None)
     engine, ours = socket.socketpair()
     browser, client = socket.socketpair()

@@ -132,7 +132,7 @@ def test_without_an_engine_its_numbers_are_absent_and_the_rest_is_there(web: Web
 
 
 def test_an_engine_that_says_nothing_is_not_waited_for(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.web.engine_client.metrics._ENGINE_SECONDS", 0.1)
+    monkeypatch.setattr("app.web.engine_client.metrics.ENGINE_SECONDS", 0.1)
     silent = threading.Event()
     monkeypatch.setattr(FakeEngine, "_serve", lambda self, connection: silent.wait(30) and connection.close())
     try:

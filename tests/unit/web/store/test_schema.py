@@ -154,7 +154,7 @@ def test_a_file_that_cannot_be_used_is_named_once_and_left_as_it_is(
 
 
 def test_a_file_that_is_repaired_is_opened_without_a_restart(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.web.store.lazy_store._RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("app.web.store.lazy_store.RETRY_SECONDS", 0.0)
     path.mkdir()
     store = LazyStore(path)
     with pytest.raises(UnavailableError):
