@@ -153,8 +153,7 @@ def _continue_answer(body: dict[str, Any], messages: tuple[Message, ...]) -> boo
 
 
 def _number(body: dict[str, Any], name: str) -> float | None:
-    bounds = RANGES[name]
-    return fields.number(name, body.get(name), bounds.low, bounds.high, open_low=bounds.open_low)
+    return fields.number(name, body.get(name), RANGES[name])
 
 
 def _integer(body: dict[str, Any], name: str) -> int | None:

@@ -16,6 +16,7 @@ from app.contract.limits import (
     MAX_TITLE_CHARACTERS,
     MOST_CALLS,
     MOST_STORED_MESSAGES,
+    Range,
 )
 from app.web.conversations.request import read_content, read_id, read_settings
 from app.web.http import fields
@@ -24,8 +25,8 @@ from app.web.http.errors import bad_field
 MAX_BYTES = 16 * 1024 * 1024
 """Parsed, it takes several times as much memory, and the plan leaves little beside the model."""
 MOST_CONVERSATIONS = 10_000
-_MAX_NUMBER = 1e11
-"""As Unix time: the year 5138."""
+_ANY_NUMBER = Range(0, 1e11)
+"""Of times and rates. As Unix time, the end is the year 5138."""
 _FOLLOWS = {"user": (None, "assistant"), "assistant": ("user", "tool"), "tool": ("assistant", "tool")}
 """By a message's role: the roles that its parent may have; None is no parent."""
 
@@ -54,7 +55,7 @@ def _conversation(path: str, conversation: Conversation) -> Conversation:
     if len(fields.text(f"{path}.head.title", head.title)) > MAX_TITLE_CHARACTERS or not _on_one_line(head.title):
         raise bad_field(f"{path}.head.title", f"should be one line of at most {MAX_TITLE_CHARACTERS} characters")
     for name in ("created_at", "updated_at"):
-        fields.number(f"{path}.head.{name}", getattr(head, name), 0, _MAX_NUMBER)
+        fields.number(f"{path}.head.{name}", getattr(head, name), _ANY_NUMBER)
     if len(conversation.messages) > MOST_STORED_MESSAGES:
         raise bad_field(
             f"{path}.messages", f"has {len(conversation.messages)}; at most {MOST_STORED_MESSAGES} are accepted"
@@ -86,8 +87,8 @@ def _check_message(path: str, message: StoredMessage) -> None:
     read_id(f"{path}.id", message.id)
     for name in ("content", "reasoning"):
         read_content(f"{path}.{name}", getattr(message, name))
-    fields.number(f"{path}.created_at", message.created_at, 0, _MAX_NUMBER)
-    fields.number(f"{path}.tokens_per_second", message.tokens_per_second, 0, _MAX_NUMBER)
+    fields.number(f"{path}.created_at", message.created_at, _ANY_NUMBER)
+    fields.number(f"{path}.tokens_per_second", message.tokens_per_second, _ANY_NUMBER)
     for name in ("prompt_tokens", "completion_tokens", "seq"):
         fields.integer(f"{path}.{name}", getattr(message, name), 0, MAX_SEQ)
     if len(message.tool_calls) > MOST_CALLS:

@@ -79,7 +79,7 @@ def read_settings(path: str, value: Any) -> ChatSettings:
         elif bounds.whole:
             read[name] = fields.integer(here, item, int(bounds.low), int(bounds.high))
         else:
-            read[name] = fields.number(here, item, bounds.low, bounds.high, open_low=bounds.open_low)
+            read[name] = fields.number(here, item, bounds)
     try:
         return from_json(ChatSettings, read, path)
     except ContractError as error:

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
+from app.contract.limits import Range
 from app.web.http.errors import ApiError, bad_field
 
 TYPE_NAMES = {
@@ -59,15 +60,15 @@ def integer(path: str, value: Any, low: int, high: int) -> int | None:
     return value
 
 
-def number(path: str, value: Any, low: float, high: float, *, open_low: bool = False) -> float | None:
-    """A number from `low` to `high`, or None. With `open_low`, `low` itself is not allowed."""
+def number(path: str, value: Any, bounds: Range) -> float | None:
+    """A number within `bounds`, or None."""
     if value is None:
         return None
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         raise wrong_type(path, "a number", value)
-    if not low <= value <= high or (open_low and value == low):
-        words = "above" if open_low else "from"
-        raise bad_field(path, f"should be {words} {low:g} to {high:g}, is {_short(value)}")
+    if not bounds.holds(value):
+        words = "above" if bounds.open_low else "from"
+        raise bad_field(path, f"should be {words} {bounds.low:g} to {bounds.high:g}, is {_short(value)}")
     return float(value)
 
 
