@@ -148,11 +148,11 @@ def test_the_log_names_no_tool_and_no_argument(service: Service, client: OpenAI)
 @MODES
 def test_log_probabilities_of_every_token(client: OpenAI, stream: bool) -> None:
     completion = ask(client, talks.HELLO, stream, logprobs=True, top_logprobs=3)
-    told = completion["choices"][0]["logprobs"]["content"]
-    assert len(told) == completion["usage"]["completion_tokens"] - 1, "all but the one that ends the answer"
-    text = bytes(byte for token in told for byte in token["bytes"]).decode()
+    tokens = completion["choices"][0]["logprobs"]["content"]
+    assert len(tokens) == completion["usage"]["completion_tokens"] - 1, "all but the one that ends the answer"
+    text = bytes(byte for token in tokens for byte in token["bytes"]).decode()
     assert talks.GREETING_THOUGHT in text and text.endswith(talks.GREETING)
-    for token in told:
+    for token in tokens:
         values = [other["logprob"] for other in token["top_logprobs"]]
         assert len(values) == 3 and values == sorted(values, reverse=True)
         assert token["top_logprobs"][0]["bytes"] == token["bytes"], "greedy takes the likeliest"
@@ -168,12 +168,12 @@ def test_a_broken_off_answer_goes_on(client: OpenAI, stream: bool) -> None:
     for content, thought in begun:
         answer = {"role": "assistant", "content": content, "reasoning_content": thought}
         switches = {"continue_final_message": True, "add_generation_prompt": False}
-        said = [{"role": "user", "content": talks.HELLO}, answer]
-        rest, reason = end_of(ask(client, said, stream, extra_body=switches))
+        messages = [{"role": "user", "content": talks.HELLO}, answer]
+        rest, reason = end_of(ask(client, messages, stream, extra_body=switches))
         assert reason == "stop"
         assert content + (rest["content"] or "") == whole["content"]
         assert thought + rest.get("reasoning_content", "") == whole["reasoning_content"]
-        again, _ = end_of(ask(client, said, stream))
+        again, _ = end_of(ask(client, messages, stream))
         assert again["content"] != rest["content"] or again.get("reasoning_content"), "without it an answer begins anew"
 
 

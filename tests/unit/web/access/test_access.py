@@ -84,14 +84,14 @@ def code(answer: TestResponse) -> tuple[int, str]:
 
 def requests_to(app: Flask, *rules: str) -> list[tuple[str, str]]:
     """Method and address of every route with one of these rules."""
-    found = []
+    pairs = []
     for rule in app.url_map.iter_rules():
         address = rule.rule
         for name in rule.arguments:
             address = address.replace(address[address.index("<") : address.index(">") + 1], f"some-{name}", 1)
         if RULES[rule.endpoint] in rules:
-            found += [(method, address) for method in sorted((rule.methods or set()) - {"OPTIONS"})]
-    return found
+            pairs += [(method, address) for method in sorted((rule.methods or set()) - {"OPTIONS"})]
+    return pairs
 
 
 def test_every_route_has_a_rule_and_every_rule_a_route(app: Flask) -> None:
@@ -113,9 +113,9 @@ def test_a_route_without_a_rule_is_denied_to_everybody(tmp_path: Path, key: str 
 
 
 def test_no_route_but_the_public_ones_answers_without_the_key(app: Flask) -> None:
-    asked = requests_to(app, "member", "session")
-    assert len(asked) > 12
-    for method, address in asked:
+    requests = requests_to(app, "member", "session")
+    assert len(requests) > 12
+    for method, address in requests:
         client = app.test_client()
         answer = client.open(address, method=method)
         assert answer.status_code == 401, (method, address)

@@ -46,7 +46,7 @@ def answers(draw: st.DrawFn) -> list[Reply]:
     count, calls = 0, 0
     replies: list[Reply] = [Accepted(draw(st.integers(1, 9)))]
     for kind in draw(st.lists(st.sampled_from(["text", "thought", "call", "calls", "nothing"]), max_size=8)):
-        said = draw(st.text(max_size=6))
+        words = draw(st.text(max_size=6))
         tokens = draw(st.integers(1, 3))
         count += tokens
         deltas: list[ToolCallDelta] = []
@@ -57,7 +57,7 @@ def answers(draw: st.DrawFn) -> list[Reply]:
             calls += 1
         split = draw(st.integers(0, len(deltas)))
         groups = [tuple(deltas[:split]), tuple(deltas[split:])] if deltas else [()]
-        text, thought = (said if kind in ("text", "calls") else ""), (said if kind == "thought" else "")
+        text, thought = (words if kind in ("text", "calls") else ""), (words if kind == "thought" else "")
         chances = tuple(draw(st.lists(st.sampled_from(CHANCES), max_size=2))) if kind != "nothing" else ()
         first = Delta(text, tokens, thought, groups[0], chances if text or thought or groups[0] else ())
         replies += [first, *(Delta("", 0, "", group) for group in groups[1:])]
@@ -82,8 +82,8 @@ def test_stream_and_whole_agree(module_web: Web, replies: list[Reply], one_call:
     assert_logprobs(whole, replies, one_call)
     message = whole["choices"][0]["message"]
     deltas = [reply for reply in replies if isinstance(reply, Delta)]
-    asked = {call.index for delta in deltas for call in delta.tool_calls}
-    assert len(message.get("tool_calls", [])) == (min(1, len(asked)) if one_call else len(asked))
+    indexes = {call.index for delta in deltas for call in delta.tool_calls}
+    assert len(message.get("tool_calls", [])) == (min(1, len(indexes)) if one_call else len(indexes))
     if not one_call:
         assert (message["content"] or "") == "".join(delta.text for delta in deltas)
         assert message.get("reasoning_content", "") == "".join(delta.reasoning for delta in deltas)

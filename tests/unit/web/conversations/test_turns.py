@@ -41,8 +41,8 @@ def branch(*said: tuple[str, str]) -> list[StoredMessage]:
 
 def test_what_the_model_is_asked_is_the_branch_without_answers_that_say_nothing() -> None:
     settings = ChatSettings(system_prompt="Be brief.", top_k=5, min_p=0.1, presence_penalty=1.0, enable_thinking=True)
-    said = branch(("user", "one"), ("assistant", ""), ("user", "two"), ("assistant", "2"), ("user", "three"))
-    request = chat_request("req_1", said, settings, continues=False)
+    messages = branch(("user", "one"), ("assistant", ""), ("user", "two"), ("assistant", "2"), ("user", "three"))
+    request = chat_request("req_1", messages, settings, continues=False)
     assert [(m.role, m.content) for m in request.messages] == [
         ("system", "Be brief."), ("user", "one"), ("user", "two"), ("assistant", "2"), ("user", "three"),
     ]  # fmt: skip

@@ -146,10 +146,10 @@ def test_the_log_holds_nothing_of_what_was_said(module_web: Web, caplog: pytest.
     body = {"messages": messages, "tools": [{"type": "function", "function": function}]}
     wrong = {**body, SECRET: SECRET}
     ids = {"tokens": [ord(character) for character in SECRET]}
-    asked = (CHAT, body), (CHAT, wrong), (CHAT, {**body, "stream": True}), ("/tokenize", body), ("/detokenize", ids)
-    for path, sent in asked:
+    requests = (CHAT, body), (CHAT, wrong), (CHAT, {**body, "stream": True}), ("/tokenize", body), ("/detokenize", ids)
+    for path, sent in requests:
         with client.post(path, json=sent) as answer:
             assert answer.data
     lines = [record.getMessage() for record in caplog.records]
-    assert [json.loads(line)["path"] for line in lines] == [path for path, _ in asked]
+    assert [json.loads(line)["path"] for line in lines] == [path for path, _ in requests]
     assert not any("sesam" in line or json.dumps(SECRET)[1:-1] in line for line in lines)

@@ -214,9 +214,9 @@ def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[dict[str, Any]]
     caplog.set_level("INFO")
 
     def read() -> list[dict[str, Any]]:
-        found = [record.getMessage() for record in caplog.records if record.name == "berth.requests"]
-        assert not any(character in line for line in found for character in "\n\r\x1b\u2028")
-        return [json.loads(line) for line in found]
+        messages = [record.getMessage() for record in caplog.records if record.name == "berth.requests"]
+        assert not any(character in line for line in messages for character in "\n\r\x1b\u2028")
+        return [json.loads(line) for line in messages]
 
     return read
 
@@ -255,6 +255,6 @@ def test_no_path_breaks_a_line_and_no_secret_is_in_one(web: Web, lines: Callable
     headers = {"Authorization": "Bearer sesame", "Cookie": "session=sesame"}
     for path in ("/v1/%0a%0d%1b[2J", "/v1/models/" + "x" * 5000, "/v1/%e2%80%a8?key=sesame", "/v1/models?key=sesame"):
         web.send("GET", path, headers=headers)
-    found = lines()
-    assert len(found) == 4 and all(len(line["path"]) <= 200 for line in found)
-    assert found[0]["path"] == "/v1/\n\r\x1b[2J" and "sesame" not in json.dumps(found)
+    written = lines()
+    assert len(written) == 4 and all(len(line["path"]) <= 200 for line in written)
+    assert written[0]["path"] == "/v1/\n\r\x1b[2J" and "sesame" not in json.dumps(written)
