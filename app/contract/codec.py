@@ -145,23 +145,23 @@ def _decode_item(decoder: Decoder, value: Any, path: str, name: object) -> Any:
 
 def _dataclass_decoder(kind: Any) -> Decoder:
     hints = typing.get_type_hints(kind)
-    fields = [(field.name, _decoder(hints[field.name]), _is_required(field)) for field in dataclasses.fields(kind)]
+    fields = [(field.name, _decoder(hints[field.name]), _is_needed(field)) for field in dataclasses.fields(kind)]
 
     def decode(value: Any) -> Any:
         if not isinstance(value, dict):
             raise _wrong_type(value, "an object")
         arguments = {}
-        for name, decoder, required in fields:
+        for name, decoder, needed in fields:
             if name in value:
                 arguments[name] = _decode_item(decoder, value[name], ".{}", name)
-            elif required:
+            elif needed:
                 raise _InvalidError("is missing", f".{name}")
         return kind(**arguments)
 
     return decode
 
 
-def _is_required(field: dataclasses.Field[Any]) -> bool:
+def _is_needed(field: dataclasses.Field[Any]) -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 

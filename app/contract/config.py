@@ -12,19 +12,19 @@ from app.contract.plan import Dtype, Origin, Precision
 
 @dataclass(frozen=True)
 class EngineConfig:
-    """The engine's configuration. Everything is explicit; no library chooses a default."""
+    """What the engine is to do; written out, nothing is left for a library to decide."""
 
     precision: Precision
     compute_dtype: Dtype
     device: str
     """`cpu`, a GPU's UUID, or several with `+` between. The engine process sees these GPUs alone, in this order."""
     device_map: dict[str, str]
-    """Module name to `cpu` or `cuda:0`, `cuda:1`...: the empty name for a model on one device, otherwise
-    `model.embed_tokens`, every `model.layers.N`, `model.norm` and `lm_head`."""
+    """Module name to `cpu` or `cuda:0`, `cuda:1`...: the empty one for a model on one device, otherwise each one of
+    `model.embed_tokens`, `model.layers.N`, `model.norm` and `lm_head`."""
     max_model_len: int
     max_num_seqs: int
     prefill_chunk: int
-    """Prompt tokens computed at once; it bounds the activations' memory."""
+    """Prompt tokens computed at once; bounds the activations."""
     planned_bytes: int
 
 
@@ -44,11 +44,11 @@ class AppConfig:
     REQUEST_SECONDS: int = 0
     """How long a request may wait and run; 0 is unlimited."""
     KEY_FILE: str | None = None
-    """File with the key for API and sign-in, mode 0600; None if access is open (GLM_AUTH=off)."""
+    """Holds the key that API and sign-in ask for, mode 0600; None where access is open (GLM_AUTH=off)."""
     SESSIONS_FILE: str | None = None
-    """File with the web service's sessions, mode 0600."""
+    """Where the web service keeps who is signed in, mode 0600."""
     TRUSTED_PROXIES: int = 0
-    """Number of proxies whose forwarded client address, scheme, host and path prefix are trusted."""
+    """How many proxies in front may say who asks, by which scheme, host and path prefix."""
     DATABASE: str | None = None
     """The SQLite file of the conversations."""
     ENGINE: EngineConfig | None = None

@@ -1,8 +1,8 @@
-"""Exit codes of Berth's processes."""
+"""Exit codes: the last thing that a process can say."""
 
 OK = 0
 REFUSED_SETTING = 2
-"""The entrypoint: a setting, the port, the state directory or the checkpoint is invalid."""
+"""The entrypoint: a setting, the port, the state directory or the checkpoint is wrong."""
 REFUSED_PLAN = 3
 """The entrypoint: nothing fits, or a GPU is required and there is none."""
 
@@ -12,4 +12,4 @@ ENGINE_SELF_TEST = 42
 LIFELINE_CUT = 43
 """A child whose supervisor has ended."""
 FETCH_FAILED = 44
-"""The download gave up; it has reported the reason on its pipe."""
+"""The download gave up; its last event says why."""
