@@ -1,4 +1,4 @@
-"""Conversations for tests: ids, questions, and the API behind whatever sends a request."""
+"""Conversations for tests: ids, questions, and the API over HTTP or over Flask's test client."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from flask.testing import FlaskClient
 from app.contract.codec import from_json
 from app.contract.conversations import Conversation, StoredMessage, Turn
 
-Ask = Callable[[str, str, Any], tuple[int, Any]]
+Send = Callable[[str, str, Any], tuple[int, Any]]
 """Method, path, body as JSON -> status and the answer's body."""
 
 
@@ -23,10 +23,10 @@ def new_id() -> str:
     return str(uuid.uuid4())
 
 
-def over_http(port: int) -> Ask:
-    """Asks a service on this machine, with a connection for each request."""
+def over_http(port: int) -> Send:
+    """Sends requests to a service on this machine, each on a connection of its own."""
 
-    def ask(method: str, path: str, body: Any = None) -> tuple[int, Any]:
+    def send(method: str, path: str, body: Any = None) -> tuple[int, Any]:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         try:
             data = None if body is None else json.dumps(body, ensure_ascii=False).encode()
@@ -37,17 +37,17 @@ def over_http(port: int) -> Ask:
         finally:
             connection.close()
 
-    return ask
+    return send
 
 
-def over_flask(client: FlaskClient) -> Ask:
-    """Asks the app without a server."""
+def over_flask(client: FlaskClient) -> Send:
+    """Sends requests to the app, without a server."""
 
-    def ask(method: str, path: str, body: Any = None) -> tuple[int, Any]:
+    def send(method: str, path: str, body: Any = None) -> tuple[int, Any]:
         answer = client.open(path, method=method, json=body)
         return answer.status_code, answer.get_json() if answer.is_json else answer.get_data(as_text=True)
 
-    return ask
+    return send
 
 
 def question(content: str, parent_id: str | None = None) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def question(content: str, parent_id: str | None = None) -> dict[str, Any]:
     return {"answer_id": new_id(), "question_id": new_id(), "content": content, "parent_id": parent_id}
 
 
-def told(body: str | bytes) -> list[Any]:
+def parse_events(body: str | bytes) -> list[Any]:
     """The events of an event stream."""
     text = body.decode() if isinstance(body, bytes) else body
     return [json.loads(line.removeprefix("data: ")) for line in text.split("\n") if line.startswith("data: ")]
@@ -63,12 +63,12 @@ def told(body: str | bytes) -> list[Any]:
 
 @dataclass(frozen=True)
 class Chats:
-    """The API, each answer checked against the contract."""
+    """The API. Each response is checked against the contract."""
 
-    ask: Ask
+    send: Send
 
     def fine(self, method: str, path: str, body: Any = None) -> Any:
-        status, answer = self.ask(method, path, body)
+        status, answer = self.send(method, path, body)
         assert status < 300, (status, answer)
         return answer
 
@@ -86,12 +86,12 @@ class Chats:
         return from_json(Turn, self.fine("POST", f"/api/conversations/{conversation_id}/turns", body))
 
     def say(self, conversation_id: str, content: str, parent_id: str | None = None) -> StoredMessage:
-        """Asks and waits for the whole answer."""
+        """Asks a question and waits for the whole answer."""
         return self.rest(self.turn(conversation_id, **question(content, parent_id)).answer.id)
 
     def rest(self, answer_id: str) -> StoredMessage:
-        """Reads an answer to its end."""
-        events = told(self.fine("GET", f"/api/turns/{answer_id}/events"))
+        """Reads an answer's events to the end."""
+        events = parse_events(self.fine("GET", f"/api/turns/{answer_id}/events"))
         return from_json(StoredMessage, events[-1]["message"])
 
     def titles(self, search: str = "") -> list[str]:
@@ -100,6 +100,6 @@ class Chats:
 
     def refused(self, method: str, path: str, body: Any = None) -> tuple[int, str | None, str | None]:
         """Status, code and field of an error in the API's shape."""
-        status, answer = self.ask(method, path, body)
+        status, answer = self.send(method, path, body)
         assert set(answer["error"]) == {"message", "type", "param", "code"}, answer
         return status, answer["error"]["code"], answer["error"]["param"]

@@ -1,4 +1,4 @@
-"""Prometheus' text format, read with its own parser."""
+"""Reads Prometheus' text format with its own parser."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 
 class Exposition:
-    """One scrape. Asking for a sample that is not there is a KeyError."""
+    """One scrape. An absent sample is a KeyError."""
 
     def __init__(self, text: str) -> None:
         self.kinds: dict[str, str] = {}
@@ -25,6 +25,6 @@ class Exposition:
         return {name for name, _ in self._samples}
 
     def series(self, name: str) -> dict[str, float]:
-        """By the value of the only label."""
-        found = {labels: value for (known, labels), value in self._samples.items() if known == f"berth_{name}"}
-        return {next(iter(labels))[1]: value for labels, value in found.items()}
+        """Samples by the value of their only label."""
+        samples = {labels: value for (known, labels), value in self._samples.items() if known == f"berth_{name}"}
+        return {next(iter(labels))[1]: value for labels, value in samples.items()}

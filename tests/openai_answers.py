@@ -1,4 +1,4 @@
-"""What the official client gets, whole or streamed; streams are put together by its own code."""
+"""Answers as the official client gets them, whole or streamed. Its own code assembles the streams."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TOOLS = [{"type": "function", "function": json.loads(tool.function)} for tool in
 
 
 def assemble(chunks: Iterable[ChatCompletionChunk]) -> dict[str, Any]:
-    """The whole completion that the chunks of a stream with usage make; without what the client's code adds to it."""
+    """The completion that the client assembles from a stream with usage, without the fields that only it adds."""
     state = ChatCompletionStreamState()
     for chunk in chunks:
         state.handle_chunk(chunk)
@@ -32,13 +32,13 @@ def assemble(chunks: Iterable[ChatCompletionChunk]) -> dict[str, Any]:
 
 
 def same_in_any_answer(completion: dict[str, Any]) -> dict[str, Any]:
-    """The completion without ids and times, which two answers to one request do not share."""
+    """The completion without ids and times, which differ between two answers to one request."""
     return {name: value for name, value in completion.items() if name not in ("id", "created", "object")}
 
 
-def ask(client: OpenAI, said: Any, stream: bool, **more: Any) -> dict[str, Any]:
-    """The completion of a conversation, or of one question; `TOOLS` are shown unless `more` says otherwise."""
-    messages = [{"role": "user", "content": said}] if isinstance(said, str) else said
+def ask(client: OpenAI, content: Any, stream: bool, **more: Any) -> dict[str, Any]:
+    """The completion for a list of messages, or for one question. Sends `TOOLS` unless `more` has other tools."""
+    messages = [{"role": "user", "content": content}] if isinstance(content, str) else content
     request = {"model": "", "messages": messages, "temperature": 0, "tools": TOOLS, **more}
     if not stream:
         return dict(client.chat.completions.create(**request).to_dict())
@@ -47,22 +47,22 @@ def ask(client: OpenAI, said: Any, stream: bool, **more: Any) -> dict[str, Any]:
 
 
 def end_of(completion: dict[str, Any]) -> tuple[dict[str, Any], str]:
-    """The message, and why it ended."""
+    """The message and its finish reason."""
     choice = completion["choices"][0]
     return choice["message"], choice["finish_reason"]
 
 
 def calls_of(message: dict[str, Any]) -> list[tuple[str, Any]]:
-    """Names and parsed arguments."""
+    """The names and parsed arguments of a message's calls."""
     functions = [call["function"] for call in message.get("tool_calls", [])]
     return [(function["name"], json.loads(function["arguments"])) for function in functions]
 
 
 def result_for(message: dict[str, Any], content: str) -> dict[str, Any]:
-    """What the tool says to the message's first call."""
+    """The tool's result for the message's first call."""
     return {"role": "tool", "tool_call_id": message["tool_calls"][0]["id"], "content": content}
 
 
 def counted_of(completion: dict[str, Any]) -> dict[str, Any]:
-    """The usage, without what the engine happened to have in its cache."""
+    """The usage, without the tokens that happened to be in the cache."""
     return {name: count for name, count in completion["usage"].items() if name != "prompt_tokens_details"}

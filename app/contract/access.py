@@ -1,8 +1,8 @@
-"""What the page and the service say to each other about who is signed in: the bodies of /api/session, as JSON.
+"""The JSON bodies of /api/session, by which the page signs in and out.
 
     GET    /api/session            Session
-    POST   /api/session            SignIn -> Session, and the cookie
-    DELETE /api/session            204; the cookie is worth nothing any more
+    POST   /api/session            SignIn -> Session, and a cookie
+    DELETE /api/session            204; the cookie is no longer valid
 
 Programs send the key with each request instead, as `Authorization: Bearer <key>`.
 """
@@ -14,17 +14,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class SignIn:
-    """Asks to be let in."""
+    """Body of a sign-in."""
 
     key: str
 
 
 @dataclass(frozen=True)
 class Session:
-    """Whether this browser may go on."""
+    """Whether this browser is signed in."""
 
     key_needed: bool
-    """False where access is open (GLM_AUTH=off)."""
+    """False if access is open (GLM_AUTH=off)."""
     signed_in: bool
     csrf_token: str | None
-    """Sent back as X-CSRFToken with whatever changes something; None where nobody is signed in."""
+    """For the X-CSRFToken header of requests that change something; None if not signed in."""

@@ -1,4 +1,8 @@
-"""Frozen dataclasses to JSON and back, checked on the way in: what crosses a process border is never a bare dict."""
+"""Converts frozen dataclasses to JSON and back, and checks types when reading.
+
+Everything that crosses a process boundary is one of these dataclasses. msgspec would do the same, but the supervisor
+uses the standard library only, and these errors name the field in words that are shown to users.
+"""
 
 from __future__ import annotations
 
@@ -15,18 +19,18 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 Decoder = Callable[[Any], Any]
-"""Takes parsed JSON; raises `_Unfit`."""
+"""Converts parsed JSON to a value. Raises `_InvalidError`."""
 
 
 class ContractError(ValueError):
-    """A JSON value that is not what the contract says; the message names the place."""
+    """A JSON value doesn't match its dataclass. The message names the field."""
 
 
 def to_json(value: Any) -> Any:
-    """Turns dataclasses, tuples and dicts of them into what `json.dumps` takes."""
+    """Converts dataclasses, and tuples and dicts of them, to values that `json.dumps` accepts."""
     if value is None or isinstance(value, (str, int, float)):
         return value
-    kind: Any = type(value)  # mypy takes classes for unhashable
+    kind: Any = type(value)  # mypy considers classes unhashable
     names = _field_names(kind)
     if names is not None:
         return {name: to_json(getattr(value, name)) for name in names}
@@ -39,37 +43,39 @@ def to_json(value: Any) -> Any:
 
 @functools.cache
 def _field_names(kind: Any) -> tuple[str, ...] | None:
-    """None where it is no dataclass."""
+    """The names of a dataclass's fields; None for any other class."""
     return tuple(field.name for field in dataclasses.fields(kind)) if dataclasses.is_dataclass(kind) else None
 
 
 def from_json(kind: type[T], value: Any, where: str = "value") -> T:
-    """Builds `kind` from parsed JSON. Unknown keys are ignored, so that an older reader meets a newer writer.
+    """Makes a `kind` from parsed JSON. Unknown keys are ignored, so that an older reader accepts a newer writer.
+
+    `where` is the value's name in errors.
 
     Raises:
-        ContractError: a key is missing or a value has another type than the dataclass says.
+        ContractError: a key is missing, or a value has the wrong type.
     """
     cached: Any = kind  # as in `to_json`
     try:
         return typing.cast(T, _decoder(cached)(value))
-    except _Unfit as unfit:
-        raise ContractError(f"{where}{unfit.place} {unfit.text}") from None
+    except _InvalidError as error:
+        raise ContractError(f"{where}{error.path} {error.text}") from None
 
 
-class _Unfit(Exception):
-    """What `ContractError` tells; each level that it passes adds where it is, so that good values name no places."""
+class _InvalidError(Exception):
+    """Becomes a `ContractError`. Each level adds its part of the path on the way up, so valid values need no paths."""
 
-    def __init__(self, text: str, place: str = "") -> None:
+    def __init__(self, text: str, path: str = "") -> None:
         self.text = text
-        self.place = place
+        self.path = path
 
-    def under(self, place: str) -> _Unfit:
-        return _Unfit(self.text, place + self.place)
+    def under(self, path: str) -> _InvalidError:
+        return _InvalidError(self.text, path + self.path)
 
 
 @functools.cache
 def _decoder(kind: Any) -> Decoder:
-    """Made once for each kind: to look at annotations takes most of a decode, and one happens for every token."""
+    """Cached by kind: reading annotations would take most of the time of a decode, and each token is decoded."""
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if dataclasses.is_dataclass(kind):
         return _dataclass_decoder(kind)
@@ -90,33 +96,33 @@ def _decoder(kind: Any) -> Decoder:
     return _checked(lambda value: isinstance(value, kind), kind.__name__)
 
 
-def _checked(fits: Callable[[Any], bool], expected: str) -> Decoder:
+def _checked(matches: Callable[[Any], bool], expected: str) -> Decoder:
     def decode(value: Any) -> Any:
-        if not fits(value):
-            raise _unfit(value, expected)
+        if not matches(value):
+            raise _wrong_type(value, expected)
         return value
 
     return decode
 
 
-def _unfit(value: Any, expected: str) -> _Unfit:
-    return _Unfit(f"should be {expected}, is {str(value)[:80]!r}")
+def _wrong_type(value: Any, expected: str) -> _InvalidError:
+    return _InvalidError(f"should be {expected}, is {str(value)[:80]!r}")
 
 
 def _float(value: Any) -> float:
     if not isinstance(value, (int, float)) or isinstance(value, bool):
-        raise _unfit(value, "a number")
+        raise _wrong_type(value, "a number")
     try:
         return float(value)
     except OverflowError:
-        raise _Unfit("is a number too large to be read") from None
+        raise _InvalidError("is too large a number") from None
 
 
 def _tuple_decoder(item_decoder: Decoder) -> Decoder:
     def decode(value: Any) -> tuple[Any, ...]:
         if not isinstance(value, list):
-            raise _unfit(value, "a list")
-        return tuple(_inside(item_decoder, item, "[{}]", place) for place, item in enumerate(value))
+            raise _wrong_type(value, "a list")
+        return tuple(_decode_item(item_decoder, item, "[{}]", index) for index, item in enumerate(value))
 
     return decode
 
@@ -124,17 +130,17 @@ def _tuple_decoder(item_decoder: Decoder) -> Decoder:
 def _dict_decoder(item_decoder: Decoder) -> Decoder:
     def decode(value: Any) -> dict[str, Any]:
         if not isinstance(value, dict):
-            raise _unfit(value, "an object")
-        return {key: _inside(item_decoder, item, ".{}", key) for key, item in value.items()}
+            raise _wrong_type(value, "an object")
+        return {key: _decode_item(item_decoder, item, ".{}", key) for key, item in value.items()}
 
     return decode
 
 
-def _inside(decoder: Decoder, value: Any, place: str, name: object) -> Any:
+def _decode_item(decoder: Decoder, value: Any, path: str, name: object) -> Any:
     try:
         return decoder(value)
-    except _Unfit as unfit:
-        raise unfit.under(place.format(name)) from None
+    except _InvalidError as error:
+        raise error.under(path.format(name)) from None
 
 
 def _dataclass_decoder(kind: Any) -> Decoder:
@@ -143,14 +149,14 @@ def _dataclass_decoder(kind: Any) -> Decoder:
 
     def decode(value: Any) -> Any:
         if not isinstance(value, dict):
-            raise _unfit(value, "an object")
-        given = {}
+            raise _wrong_type(value, "an object")
+        arguments = {}
         for name, decoder, needed in fields:
             if name in value:
-                given[name] = _inside(decoder, value[name], ".{}", name)
+                arguments[name] = _decode_item(decoder, value[name], ".{}", name)
             elif needed:
-                raise _Unfit("is missing", f".{name}")
-        return kind(**given)
+                raise _InvalidError("is missing", f".{name}")
+        return kind(**arguments)
 
     return decode
 
@@ -160,10 +166,10 @@ def _is_needed(field: dataclasses.Field[Any]) -> bool:
 
 
 def _union_decoder(kinds: tuple[Any, ...]) -> Decoder:
-    """Of dataclasses told apart by their `type`, or of one other kind; with or without None."""
-    some = [kind for kind in kinds if kind is not type(None)]
-    decoder = _decoder(some[0]) if len(some) == 1 else _tagged_decoder(some)
-    if len(some) == len(kinds):
+    """Of dataclasses with different values of `type`, or of one other kind; with or without None."""
+    present = [kind for kind in kinds if kind is not type(None)]
+    decoder = _decoder(present[0]) if len(present) == 1 else _tagged_decoder(present)
+    if len(present) == len(kinds):
         return decoder
     return lambda value: None if value is None else decoder(value)
 
@@ -175,7 +181,7 @@ def _tagged_decoder(kinds: list[Any]) -> Decoder:
     def decode(value: Any) -> Any:
         name = value.get("type") if isinstance(value, dict) else None
         if not isinstance(name, str) or name not in decoders:
-            raise _unfit(value, expected)
+            raise _wrong_type(value, expected)
         return decoders[name](value)
 
     return decode
@@ -185,12 +191,12 @@ _encode_line = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), allow_
 
 
 def dump_line(value: Any) -> bytes:
-    """One JSON object and a newline, the framing of every pipe and socket here."""
+    """One JSON object and a newline: the framing of all pipes and sockets here."""
     return _encode_line(to_json(value)).encode() + b"\n"
 
 
 def write_atomically(path: Path, value: Any) -> None:
-    """Replaces a JSON file so that a reader sees the old one or the new one, never half of one."""
+    """Replaces a JSON file atomically: a reader sees the old one or the new one."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:

@@ -30,9 +30,9 @@ class EngineConfig:
 
 @dataclass(frozen=True)
 class AppConfig:
-    """The keys of config.json. Flask keeps only uppercase ones, hence the names.
+    """The keys of config.json. They are upper case because Flask ignores others.
 
-    The web worker starts on the settings alone, so `ENGINE` is None until there is a plan.
+    The web worker starts before there is a plan; until then `ENGINE` is None.
     """
 
     MODEL_NAME: str
@@ -40,9 +40,9 @@ class AppConfig:
     STATUS_FILE: str
     ENGINE_SOCKET: str
     QUEUE_LIMIT: int
-    """Requests that may wait for a slot; one more is answered 429."""
+    """Requests that may wait for a slot; a further one gets a 429."""
     REQUEST_SECONDS: int = 0
-    """How long a request may wait and run; 0 is for ever."""
+    """How long a request may wait and run; 0 is unlimited."""
     KEY_FILE: str | None = None
     """Holds the key that API and sign-in ask for, mode 0600; None where access is open (GLM_AUTH=off)."""
     SESSIONS_FILE: str | None = None

@@ -1,24 +1,24 @@
-"""What the page and the service say to each other about conversations: the bodies under /api, as JSON.
+"""The JSON bodies of the conversations' API under /api.
 
     GET    /api/conversations?search=&before=&limit=   ConversationPage, pinned first, then the newest
     POST   /api/conversations                          NewConversation -> 201 Conversation
-    POST   /api/conversations/import                   Export -> 201 ConversationPage of what was added
+    POST   /api/conversations/import                   Export -> 201 ConversationPage of those added
     GET    /api/conversations/export                   Export of all of them
     GET    /api/conversations/<id>                     Conversation
     PATCH  /api/conversations/<id>                     ConversationChange -> Conversation without its messages
     DELETE /api/conversations/<id>                     204
     GET    /api/conversations/<id>/export?format=      json: Export of this one; markdown: text, `&lang=en` or `zh`
     POST   /api/conversations/<id>/turns               NewTurn -> 201 Turn
-    GET    /api/turns/<message id>/events?after=<seq>  text/event-stream of TurnEvent, behind the one numbered `after`
-    POST   /api/turns/<message id>/stop                StoredMessage, once it stands still
-    DELETE /api/messages/<id>                          204: it and everything that answers it
+    GET    /api/turns/<message id>/events?after=<seq>  text/event-stream of TurnEvent, after number `after`
+    POST   /api/turns/<message id>/stop                StoredMessage, once it has ended
+    DELETE /api/messages/<id>                          204: it and all messages below it
 
 A conversation is a tree: regenerated answers and edited questions are siblings, children of the same parent. A turn is
-one answer; the service writes it whether anybody listens or not.
+one answer; the service writes it whether anybody reads or not.
 
 Errors have the shape of /v1. Codes of their own: 404 `conversation_not_found`, `message_not_found`; 409 `id_taken`;
 429 `too_many_turns`, `too_many_readers`; 503 `storage_unavailable` with the reason; 507 `storage_full`: nothing was
-stored, the same request can be sent again.
+stored, and the same request can be sent again.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from typing import Literal
 from app.contract.wire import ToolCall
 
 MessageState = Literal["writing", "done", "stopped", "length", "interrupted", "failed"]
-"""`writing` while the answer grows. `interrupted`: web service or engine ended in the middle. `failed`: see `error`.
-`interrupted`, `stopped`, `length` and `failed` answers keep what had come, and can be continued."""
+"""`writing` while the answer grows. `interrupted`: web service or engine ended during it. `failed`: see `error`.
+`interrupted`, `stopped`, `length` and `failed` answers keep their text, and can be continued."""
 ChatRole = Literal["user", "assistant", "tool"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChatSettings:
-    """How a conversation is answered; None means the model's own default."""
+    """How a conversation is answered; None is the model's default."""
 
     system_prompt: str = ""
     temperature: float | None = None
@@ -53,7 +53,7 @@ class ChatSettings:
 
 @dataclass(frozen=True)
 class MessageError:
-    """Why an answer failed, in the words of the API's error shape."""
+    """Why an answer failed, as in the API's errors."""
 
     code: str
     message: str
@@ -61,11 +61,11 @@ class MessageError:
 
 @dataclass(frozen=True)
 class StoredMessage:
-    """One message as it is stored; an answer that is being written as it stands now."""
+    """A stored message, or the current state of an answer that is being written."""
 
     id: str
     parent_id: str | None
-    """None for a first message; one that is edited has a sibling there."""
+    """None for a first message. Its edited versions are siblings."""
     role: ChatRole
     content: str
     created_at: float
@@ -80,16 +80,16 @@ class StoredMessage:
     tokens_per_second: float | None = None
     """From the first token to the last."""
     seq: int = 0
-    """Events of the turn that this holds already: what `?after=` goes on from."""
+    """Number of the last event that is included: continue with `?after=`."""
 
 
 @dataclass(frozen=True)
 class ConversationHead:
-    """What the list shows."""
+    """A conversation in the list."""
 
     id: str
     title: str
-    """From the first words, until somebody renames it; empty before there are any."""
+    """The first words of its first question until it is renamed; empty before that question."""
     pinned: bool
     created_at: float
     updated_at: float
@@ -97,16 +97,16 @@ class ConversationHead:
 
 @dataclass(frozen=True)
 class ConversationPage:
-    """A part of the list."""
+    """A page of the list."""
 
     conversations: tuple[ConversationHead, ...]
     before: str | None
-    """For the next part; None at the end."""
+    """Cursor for the next page; None on the last one."""
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """All of one conversation."""
+    """A conversation with its messages."""
 
     head: ConversationHead
     settings: ChatSettings
@@ -121,13 +121,13 @@ class NewConversation:
     """Body of a new, empty conversation."""
 
     id: str
-    """A UUID in lower case that the page makes: asking again after a lost reply makes no second one."""
+    """A UUID in lower case that the page makes, so that a repeated request makes no second conversation."""
     settings: ChatSettings = ChatSettings()
 
 
 @dataclass(frozen=True)
 class ConversationChange:
-    """What to change; None leaves a thing as it is."""
+    """The fields to change; None leaves a field as it is."""
 
     title: str | None = None
     pinned: bool | None = None
@@ -137,12 +137,10 @@ class ConversationChange:
 
 @dataclass(frozen=True)
 class NewTurn:
-    """Asks for an answer. Ids are UUIDs in lower case that the page makes: asking again with the same ones gives the
-    same turn.
+    """Asks for an answer. Ids are UUIDs in lower case that the page makes: the same ids again give the same turn.
 
-    A question: `content` and `question_id` are set, `parent_id` is the answer before it or None. An answer to a
-    question that stands: `parent_id` is that question. Going on with a broken-off answer: `continues` is its id, and
-    `answer_id` the same.
+    A new question: `content` and `question_id` are set, `parent_id` is the answer before it or None. Another answer to
+    a question: `parent_id` is that question. To continue an answer: `continues` and `answer_id` are its id.
     """
 
     answer_id: str
@@ -151,12 +149,12 @@ class NewTurn:
     content: str | None = None
     continues: str | None = None
     seq: int | None = None
-    """With `continues`: the answer's `seq` as the page knows it. One that has grown since is not continued again."""
+    """With `continues`: the answer's `seq` that the page knows. If the answer has grown since, it isn't continued."""
 
 
 @dataclass(frozen=True)
 class Turn:
-    """A turn that was taken in: the question is stored, the answer is being written."""
+    """A started turn: the question is stored, the answer is being written."""
 
     question: StoredMessage | None
     answer: StoredMessage
@@ -164,22 +162,22 @@ class Turn:
 
 @dataclass(frozen=True)
 class TurnEvent:
-    """More of an answer. What a reader missed comes in one event, so `seq` may leap."""
+    """Part of an answer. A reader gets all that it missed in one event, so `seq` may jump."""
 
     seq: int
-    """What `?after=` goes on from once this event is read."""
+    """The event's number, for `?after=`."""
     content: str = ""
     reasoning: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
-    """All calls so far, where there are new ones; they take the place of those before."""
+    """If there are new calls, all calls so far; they replace the earlier ones."""
     message: StoredMessage | None = None
-    """Takes the place of all that the reader has. At rest (its state is not `writing`) in the last event of a turn;
-    still `writing` in the first event for a reader who knows an older beginning than this turn's."""
+    """Replaces everything that the reader has. In the last event of a turn its state is not `writing`. It is `writing`
+    in the first event for a reader that knows an older state of the answer than this turn's start."""
 
 
 @dataclass(frozen=True)
 class Export:
-    """Conversations to keep elsewhere, and to take in again."""
+    """An exported file, which can be imported again."""
 
     conversations: tuple[Conversation, ...]
     format: Literal["berth-conversations"] = "berth-conversations"

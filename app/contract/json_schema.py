@@ -1,4 +1,7 @@
-"""The dataclasses as JSON Schema 2020-12, so that whoever describes them elsewhere says the same."""
+"""Makes JSON Schema 2020-12 from the dataclasses, for /openapi.json.
+
+msgspec could make it as well; see `codec` for why the contract doesn't use that.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +22,10 @@ _SCALARS: dict[Any, str] = {
 
 
 class Definitions:
-    """Schemas of dataclasses by name, as they are met.
+    """Collects the schemas of dataclasses by name.
 
-    What Berth sends has every field; what it takes may leave out those that have a default. A class that goes both
-    ways has a schema for each: the one for what is taken is called `<name>Input`. Of a `strict` class nothing else is
-    taken, and null counts as left out.
+    Output has every field; input may leave out fields with a default. A class that is both has two schemas: the one
+    for input is called `<name>Input`. Input of a `strict` class has no other fields, and null counts as left out.
     """
 
     def __init__(self, prefix: str, strict: Iterable[type] = ()) -> None:
@@ -31,16 +33,16 @@ class Definitions:
         self._prefix = prefix
         self._strict = frozenset(strict)
 
-    def sent(self, kind: Any) -> Schema:
-        """The schema of what Berth sends, a reference where it is a dataclass."""
+    def output(self, kind: Any) -> Schema:
+        """The schema of a value that Berth sends; a reference for a dataclass."""
         return self._schema(kind, "")
 
-    def taken(self, kind: Any) -> Schema:
-        """The schema of what Berth takes."""
+    def input(self, kind: Any) -> Schema:
+        """The schema of a value that Berth receives; a reference for a dataclass."""
         return self._schema(kind, "Input")
 
     def _schema(self, kind: Any, suffix: str) -> Schema:
-        """Raises TypeError for an annotation that the contract has not used so far."""
+        """Raises TypeError for a kind of annotation that the contract doesn't use."""
         origin, args = typing.get_origin(kind), typing.get_args(kind)
         if kind is Any:
             return {}
@@ -67,12 +69,12 @@ class Definitions:
         hints, docs = typing.get_type_hints(cls), field_docs(cls)
         properties, required = {}, []
         for field in dataclasses.fields(cls):
-            needed = not suffix or _without_default(field)
+            required_here = not suffix or _without_default(field)
             item = self._schema(hints[field.name], suffix)
-            properties[field.name] = item if needed or not strict else _any_of([item, {"type": "null"}])
+            properties[field.name] = item if required_here or not strict else _any_of([item, {"type": "null"}])
             if field.name in docs:
                 properties[field.name]["description"] = _one_line(docs[field.name])
-            if needed:
+            if required_here:
                 required.append(field.name)
         schema |= {
             "properties": properties,
@@ -83,7 +85,7 @@ class Definitions:
 
 
 def field_docs(cls: type) -> dict[str, str]:
-    """The string below each attribute, by attribute."""
+    """The docstring below each attribute, by attribute."""
     body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
     assert isinstance(body, ast.ClassDef)
     docs = {}
@@ -100,14 +102,14 @@ def _without_default(field: dataclasses.Field[Any]) -> bool:
 
 
 def _any_of(schemas: list[Schema]) -> Schema:
-    """The schemas beside each other; those that are types alone become one list of types."""
+    """Any of the schemas. If all are plain types, one list of types."""
     if any(set(schema) != {"type"} for schema in schemas):
         return {"anyOf": schemas}
-    names = [name for schema in schemas for name in _listed(schema["type"])]
+    names = [name for schema in schemas for name in _as_list(schema["type"])]
     return {"type": list(dict.fromkeys(names))}
 
 
-def _listed(names: str | list[str]) -> list[str]:
+def _as_list(names: str | list[str]) -> list[str]:
     return [names] if isinstance(names, str) else names
 
 

@@ -1,4 +1,4 @@
-"""The lifeline: a pipe whose other end an ancestor holds. Its end of file means that the ancestor is gone."""
+"""The lifeline: a pipe whose other end an ancestor keeps open. Its end of file means that the ancestor has ended."""
 
 from __future__ import annotations
 

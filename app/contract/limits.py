@@ -81,6 +81,8 @@ FUNCTION_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}", re.ASCII)
 MOST_TOKENIZE_IDS = 2**20
 """Token ids in a request to /detokenize: as many as the longest context of any GLM."""
 
+MOST_STORED_MESSAGES = 10_000
+"""In a conversation, so a branch isn't deeper either."""
 MAX_CONTENT_CHARACTERS = 1_000_000
 """Of a stored message, and of a system prompt."""
 MAX_TITLE_CHARACTERS = 200

@@ -1,4 +1,4 @@
-"""status.json, written by the supervisor alone, and what the engine tells the supervisor on the progress pipe."""
+"""status.json, which only the supervisor writes, and the events of engine and download on their pipes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DeathCause = Literal[
 
 @dataclass(frozen=True)
 class Progress:
-    """How far the present phase is, in bytes."""
+    """The current phase's progress, in bytes."""
 
     done_bytes: int
     total_bytes: int
@@ -36,12 +36,12 @@ class Progress:
     """Unix time, seconds."""
     eta_seconds: float | None
     bytes_per_second: float | None = None
-    """Of the last seconds, while downloading."""
+    """Over the last seconds, while downloading."""
 
 
 @dataclass(frozen=True)
 class Death:
-    """How the engine ended: the certificate that the log, the page and `/api/status` show."""
+    """How the engine ended, as the log, the page and `/api/status` show it."""
 
     at: float
     cause: DeathCause
@@ -68,25 +68,25 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Proof:
-    """What the longest request took, measured, beside what was planned."""
+    """Memory that the longest request used, measured, and what was planned."""
 
     planned_bytes: int
     measured_bytes: int
     weights_bytes: int
-    """Bytes of every parameter and quantisation state in the loaded model."""
+    """Size of all parameters and quantisation states in the loaded model."""
     load_seconds: float
     proof_seconds: float
     measured_by_device: dict[str, int] = field(default_factory=dict)
-    """Peaks by GPU UUID or `cpu`, where there are several; the plan's placements say what was planned on each."""
+    """Peaks by GPU UUID or `cpu`, if there are several; the plan's placements have the planned bytes of each."""
 
 
 @dataclass(frozen=True)
 class Status:
-    """The whole of `/api/status`."""
+    """The body of `/api/status`."""
 
     phase: Phase
     since: float
-    """Unix time at which the phase began, seconds."""
+    """When the phase began, Unix time, seconds."""
     started_at: float
     version: str
     model_name: str
@@ -99,7 +99,7 @@ class Status:
     max_num_seqs: int | None = None
     progress: Progress | None = None
     note: Text | None = None
-    """What the present phase waits for, where that is worth saying: the hub's headers, a download that stalls."""
+    """What the current phase waits for, if it is unusual: the hub's headers, a stalled download."""
     proof: Proof | None = None
     refusal: Refusal | None = None
     attempts: tuple[Attempt, ...] = ()
@@ -114,7 +114,7 @@ def read_status(path: Path) -> Status:
 
 @dataclass(frozen=True)
 class Loading:
-    """Checkpoint bytes that are in place, of all that will be read; sent from 0 to done, a few times a second."""
+    """Checkpoint bytes loaded, of all that will be read; sent from 0 to the end, a few times a second."""
 
     done_bytes: int
     total_bytes: int
@@ -123,7 +123,7 @@ class Loading:
 
 @dataclass(frozen=True)
 class Proving:
-    """The weights are in place; the proof and the self-test run."""
+    """The weights are loaded; the proof and the self-test run."""
 
     load_seconds: float
     weights_bytes: int
@@ -136,7 +136,7 @@ class Ready:
 
     proof: Proof
     resident_bytes: int
-    """What the engine holds while idle: anonymous memory on the CPU, reserved memory and context on a GPU."""
+    """Memory of the idle engine: anonymous memory on the CPU, reserved memory and context on a GPU."""
     resident_by_device: dict[str, int] = field(default_factory=dict)
     """The same by GPU UUID or `cpu`."""
     type: Literal["ready"] = "ready"
@@ -144,7 +144,7 @@ class Ready:
 
 @dataclass(frozen=True)
 class EngineDown:
-    """The engine's own account of why it is about to exit."""
+    """Why the engine is about to exit."""
 
     cause: DeathCause
     message: str
@@ -156,7 +156,7 @@ BEAT_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Beat:
-    """The engine's own thread goes on: sent every `BEAT_SECONDS` after `Ready`, between two steps and while idle."""
+    """A heartbeat of the engine's main thread: every `BEAT_SECONDS` after `Ready`, between steps and while idle."""
 
     type: Literal["beat"] = "beat"
 
@@ -166,20 +166,20 @@ EngineEvent = Loading | Proving | Ready | Beat | EngineDown
 
 @dataclass(frozen=True)
 class Fetching:
-    """Bytes of the model's files that are on this disk, of all that are needed; sent a few times a second."""
+    """Bytes of the model's files on the disk, of all that are needed; sent a few times a second."""
 
     done_bytes: int
     total_bytes: int
     bytes_per_second: float | None
-    """Over the last seconds; None while that can't be told."""
+    """Over the last seconds; None if unknown."""
     note: Text | None
-    """What holds the download up, with numbers; None while bytes come."""
+    """What delays the download, with numbers; None while bytes arrive."""
     type: Literal["fetching"] = "fetching"
 
 
 @dataclass(frozen=True)
 class FetchFailed:
-    """The download's own account of why it gives up."""
+    """Why the download gives up."""
 
     refusal: Refusal
     type: Literal["fetch_failed"] = "fetch_failed"

@@ -1,8 +1,8 @@
-"""What web and engine say to each other on engine.sock: one connection a request, one JSON object a line.
+"""The protocol of engine.sock between web and engine: one connection for each request, one JSON object a line.
 
-The client sends one `EngineRequest`. A `ChatRequest` is answered with `Accepted`, any number of `Delta`s, and exactly
-one `Finished` or `Failed`; the others with their one reply or `Failed`. End of file without an end means that the
-engine died. Closing the connection cancels.
+The client sends one `EngineRequest`. The engine answers a `ChatRequest` with `Accepted`, any number of `Delta`s, and
+exactly one `Finished` or `Failed`; other requests with one reply or `Failed`. If the connection ends before that, the
+engine has died. Closing the connection cancels the request.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 LINE_LIMIT_BYTES = 8 * 1024 * 1024
-"""Longest line either side reads; a longer one ends the connection with `Failed`."""
+"""The longest line that either side reads. A longer one ends the connection with `Failed`."""
 
 FinishReason = Literal["stop", "length", "tool_calls"]
 Role = Literal["system", "user", "assistant", "tool"]
@@ -19,31 +19,31 @@ Role = Literal["system", "user", "assistant", "tool"]
 
 @dataclass(frozen=True)
 class ToolCall:
-    """A function that the model asked for."""
+    """A function that the model calls."""
 
     id: str
     name: str
     arguments: str
-    """A JSON object as text, as OpenAI's wire has it."""
+    """A JSON object as text, as in OpenAI's API."""
 
 
 @dataclass(frozen=True)
 class Message:
-    """One turn of a conversation."""
+    """One message of a conversation."""
 
     role: Role
     content: str
     reasoning: str = ""
-    """What the assistant thought before; which turns show it again is the chat format's."""
+    """The assistant's reasoning. The chat format decides which messages repeat it."""
     tool_calls: tuple[ToolCall, ...] = ()
-    """Of an assistant's turn."""
+    """Of an assistant's message."""
     tool_call_id: str | None = None
-    """Of a tool's turn: the call that it answers."""
+    """Of a tool's message: the call that it answers."""
 
 
 @dataclass(frozen=True)
 class Tool:
-    """A function that the model may ask for."""
+    """A function that the model may call."""
 
     name: str
     function: str
@@ -52,7 +52,7 @@ class Tool:
 
 @dataclass(frozen=True)
 class ToolChoice:
-    """Whether a tool may or must be asked for; `name`, with `required`, says which."""
+    """Whether a tool may or must be called. With `required`, `name` says which."""
 
     mode: Literal["none", "auto", "required"] = "auto"
     name: str | None = None
@@ -60,51 +60,51 @@ class ToolChoice:
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingParams:
-    """How the next token is picked; None means the checkpoint's own default."""
+    """How the next token is sampled; None is the checkpoint's default. `limits.SAMPLING_RANGES` has the ranges."""
 
     temperature: float | None = None
-    """0 is greedy; otherwise logits are divided by it. 0 to 2."""
+    """0 is greedy; otherwise logits are divided by it."""
     top_p: float | None = None
-    """Nucleus: the smallest set of tokens whose probabilities sum to it. Above 0, at most 1."""
+    """Nucleus sampling: only the smallest set of tokens whose probabilities sum to it."""
     top_k: int | None = None
-    """Only the k likeliest; 0 is off."""
+    """Only the k likeliest tokens; 0 is off."""
     min_p: float | None = None
-    """Only tokens at least so likely as this share of the likeliest one's probability. 0 to 1; 0 is off."""
+    """Only tokens with at least this share of the likeliest one's probability; 0 is off."""
     repetition_penalty: float | None = None
-    """Divides positive logits of tokens that prompt or answer hold, multiplies negative ones. Above 0; 1 is off."""
+    """Divides positive logits of tokens in prompt or answer, and multiplies negative ones; 1 is off."""
     presence_penalty: float | None = None
-    """Taken off the logits of tokens that the answer holds. -2 to 2."""
+    """Subtracted from the logits of tokens in the answer."""
     frequency_penalty: float | None = None
-    """Taken off the logits of tokens for each time that the answer holds them. -2 to 2."""
+    """Subtracted from the logits of tokens once for each time they are in the answer."""
     seed: int | None = None
 
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """A conversation to be continued by one assistant turn."""
+    """A conversation; the engine answers with the assistant's next message."""
 
     request_id: str
     messages: tuple[Message, ...]
     sampling: SamplingParams = SamplingParams()
     max_tokens: int | None = None
-    """At most so many new tokens; None means up to the end of the context."""
+    """The most new tokens; None is up to the end of the context."""
     stop: tuple[str, ...] = ()
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice = ToolChoice()
     enable_thinking: bool | None = None
     """None leaves it to the chat format."""
     logprobs: int | None = None
-    """With each token its log probability, and those of so many of the likeliest, 0 to 20; None is off."""
+    """Each token's log probability, and those of so many of the likeliest tokens; None is off."""
     continue_answer: bool = False
-    """The last message is an assistant's, broken off: what comes goes on where it ends."""
+    """The last message is an assistant's, and the answer continues it."""
     client: str = ""
-    """Who asks, in any words: those who wait take turns by it."""
+    """The client. The queue is fair between clients."""
     type: Literal["chat"] = "chat"
 
 
 @dataclass(frozen=True)
 class TokenizeRequest:
-    """Asks for the ids of a conversation as `ChatRequest` would have them, or of a plain `prompt`; not for both."""
+    """Asks for the prompt ids of a conversation as in `ChatRequest`, or of a plain `prompt`, not both."""
 
     request_id: str
     messages: tuple[Message, ...] = ()
@@ -116,7 +116,7 @@ class TokenizeRequest:
 
 @dataclass(frozen=True)
 class DetokenizeRequest:
-    """Asks for the text of ids, control tokens written out."""
+    """Asks for the text of ids, control tokens included."""
 
     request_id: str
     tokens: tuple[int, ...]
@@ -125,7 +125,7 @@ class DetokenizeRequest:
 
 @dataclass(frozen=True)
 class StatsRequest:
-    """Asks how busy the engine is."""
+    """Asks for the engine's load."""
 
     request_id: str
     type: Literal["stats"] = "stats"
@@ -153,28 +153,28 @@ class Detokenized:
 
 @dataclass(frozen=True, kw_only=True)
 class Stats:
-    """How busy the engine is now, and since its start."""
+    """The engine's load now, and its counters since its start."""
 
     running: int
     waiting: int
     slots: int
     cache_tokens: int
-    """Tokens of running sequences that lie in the cache."""
+    """Tokens of running sequences in the cache."""
     cache_limit_tokens: int
     decode_steps: int
     decoded_tokens: int
-    """Over `decode_steps` this is the mean batch size."""
+    """Divided by `decode_steps`, the mean batch size."""
     prefilled_tokens: int
     reused_tokens: int
-    """Prompt tokens that were found in the cache."""
+    """Prompt tokens found in the cache."""
     held_bytes: dict[str, int] = field(default_factory=dict)
-    """Memory held now, by GPU UUID or `cpu`: anonymous on the CPU, reserved and context on a GPU."""
+    """Memory in use now, by GPU UUID or `cpu`: anonymous memory on the CPU, reserved memory and context on a GPU."""
     type: Literal["stats"] = "stats"
 
 
 @dataclass(frozen=True)
 class Accepted:
-    """The request is valid and waits for, or has, a slot."""
+    """The request is valid. It has a slot or waits for one."""
 
     prompt_tokens: int
     type: Literal["accepted"] = "accepted"
@@ -182,7 +182,7 @@ class Accepted:
 
 @dataclass(frozen=True)
 class ToolCallDelta:
-    """More of the call at `index`: the first one of a call has its id and name, the arguments come in pieces."""
+    """Part of the call at `index`. The first part has id and name; the arguments come in parts."""
 
     index: int
     id: str | None = None
@@ -192,17 +192,17 @@ class ToolCallDelta:
 
 @dataclass(frozen=True)
 class TokenChance:
-    """One of the tokens that might have come."""
+    """A token and its log probability."""
 
     text: str
     utf8: tuple[int, ...]
-    """Its bytes; a token may be part of a character."""
+    """Its bytes. A token may be part of a character."""
     logprob: float
 
 
 @dataclass(frozen=True)
 class TokenLogprob:
-    """A token of the answer, and the likeliest ones at its place, of the model's own distribution before sampling."""
+    """A token of the answer and the likeliest tokens at its position, from the distribution before sampling."""
 
     chosen: TokenChance
     top: tuple[TokenChance, ...] = ()
@@ -210,7 +210,7 @@ class TokenLogprob:
 
 @dataclass(frozen=True)
 class Delta:
-    """More of the answer, in whole characters: text (never part of a stop string), thoughts, or calls."""
+    """Part of the answer, in whole characters: text (never part of a stop string), reasoning, or calls."""
 
     text: str
     tokens: int
@@ -229,15 +229,15 @@ class Finished:
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0
-    """Of the prompt's: found in the cache, not computed again."""
+    """Prompt tokens found in the cache."""
     queue_seconds: float = 0.0
-    """How long it waited for a slot."""
+    """Time waiting for a slot."""
     type: Literal["finished"] = "finished"
 
 
 @dataclass(frozen=True)
 class Failed:
-    """The request was refused or broke; `status`, `code` and `param` go into OpenAI's error shape as they are."""
+    """The request was refused or failed. `status`, `code` and `param` are those of OpenAI's error."""
 
     status: int
     code: str

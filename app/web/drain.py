@@ -1,4 +1,4 @@
-"""Stopping: until when a running answer may go on once the worker was told to end, and what it waits for."""
+"""The drain: how long running answers may go on after SIGTERM, and the work that a stopping worker waits for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _MARGIN_SECONDS = 0.5
-"""What is left of the drain time for the last error event to reach the client."""
+"""Reserved at the end, so that the last error event reaches the client."""
 
 _deadline: float | None = None
 _lock = threading.Lock()
@@ -16,24 +16,24 @@ _working = 0
 
 
 def begin(seconds: float) -> None:
-    """Called from the worker's signal handler, so it does no more than assign."""
+    """Starts the drain. The worker's signal handler calls this, so it only assigns."""
     global _deadline
     _deadline = time.monotonic() + max(seconds - _MARGIN_SECONDS, seconds / 2)
 
 
 def has_begun() -> bool:
-    """Whether nothing new is to be taken in."""
+    """Whether new requests must be refused."""
     return _deadline is not None
 
 
 def is_over() -> bool:
-    """Whether running answers have to end now."""
+    """Whether running answers must end now."""
     return _deadline is not None and time.monotonic() >= _deadline
 
 
 @contextmanager
 def work() -> Iterator[None]:
-    """Around what the worker's end waits for although no connection does: it should watch `is_over`."""
+    """Marks work without a connection that a stopping worker waits for. The work must check `is_over`."""
     global _working
     with _lock:
         _working += 1
@@ -45,5 +45,5 @@ def work() -> Iterator[None]:
 
 
 def is_working() -> bool:
-    """Whether any `work` is under way."""
+    """Whether any `work` is running."""
     return _working > 0

@@ -1,4 +1,4 @@
-"""What the blueprints share: the config, the status and the way to the engine."""
+"""The objects that all blueprints use: config, status, engine client, store."""
 
 from __future__ import annotations
 
@@ -8,40 +8,46 @@ from typing import TYPE_CHECKING
 from flask import current_app
 
 from app.contract.config import AppConfig
-from app.web.access.guard import Access, OpenAccess
-from app.web.conversations.event_stream import Readers
+from app.web.access.guard import KeyAccess, OpenAccess
+from app.web.conversations.event_stream import EventStreamLimit
+from app.web.conversations.turns import Turns
 from app.web.engine_client.client import EngineClient
 from app.web.monitoring.request_metrics import RequestMetrics
 from app.web.monitoring.status_file import StatusFile
-from app.web.store.lazy_store import Storage
+from app.web.store.lazy_store import LazyStore
 
 if TYPE_CHECKING:
-    from app.web.conversations.turns import Turns  # which needs what needs this
+    from app.web.store.store import Store  # which imports SQLAlchemy: a tenth of a second and 13 MB
 
 _KEY = "berth"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Services:
-    """Made once by the factory."""
+    """The factory makes one for each app."""
 
     config: AppConfig
-    access: Access | OpenAccess
+    access: KeyAccess | OpenAccess
     status: StatusFile
     engine: EngineClient
     metrics: RequestMetrics
-    storage: Storage
+    lazy_store: LazyStore
     turns: Turns
-    readers: Readers
+    event_streams: EventStreamLimit
 
     @property
     def model_name(self) -> str:
-        """The name the API serves now; the demo model may have taken the place of a default that can't be had."""
+        """The name of the served model. It changes if the demo replaces a default model that can't be downloaded."""
         return self.status.read().model_name
+
+    @property
+    def store(self) -> Store:
+        """The opened store. Raises StoreError if it can't be used now."""
+        return self.lazy_store.open()
 
 
 def services() -> Services:
-    """The services of the app at hand."""
-    found = current_app.extensions[_KEY]
-    assert isinstance(found, Services)
-    return found
+    """The services of the current app."""
+    shared = current_app.extensions[_KEY]
+    assert isinstance(shared, Services)
+    return shared

@@ -1,30 +1,29 @@
-"""Conversations with a web process of its own: who asks, who reads, who waits."""
+"""Conversations through a real web process: the API, and a page that reads a turn."""
 
 from __future__ import annotations
 
 import http.client
 import json
-import time
-from collections.abc import Callable
 from typing import Any
 
-from tests.conversations import Chats, over_http, told
+from tests.conversations import Chats, over_http, parse_events
 from tests.processes.web import WebProcess
 
 
 def chats_of(web: WebProcess) -> Chats:
+    """The process's API."""
     return Chats(over_http(web.port))
 
 
-class Reader:
-    """One page that follows a turn, and may leave at any moment."""
+class TurnReader:
+    """A page that reads a turn's events. It may disconnect at any moment."""
 
     def __init__(self, web: WebProcess, answer_id: str, after: int = 0) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", web.port, timeout=60)
         self._connection.request("GET", f"/api/turns/{answer_id}/events?after={after}")
         self.answer = self._connection.getresponse()
 
-    def __enter__(self) -> Reader:
+    def __enter__(self) -> TurnReader:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -36,19 +35,13 @@ class Reader:
         while line := self.answer.readline():
             if line.startswith(b"data: "):
                 return json.loads(line[6:])
-        raise AssertionError("the stream has ended")
+        raise AssertionError("the stream ended")
 
     def rest(self) -> list[Any]:
-        """All events that are left."""
-        return told(self.answer.read())
+        """All further events."""
+        return parse_events(self.answer.read())
 
 
-def eventually(condition: Callable[[], bool], what: str, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.02)
-
-
-def joined(events: list[Any]) -> str:
+def content_of(events: list[Any]) -> str:
+    """The text of all events together."""
     return "".join(event["content"] for event in events)

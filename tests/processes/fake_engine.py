@@ -1,10 +1,17 @@
-"""An engine without a model: a real Unix socket that speaks the wire and answers by the last user message's first word.
+"""An engine without a model, on a real Unix socket. The first word of the last user message decides its answer:
 
-`echo TEXT` answers TEXT word by word; `flood N` sends N deltas of 64 KiB at once; `slow N` sends N deltas, one each
-50 ms; `hang` accepts and says nothing more;
-`deaf` does not even accept; `die` sends one delta and drops the connection; `refuse` is a 400 of the engine's;
-`full` a 429; `weird` a text with a lone surrogate and line separators; `script [..]` plays the replies that follow as
-JSON. A text is tokenized to its characters' code points; a conversation, to those of its contents.
+- `echo TEXT`: TEXT, word by word
+- `slow N`: N deltas, one every 50 ms
+- `flood N`: N deltas of 64 KiB at once
+- `hang`: accepts and sends nothing more
+- `deaf`: doesn't accept
+- `die`: one delta, then the connection ends
+- `refuse`: a 400
+- `full`: a 429
+- `weird`: a text with a lone surrogate and line separators
+- `script [..]`: the replies in this JSON
+
+The token ids of a text are its characters' code points, and those of a conversation the ones of its contents.
 """
 
 from __future__ import annotations
@@ -38,13 +45,13 @@ from app.contract.wire import (
 
 
 @dataclass
-class Seen:
-    """What became of one request."""
+class ReceivedRequest:
+    """A chat request, and when it was accepted and cancelled."""
 
     request: ChatRequest
     accepted_at: float = 0.0
     cancelled_at: float | None = None
-    """When the engine saw that the connection had been closed before the end."""
+    """When the engine noticed that the connection was closed before the end."""
     done: threading.Event = field(default_factory=threading.Event)
 
 
@@ -53,12 +60,12 @@ class Cancelled(Exception):
 
 
 class FakeEngine:
-    """Use as a context manager; `seen` grows by one for each request."""
+    """Use it as a context manager. `received` has all chat requests, in order."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.seen: list[Seen] = []
-        self.questions: list[TokenizeRequest | DetokenizeRequest] = []
+        self.received: list[ReceivedRequest] = []
+        self.token_requests: list[TokenizeRequest | DetokenizeRequest] = []
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._threads: list[threading.Thread] = []
         self._stopping = threading.Event()
@@ -73,7 +80,7 @@ class FakeEngine:
             prefilled_tokens=0,
             reused_tokens=0,
         )
-        """What it says of itself."""
+        """The reply to a `StatsRequest`."""
 
     def __enter__(self) -> FakeEngine:
         self._listener.bind(str(self.path))
@@ -90,13 +97,13 @@ class FakeEngine:
         for thread in self._threads:
             thread.join(5)
 
-    def last(self, seconds: float = 5.0) -> Seen:
+    def last(self, seconds: float = 5.0) -> ReceivedRequest:
         """The latest request, waited for."""
         deadline = time.monotonic() + seconds
-        while not self.seen:
+        while not self.received:
             assert time.monotonic() < deadline, "no request reached the engine"
             time.sleep(0.005)
-        return self.seen[-1]
+        return self.received[-1]
 
     def _spawn(self, target: object, *args: object) -> None:
         thread = threading.Thread(target=target, args=args, daemon=True)  # type: ignore[arg-type]
@@ -120,25 +127,25 @@ class FakeEngine:
                 connection.sendall(dump_line(self.stats))
                 return
             if not isinstance(request, ChatRequest):
-                self.questions.append(request)
-                connection.sendall(dump_line(answer_question(request)))
+                self.token_requests.append(request)
+                connection.sendall(dump_line(answer_token_request(request)))
                 return
-            seen = Seen(request)
-            self.seen.append(seen)
+            received = ReceivedRequest(request)
+            self.received.append(received)
             try:
-                Script(connection, seen, self._stopping).run()
+                Script(connection, received, self._stopping).run()
             except (Cancelled, BrokenPipeError, ConnectionResetError):
-                seen.cancelled_at = time.monotonic()
-            seen.done.set()
+                received.cancelled_at = time.monotonic()
+            received.done.set()
 
 
-def answer_question(request: TokenizeRequest | DetokenizeRequest) -> Reply:
-    """Ids are code points here; those beyond are refused as an engine refuses what its vocabulary lacks."""
+def answer_token_request(request: TokenizeRequest | DetokenizeRequest) -> Reply:
+    """Ids are code points here. Larger ones are refused, as an engine refuses ids outside its vocabulary."""
     if isinstance(request, TokenizeRequest):
         text = request.prompt if request.prompt is not None else "".join(m.content for m in request.messages)
         return Tokenized(tuple(ord(character) for character in text), 8192)
     if any(token > 0x10FFFF for token in request.tokens):
-        return Failed(400, "invalid_value", "There are only 1114112 ids.", "tokens")
+        return Failed(status=400, code="invalid_value", message="There are only 1114112 ids.", param="tokens")
     return Detokenized("".join(chr(token) for token in request.tokens))
 
 
@@ -147,19 +154,19 @@ class Script:
     """One request, played."""
 
     connection: socket.socket
-    seen: Seen
+    received: ReceivedRequest
     stopping: threading.Event
 
     def run(self) -> None:
-        asked = next(message for message in reversed(self.seen.request.messages) if message.role == "user")
-        verb, _, rest = asked.content.partition(" ")
+        question = next(message for message in reversed(self.received.request.messages) if message.role == "user")
+        verb, _, rest = question.content.partition(" ")
         if verb == "deaf":
             self._pause(60)
             return
         if verb in ("refuse", "full"):
             self._refuse(verb)
             return
-        self.seen.accepted_at = time.monotonic()
+        self.received.accepted_at = time.monotonic()
         self._send(Accepted(prompt_tokens=7))
         if verb == "hang":
             self._pause(60)
@@ -179,7 +186,7 @@ class Script:
             self._words([f"{word} " for word in rest.split()], 0.0)
 
     def _words(self, words: list[str], seconds: float) -> None:
-        limit = self.seen.request.max_tokens or len(words)
+        limit = self.received.request.max_tokens or len(words)
         for word in words[:limit]:
             self._pause(seconds)
             self._send(Delta(word, 1))
@@ -188,9 +195,11 @@ class Script:
 
     def _refuse(self, verb: str) -> None:
         if verb == "full":
-            self._send(Failed(429, "queue_full", "The queue is full.", retry_after_seconds=3))
+            self._send(Failed(status=429, code="queue_full", message="The queue is full.", retry_after_seconds=3))
         else:
-            self._send(Failed(400, "context_length_exceeded", "At most 100 tokens fit.", "messages"))
+            self._send(
+                Failed(status=400, code="context_length_exceeded", message="At most 100 tokens fit.", param="messages")
+            )
 
     def _send(self, reply: Reply) -> None:
         self.connection.sendall(dump_line(reply))

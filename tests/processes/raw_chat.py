@@ -1,29 +1,21 @@
-"""A chat request without a client library, for what a library would hide."""
+"""A chat request without a client library, for tests of what a library would hide."""
 
 from __future__ import annotations
 
 import json
 import socket
-import time
-from collections.abc import Callable
 from typing import Any
 
 from tests.processes.web import MODEL, WebProcess
 
 
 def say(text: str) -> Any:
+    """The body of a chat with one message."""
     return {"model": MODEL, "messages": [{"role": "user", "content": text}]}
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 5.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
-
-
-class Raw:
-    """A chat request on a bare socket, which can be dropped at any moment."""
+class RawChat:
+    """A chat request on a plain socket, which can be closed at any moment."""
 
     def __init__(self, web: WebProcess, body: Any) -> None:
         data = json.dumps(body).encode()
@@ -32,7 +24,7 @@ class Raw:
         head += "Content-Type: application/json\r\n"
         self.socket.sendall(f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data)
 
-    def __enter__(self) -> Raw:
+    def __enter__(self) -> RawChat:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,4 +1,4 @@
-"""Streams over HTTP that can be left at any moment, one that watches others, and the engine's own numbers."""
+"""Streams over HTTP that can be closed at any moment, streams for comparison, and the engine's statistics."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def head(length: int, path: str = CHAT) -> bytes:
 
 @dataclass
 class Events:
-    """What has come of one stream: the status, the text, the finish reason, and an error's code."""
+    """The received part of one stream: status, text, and the finish reason or an error's code."""
 
     data: bytes
 
@@ -63,7 +63,7 @@ class Events:
 
 
 class RawStream:
-    """A request on a bare socket."""
+    """A request on a plain socket."""
 
     def __init__(self, service: Service, body: dict[str, Any], *, receive_bytes: int = 0, source: str = "") -> None:
         self.socket = socket.socket()
@@ -99,13 +99,13 @@ class RawStream:
 
 
 def stream(service: Service, text: str, **fields: Any) -> Events:
-    """A whole stream."""
+    """Sends a request and reads its whole stream."""
     with RawStream(service, chat_body(text, **fields)) as raw:
         return raw.all()
 
 
 def stats(service: Service) -> Stats:
-    """Asked of the engine itself."""
+    """The engine's own statistics."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(SECONDS)
         connection.connect(read_config(service.state_dir / "config.json").ENGINE_SOCKET)
@@ -116,7 +116,7 @@ def stats(service: Service) -> Stats:
 
 
 def settled(service: Service, running: int = 0, waiting: int = 0, seconds: float = SECONDS) -> float:
-    """Waits until so many run and wait; returns how long that took."""
+    """Waits until so many requests run and wait. Returns the seconds it took."""
     return wait_until(
         lambda: (now := stats(service)).running == running and now.waiting == waiting,
         seconds,
@@ -126,10 +126,10 @@ def settled(service: Service, running: int = 0, waiting: int = 0, seconds: float
 
 @dataclass
 class Witness:
-    """Streams that are asked again and again while a test does its worst: each must be what it is alone.
+    """Repeats the same requests while a test stresses the service: each answer must be the same as without stress.
 
-    One that finds the queue full comes again. To be made before, used as a context manager around; at least one whole
-    answer of each is compared.
+    Make it before the stress, and use it as a context manager around it. A request is repeated if the queue is full.
+    At least one whole answer to each text is compared.
     """
 
     service: Service
@@ -180,7 +180,7 @@ class Witness:
 
 @contextlib.contextmanager
 def busy(service: Service, count: int, **fields: Any) -> Iterator[list[RawStream]]:
-    """So many long streams that have begun."""
+    """Opens so many long streams and waits for their first text."""
     with contextlib.ExitStack() as stack:
         raws = [stack.enter_context(RawStream(service, chat_body(f"long {n}", **fields))) for n in range(count)]
         yield [raw.until_text() for raw in raws]

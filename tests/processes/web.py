@@ -25,7 +25,7 @@ MODEL = "zai-org/glm-test"
 
 @dataclass
 class WebProcess:
-    """The service under test, its files, and its descriptors' other ends."""
+    """A running web service, its files, and our end of its lifeline."""
 
     process: subprocess.Popen[bytes]
     port: int
@@ -81,22 +81,29 @@ class WebProcess:
 def write_status(folder: Path, phase: Phase, **more: object) -> None:
     now = time.time()
     status = Status(
-        phase,
-        now,
-        now,
-        "0.1.0",
-        MODEL,
-        Text("set by you", "由你设置"),
-        "http://127.0.0.1:8000",
+        phase=phase,
+        since=now,
+        started_at=now,
+        version="0.1.0",
+        model_name=MODEL,
+        model_why=Text("set by you", "由你设置"),
+        address="http://127.0.0.1:8000",
         **more,  # type: ignore[arg-type]
     )
     write_atomically(folder / "status.json", status)
 
 
-def write_config(folder: Path, socket_path: Path, database: Path | None = None) -> Path:
-    """The app config as the web needs it; returns its path."""
+def write_config(folder: Path, socket_path: Path, database: Path | None = None, *, queue_limit: int = 8) -> Path:
+    """Writes the app config that the web service needs. Returns its path."""
     file = str(database or folder / "berth.db")
-    config = AppConfig(MODEL, "models/test", str(folder / "status.json"), str(socket_path), 8, DATABASE=file)
+    config = AppConfig(
+        MODEL_NAME=MODEL,
+        MODEL_PATH="models/test",
+        STATUS_FILE=str(folder / "status.json"),
+        ENGINE_SOCKET=str(socket_path),
+        QUEUE_LIMIT=queue_limit,
+        DATABASE=file,
+    )
     path = folder / "config.json"
     path.write_text(json.dumps(to_json(config)))
     return path
@@ -105,7 +112,7 @@ def write_config(folder: Path, socket_path: Path, database: Path | None = None) 
 def start_web(
     folder: Path, socket_path: Path, *, threads: int = 16, drain_seconds: int = 5, database: Path | None = None
 ) -> WebProcess:
-    """Starts it on a free port, phase `ready`."""
+    """Starts the service on a free port, in phase `ready`."""
     config = write_config(folder, socket_path, database)
     write_status(folder, "ready", precision="int8", max_model_len=8192, max_num_seqs=4)
     listener = socket.create_server(("127.0.0.1", 0), backlog=128)
@@ -128,7 +135,7 @@ def start_web(
 
 
 def is_running(pid: int) -> bool:
-    """Whether a process exists and is no zombie."""
+    """Whether a process exists and is not a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
@@ -136,7 +143,7 @@ def is_running(pid: int) -> bool:
 
 
 def wait_gone(pid: int, seconds: float) -> float:
-    """Waits until a process has ended; returns how long that took."""
+    """Waits until a process has ended. Returns the seconds it took."""
     started = time.monotonic()
     while is_running(pid):
         assert time.monotonic() - started < seconds, f"process {pid} still runs after {seconds} s"
@@ -145,7 +152,7 @@ def wait_gone(pid: int, seconds: float) -> float:
 
 
 def resident_mb(pid: int) -> float:
-    """Resident memory as the kernel counts it, shared pages included."""
+    """Resident memory by the kernel's count, shared pages included, in MiB."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) / 1024
@@ -153,10 +160,10 @@ def resident_mb(pid: int) -> float:
 
 
 def temporary_folder() -> tempfile.TemporaryDirectory[str]:
-    """Short enough for a socket's path."""
+    """A folder with a path short enough for a socket."""
     return tempfile.TemporaryDirectory(prefix="berth-web-", dir="/tmp")
 
 
 def send_signal(pid: int, number: signal.Signals) -> None:
-    """Only to processes that the tests have started."""
+    """Sends a signal to a process that the test has started."""
     os.kill(pid, number)

@@ -1,4 +1,4 @@
-"""Who may come in: every request is held against its endpoint's rule before a view sees it."""
+"""Access control: checks each request against its endpoint's rule before a view handles it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wtforms import ValidationError
 
 from app.contract.access import Session
 from app.contract.config import AppConfig
-from app.web.access.rate_limits import WRONG_BEARERS, WRONG_SIGN_INS, Limits
+from app.web.access.rate_limits import WRONG_BEARERS, WRONG_SIGN_INS, RateLimits
 from app.web.access.rules import RULES
 from app.web.access.sessions import Sessions
 from app.web.http.errors import ApiError
@@ -21,24 +21,23 @@ from app.web.http.errors import ApiError
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
-class Access:
-    """Holds the key; none of its methods tells it."""
+class KeyAccess:
+    """Clients need the key or a session. No method reveals the key."""
 
     def __init__(self, key: str, sessions: Sessions) -> None:
         self._key = key.encode()
         self._sessions = sessions
-        self._limits = Limits()
+        self._limits = RateLimits()
 
     def init_app(self, app: Flask) -> None:
-        """Puts itself before every view."""
+        """Checks each request before its view."""
         self._sessions.init_app(app, self._key.decode())
-        # The token lives as long as its session; the page sends no Referer, and the origin is checked here.
-        app.config["WTF_CSRF_TIME_LIMIT"] = None
+        app.config["WTF_CSRF_TIME_LIMIT"] = None  # a token is valid as long as its session
         self._limits.init_app(app)
         app.before_request(self._check)
 
     def sign_in(self, key: str) -> None:
-        """Begins a session. Raises a 401 for another key, a 429 after too many of them."""
+        """Begins a session. Raises a 401 for a wrong key, and a 429 after too many of them."""
         self._limits.check_wrong_keys(WRONG_SIGN_INS)
         if not hmac.compare_digest(key.encode("utf-8", "replace"), self._key):
             self._limits.count_wrong_key(WRONG_SIGN_INS)
@@ -50,7 +49,7 @@ class Access:
         self._sessions.end()
 
     def session(self) -> Session:
-        """How the browser at hand stands."""
+        """The session of the current request."""
         signed_in = self._sessions.is_live()
         return Session(key_needed=True, signed_in=signed_in, csrf_token=generate_csrf() if signed_in else None)
 
@@ -65,10 +64,10 @@ class Access:
         elif request.method not in _SAFE_METHODS:
             refuse_other_origins()
             _check_csrf()
-        self._limits.hold()
+        self._limits.acquire()
 
     def _check_bearer(self, key: bytes) -> None:
-        """The right key always passes: who shares an address with a guesser must not be locked out by him."""
+        """The right key always passes, so that a guesser can't lock out others behind the same address."""
         if not hmac.compare_digest(key, self._key):
             self._limits.check_wrong_keys(WRONG_BEARERS)
             self._limits.count_wrong_key(WRONG_BEARERS)
@@ -76,20 +75,20 @@ class Access:
 
 
 class OpenAccess:
-    """GLM_AUTH=off: whoever is on this machine, but no page of another site that this machine's browser shows."""
+    """GLM_AUTH=off: everybody on this machine, but no page of another site in this machine's browser."""
 
     def init_app(self, app: Flask) -> None:
-        """Puts itself before every view."""
+        """Checks each request before its view."""
         app.before_request(self._check)
 
     def sign_in(self, key: str) -> None:
-        """Nothing is asked for."""
+        """Does nothing: no key is needed."""
 
     def sign_out(self) -> None:
-        """Nobody is signed in."""
+        """Does nothing: there are no sessions."""
 
     def session(self) -> Session:
-        """Everybody may go on."""
+        """A session that needs no key."""
         return Session(key_needed=False, signed_in=False, csrf_token=None)
 
     def _check(self) -> None:
@@ -99,28 +98,28 @@ class OpenAccess:
                 refuse_other_origins()
 
 
-def make_access(config: AppConfig) -> Access | OpenAccess:
-    """As config.json says. Raises OSError where the key can't be read: then nobody is let in at all."""
+def make_access(config: AppConfig) -> KeyAccess | OpenAccess:
+    """The configured access control. Raises OSError if the key can't be read, ValueError if it is empty."""
     if config.KEY_FILE is None:
         return OpenAccess()
     key = Path(config.KEY_FILE).read_text(encoding="ascii").strip()
     if not key or config.SESSIONS_FILE is None:
         raise ValueError(f"{config.KEY_FILE} is empty, or config.json has no SESSIONS_FILE")
-    return Access(key, Sessions(Path(config.SESSIONS_FILE)))
+    return KeyAccess(key, Sessions(Path(config.SESSIONS_FILE)))
 
 
 def refuse_other_origins() -> None:
-    """Refuses what a page of another origin has made a browser send, as Go's net/http.CrossOriginProtection does.
+    """Raises a 403 for requests from pages of another origin, as Go's net/http.CrossOriginProtection does.
 
-    Sec-Fetch-Site is a browser's own word; where an old one sends none, Origin has to name this host.
+    A page can't set Sec-Fetch-Site. If an old browser doesn't send it, Origin must name this host.
     """
     site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
-    fine = site in ("same-origin", "none") if site else origin is None or _host_of(origin) == request.host
-    if not fine:
+    same = site in ("same-origin", "none") if site else origin is None or _host_of(origin) == request.host
+    if not same:
         raise ApiError(
             403,
-            "This comes from a page of another origin. Behind a reverse proxy, pass the Host header on, or set "
-            "GLM_TRUSTED_PROXIES.",
+            "This request comes from a page of another origin. Behind a reverse proxy, forward the Host header, or "
+            "set GLM_TRUSTED_PROXIES.",
             "other_origin",
         )
 
@@ -140,34 +139,36 @@ def _host_of(origin: str) -> str | None:
 
 
 def _refuse_other_hosts() -> None:
-    """Against DNS rebinding: a name of somebody else's that was made to point here. An address is nobody's name."""
+    """Against DNS rebinding, where an attacker's name resolves to this machine. Addresses are safe."""
     try:
         name = urlsplit(f"//{request.host}").hostname or ""
         if name == "localhost" or name.endswith(".localhost") or ipaddress.ip_address(name):
             return
     except ValueError:
         pass
-    raise ApiError(403, "With GLM_AUTH=off Berth answers to localhost and to addresses, not to names.", "other_host")
+    raise ApiError(
+        403, "With GLM_AUTH=off, Berth accepts localhost and IP addresses as host, not other names.", "other_host"
+    )
 
 
 def _rule() -> str | None:
-    """The endpoint's rule; None where there is no endpoint, and so nothing to guard."""
+    """The endpoint's rule; None if the request has no endpoint."""
     if request.endpoint is None:
         return None
     rule = RULES.get(request.endpoint)
     if rule is None:
-        raise ApiError(403, f"{request.endpoint} has no rule of access (app/web/access/rules.py).", "no_access_rule")
+        raise ApiError(403, f"{request.endpoint} has no access rule in app/web/access/rules.py.", "no_access_rule")
     return rule
 
 
 def _bearer() -> bytes | None:
-    """The key in the Authorization header; None for other schemes, such as what a proxy has asked for."""
+    """The key in the Authorization header; None for other schemes, such as a proxy's."""
     scheme, _, key = request.headers.get("Authorization", "").partition(" ")
     return key.strip().encode("utf-8", "replace") if scheme.lower() == "bearer" else None
 
 
 def _no_key() -> ApiError:
-    message = "A key is needed: sign in on the page, or send it as Authorization: Bearer <key>."
+    message = "A key is required: sign in on the page, or send it as Authorization: Bearer <key>."
     return ApiError(401, message, "missing_api_key")
 
 

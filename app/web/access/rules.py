@@ -1,4 +1,4 @@
-"""Who may ask for what: one line for every endpoint. An endpoint that is not here is denied to everybody."""
+"""Access rules: one line for each endpoint. An endpoint without a rule is denied."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 Rule = Literal["public", "member", "session"]
-"""`public`: everybody. `member`: whoever sends the key or is signed in. `session`: whoever is signed in."""
+"""`public`: everybody. `member`: clients that send the key or are signed in. `session`: only those signed in."""
 
 RULES: Mapping[str, Rule] = {
     "health.live": "public",
@@ -33,7 +33,7 @@ RULES: Mapping[str, Rule] = {
     "conversations.delete": "member",
     "conversations.export": "member",
     "conversations.export_all": "member",
-    "conversations.take_in": "member",
+    "conversations.import_file": "member",
     "turns.start": "member",
     "turns.follow": "member",
     "turns.stop": "member",
@@ -41,7 +41,7 @@ RULES: Mapping[str, Rule] = {
     "openapi.openapi": "member",
 }
 
-HOLDING = frozenset(
+LONG_RUNNING = frozenset(
     {
         "openai.chat_completions",
         "invocations.invocations",
@@ -50,4 +50,4 @@ HOLDING = frozenset(
         "turns.follow",
     }
 )
-"""Endpoints that hold a thread while the model works; one client gets only so many at once."""
+"""Endpoints that occupy a thread while the model works. A client gets a limited number at once."""

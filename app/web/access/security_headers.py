@@ -1,11 +1,11 @@
-"""Headers that every response carries, whatever made it."""
+"""Security headers for every response."""
 
 from __future__ import annotations
 
 from flask import Flask, Response, request
 
 _HEADERS = {
-    # What default-src leaves open is listed; all that the page loads and asks for is its own.
+    # The page loads only its own files, so default-src allows nothing else.
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
         "connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -20,7 +20,7 @@ _HEADERS = {
 
 
 def init_app(app: Flask) -> None:
-    """Adds the headers where a view has not set its own."""
+    """Adds each header unless a view has set it."""
     app.after_request(_add)
 
 
@@ -28,6 +28,6 @@ def _add(response: Response) -> Response:
     for name, value in _HEADERS.items():
         response.headers.setdefault(name, value)
     if (request.blueprint or "page") != "page":
-        # What a member has asked for is kept by no cache, neither the browser's nor a proxy's.
+        # Neither a browser nor a proxy may cache what only members may see.
         response.cache_control.no_store = True
     return response

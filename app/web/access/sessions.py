@@ -1,4 +1,4 @@
-"""Who is signed in: Flask's signed cookie holds an id, and the service keeps which ids still count."""
+"""Sessions: Flask's signed cookie has a session's id, and the service stores which ids are valid."""
 
 from __future__ import annotations
 
@@ -18,37 +18,37 @@ from flask.sessions import SecureCookieSessionInterface
 from app.contract.codec import ContractError, from_json, write_atomically
 
 LIFETIME = timedelta(days=30)
-"""From the sign-in on, however much it is used."""
-MOST = 1000
-"""More sign-ins than that end the oldest."""
+"""Counted from the sign-in; use doesn't extend it."""
+MOST_SESSIONS = 1000
+"""A further sign-in ends the oldest session."""
 _log = logging.getLogger("berth.web")
 
 
 @dataclass(frozen=True)
-class _Kept:
+class _SessionData:
     """sessions.json."""
 
     secret: str = field(repr=False)
-    """Signs the cookies."""
+    """The cookies' signing key."""
     live: dict[str, float] = field(default_factory=dict, repr=False)
-    """Until when each id counts, Unix time."""
+    """By id: when the session ends, Unix time, seconds."""
 
 
 class Sessions:
-    """The sessions of one state directory. They outlive the service, but not a change of the key."""
+    """The sessions of one state directory. They survive a restart, but not a new key."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
-        self._kept = _read(path) or _Kept(secrets.token_urlsafe(32))
+        self._data = _read(path) or _SessionData(secrets.token_urlsafe(32))
         self._write()
 
     def init_app(self, app: Flask, key: str) -> None:
-        """Makes Flask's sessions those of this service. `key` goes into the signature: with another, none is valid."""
-        app.secret_key = f"{self._kept.secret}:{key}"
+        """Configures Flask's sessions. The signature includes `key`, so a new key ends all sessions."""
+        app.secret_key = f"{self._data.secret}:{key}"
         app.session_interface = _Cookies()
-        # Cookies know no ports: the name tells two services on one host apart.
-        name = hashlib.sha256(f"cookie name of {self._kept.secret}".encode()).hexdigest()[:8]
+        # Cookies ignore the port; two services on one host need different names.
+        name = hashlib.sha256(f"cookie name of {self._data.secret}".encode()).hexdigest()[:8]
         app.config.update(
             SESSION_COOKIE_NAME=f"berth_{name}",
             SESSION_COOKIE_HTTPONLY=True,
@@ -58,39 +58,39 @@ class Sessions:
         )
 
     def begin(self) -> None:
-        """Signs this browser in, with an id that nobody has seen before."""
+        """Signs this browser in, with a new id."""
         self.end()
         session["id"] = secrets.token_urlsafe(32)
         session.permanent = True
         now = time.time()
         with self._lock:
-            live = {name: until for name, until in self._kept.live.items() if until > now}
+            live = {name: until for name, until in self._data.live.items() if until > now}
             live[session["id"]] = now + LIFETIME.total_seconds()
-            self._kept = _Kept(self._kept.secret, dict(list(live.items())[-MOST:]))
+            self._data = _SessionData(self._data.secret, dict(list(live.items())[-MOST_SESSIONS:]))
             self._write()
 
     def is_live(self) -> bool:
-        """Whether the request at hand comes from a browser that is signed in."""
-        return self._kept.live.get(session.get("id", ""), 0.0) > time.time()
+        """Whether the current request's browser is signed in."""
+        return self._data.live.get(session.get("id", ""), 0.0) > time.time()
 
     def end(self) -> None:
-        """Signs this browser out: its cookie is worth nothing any more, wherever a copy of it is."""
+        """Signs this browser out. Copies of its cookie are no longer valid either."""
         with self._lock:
-            live = {name: until for name, until in self._kept.live.items() if name != session.get("id")}
-            if len(live) != len(self._kept.live):
-                self._kept = _Kept(self._kept.secret, live)
+            live = {name: until for name, until in self._data.live.items() if name != session.get("id")}
+            if len(live) != len(self._data.live):
+                self._data = _SessionData(self._data.secret, live)
                 self._write()
         session.clear()
 
     def _write(self) -> None:
         try:
-            write_atomically(self._path, self._kept)
-        except OSError as error:  # a full disk must not keep people out; they sign in again after the next start
-            _log.error("%s can't be written: %s", self._path.name, error.strerror)
+            write_atomically(self._path, self._data)
+        except OSError as error:  # a full disk must not prevent sign-ins; they are only lost at the next start
+            _log.error("cannot write %s: %s", self._path.name, error.strerror)
 
 
 class _Cookies(SecureCookieSessionInterface):
-    """Flask's own, for the path that a proxy puts before ours and for whether it speaks HTTPS."""
+    """Flask's cookies, with the path prefix and the scheme that a proxy reports."""
 
     def get_cookie_path(self, app: Flask) -> str:
         return request.script_root or "/"
@@ -99,11 +99,11 @@ class _Cookies(SecureCookieSessionInterface):
         return request.is_secure
 
 
-def _read(path: Path) -> _Kept | None:
+def _read(path: Path) -> _SessionData | None:
     try:
-        return from_json(_Kept, json.loads(path.read_text(encoding="utf-8")), path.name)
+        return from_json(_SessionData, json.loads(path.read_text(encoding="utf-8")), path.name)
     except FileNotFoundError:
         return None
     except (OSError, ContractError, ValueError):
-        _log.warning("%s can't be read; everybody has to sign in again", path.name)
+        _log.warning("cannot read %s; everybody must sign in again", path.name)
         return None

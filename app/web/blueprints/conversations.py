@@ -1,4 +1,4 @@
-"""Conversations under /api, as `app.contract.conversations` has them."""
+"""Conversations under /api; `app.contract.conversations` describes them."""
 
 from __future__ import annotations
 
@@ -18,96 +18,94 @@ from app.web.conversations.import_file import MAX_BYTES, read_import
 from app.web.conversations.markdown import Language, markdown
 from app.web.conversations.request import read_change, read_new_conversation
 from app.web.http import fields
-from app.web.http.errors import ApiError, bad_field
+from app.web.http.errors import bad_field
 from app.web.http.json_body import read_object
 from app.web.services import Services, services
+from app.web.store.errors import NotFoundError
 
 bp = Blueprint("conversations", __name__, url_prefix="/api/conversations")
 
 
 @bp.get("")
 def page() -> Response:
-    """A part of the list."""
+    """A page of the list."""
     search = fields.text("search", request.args.get("search", "")).replace("\0", "").strip()
     if len(search) > MAX_SEARCH_CHARACTERS:
         raise bad_field("search", f"is longer than {MAX_SEARCH_CHARACTERS} characters")
-    store = services().storage.open()
-    return _fresh(store.conversations.page(search, request.args.get("before"), _limit()))
+    return _json(services().store.conversations.page(search, request.args.get("before"), _limit()))
 
 
 @bp.post("")
 def create() -> Response:
-    """A new, empty conversation; asked again, the same."""
+    """Makes a new, empty conversation. The same request again returns the same one."""
     new = read_new_conversation(read_object(request))
     shared = services()
-    return _fresh(shared.turns.all_now(shared.storage.open().conversations.create(new)), 201)
+    return _json(shared.turns.all_current(shared.store.conversations.create(new)), 201)
 
 
 @bp.get("/<conversation_id>")
 def show(conversation_id: str) -> Response:
-    """All of one."""
-    return _fresh(_now(services(), conversation_id))
+    """One conversation with its messages."""
+    return _json(_current(services(), conversation_id))
 
 
 @bp.patch("/<conversation_id>")
 def change(conversation_id: str) -> Response:
-    """Another title, pin, settings or branch."""
-    wanted = read_change(read_object(request))
-    return _fresh(services().storage.open().conversations.change(conversation_id, wanted))
+    """Changes title, pin, settings or branch."""
+    new = read_change(read_object(request))
+    return _json(services().store.conversations.change(conversation_id, new))
 
 
 @bp.delete("/<conversation_id>")
 def delete(conversation_id: str) -> Response:
-    """Stops what is written there, and deletes it all."""
+    """Stops the conversation's turns and deletes it."""
     services().turns.delete_conversation(conversation_id)
     return Response(status=204)
 
 
 @bp.get("/<conversation_id>/export")
 def export(conversation_id: str) -> Response:
-    """One conversation to keep, for programs or for people."""
-    conversation = _now(services(), conversation_id)
-    kind = request.args.get("format", "json")
+    """One conversation as a file: JSON or Markdown."""
+    conversation = _current(services(), conversation_id)
+    file_format = request.args.get("format", "json")
     name = conversation.head.title or "conversation"
-    if kind == "json":
+    if file_format == "json":
         return _file(json.dumps(to_json(Export((conversation,))), ensure_ascii=False), f"{name}.json")
-    if kind == "markdown":
+    if file_format == "markdown":
         return _file(markdown(conversation, _language()), f"{name}.md")
     raise bad_field("format", "should be json or markdown")
 
 
 @bp.get("/export")
 def export_all() -> Response:
-    """All conversations, one after the other: together they may be larger than memory."""
+    """All conversations, streamed: together they may be larger than memory."""
     shared = services()
-    ids = shared.storage.open().conversations.ids()
-    return _file(_written(shared, ids), "berth-conversations.json")
+    ids = shared.store.conversations.ids()
+    return _file(_export_parts(shared, ids), "berth-conversations.json")
 
 
 @bp.post("/import")
-def take_in() -> Response:
+def import_file() -> Response:
     """Adds all conversations of an export, or none."""
     request.max_content_length = MAX_BYTES
-    given = read_import(read_object(request))
-    return _fresh(ConversationPage(services().storage.open().transfer.add(given), None), 201)
+    imported = read_import(read_object(request))
+    return _json(ConversationPage(services().store.importer.add(imported), None), 201)
 
 
-def _now(shared: Services, conversation_id: str) -> Conversation:
-    return shared.turns.all_now(shared.storage.open().conversations.get(conversation_id))
+def _current(shared: Services, conversation_id: str) -> Conversation:
+    return shared.turns.all_current(shared.store.conversations.get(conversation_id))
 
 
-def _written(shared: Services, ids: tuple[str, ...]) -> Iterator[str]:
-    """An `Export`, conversation by conversation; one that is deleted meanwhile is left out."""
+def _export_parts(shared: Services, ids: tuple[str, ...]) -> Iterator[str]:
+    """The JSON of an `Export`, one conversation at a time. One that is deleted meanwhile is left out."""
     empty = to_json(Export(()))
     rest = json.dumps({name: value for name, value in empty.items() if name != "conversations"})
     yield '{"conversations": ['
     comma = ""
     for conversation_id in ids:
         try:
-            conversation = _now(shared, conversation_id)
-        except ApiError as error:
-            if error.status != 404:
-                raise
+            conversation = _current(shared, conversation_id)
+        except NotFoundError:
             continue
         yield comma + json.dumps(to_json(conversation), ensure_ascii=False)
         comma = ","
@@ -115,18 +113,18 @@ def _written(shared: Services, ids: tuple[str, ...]) -> Iterator[str]:
 
 
 def _limit() -> int:
-    given = request.args.get("limit", "50")
-    if not re.fullmatch("[0-9]{1,9}", given) or not 1 <= int(given) <= MOST_LISTED:
+    text = request.args.get("limit", "50")
+    if not re.fullmatch("[0-9]{1,9}", text) or not 1 <= int(text) <= MOST_LISTED:
         raise bad_field("limit", f"should be from 1 to {MOST_LISTED}")
-    return int(given)
+    return int(text)
 
 
 def _language() -> Language:
-    asked = request.args.get("lang") or request.accept_languages.best_match(["en", "zh"])
-    return "zh" if asked == "zh" else "en"
+    language = request.args.get("lang") or request.accept_languages.best_match(["en", "zh"])
+    return "zh" if language == "zh" else "en"
 
 
-def _fresh(value: object, status: int = 200) -> Response:
+def _json(value: object, status: int = 200) -> Response:
     response = jsonify(to_json(value))
     response.status_code = status
     response.headers["Cache-Control"] = "no-store"
@@ -134,14 +132,14 @@ def _fresh(value: object, status: int = 200) -> Response:
 
 
 def _file(body: Any, name: str) -> Response:
-    """A download. Never shown as a page: what people and models wrote is in it."""
+    """A download. A browser must not show it as a page, because people and models wrote its content."""
     headers = Headers()
     safe = "".join("_" if character in '/\\:*?"<>|' or not character.isprintable() else character for character in name)
     safe = safe.lstrip(".") or "conversation"
-    # A header is ASCII: other titles are written as RFC 8187 has it, with a plain one for who can't read that.
+    # Headers are ASCII. Other titles are encoded as in RFC 8187, beside a plain name for older clients.
     plain = safe if safe.isascii() else f"conversation.{safe.rpartition('.')[2]}"
     names = {"filename": plain} if plain == safe else {"filename": plain, "filename*": f"UTF-8''{quote(safe, safe='')}"}
     headers.set("Content-Disposition", "attachment", **names)
     headers["Cache-Control"] = "no-store"
-    kind = "application/json" if name.endswith(".json") else "text/markdown; charset=utf-8"
-    return Response(body, content_type=kind, headers=headers)
+    content_type = "application/json" if name.endswith(".json") else "text/markdown; charset=utf-8"
+    return Response(body, content_type=content_type, headers=headers)

@@ -1,11 +1,11 @@
-"""Whether the process lives and whether the model answers; public, for orchestrators."""
+"""Liveness and readiness, public, for orchestrators."""
 
 from __future__ import annotations
 
 from flask import Blueprint, Response, jsonify
 
 from app.contract.codec import to_json
-from app.web.monitoring.status_file import words_of
+from app.web.monitoring.status_file import describe_phase
 from app.web.services import services
 
 bp = Blueprint("health", __name__)
@@ -13,21 +13,21 @@ bp = Blueprint("health", __name__)
 
 @bp.get("/health/live")
 def live() -> Response:
-    """200 as long as this process answers at all."""
-    return _fresh(jsonify(status="ok"))
+    """200 while this process runs."""
+    return _no_store(jsonify(status="ok"))
 
 
 @bp.get("/health/ready")
 @bp.get("/ping")
 def ready() -> Response:
-    """200 once the model answers; until then 503 with the phase and how far it is. Why is for those with the key."""
+    """200 if the model answers, else 503 with phase and progress. Reasons are only shown to clients with the key."""
     status = services().status.read()
-    response = jsonify(phase=status.phase, progress=to_json(status.progress), message=words_of(status))
+    response = jsonify(phase=status.phase, progress=to_json(status.progress), message=describe_phase(status))
     if status.phase != "ready":
         response.status_code = 503
-    return _fresh(response)
+    return _no_store(response)
 
 
-def _fresh(response: Response) -> Response:
+def _no_store(response: Response) -> Response:
     response.headers["Cache-Control"] = "no-store"
     return response

@@ -1,4 +1,4 @@
-"""The path that SageMaker-style hosts send requests to; beside /ping it is all that they know of a container."""
+"""The path that hosts like SageMaker send requests to. They know only this one and /ping."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ bp = Blueprint("invocations", __name__)
 
 @bp.post("/invocations")
 def invocations() -> Response:
-    """As POST /v1/chat/completions."""
+    """The same as POST /v1/chat/completions."""
     return openai.chat_completions()

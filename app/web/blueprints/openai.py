@@ -1,4 +1,4 @@
-"""OpenAI's API: the one model, and chat completions, whole or streamed."""
+"""OpenAI's API: the served model, and chat completions, whole or streamed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from flask import Blueprint, Response, jsonify, request
 from app.contract.status import Status
 from app.web.chat.completion import Completion, admit
 from app.web.chat.request import ChatCall, model_not_found, read_chat
-from app.web.chat.response import Answer
+from app.web.chat.response import ChatResponse
 from app.web.http.json_body import read_object
 from app.web.monitoring import request_log
 from app.web.services import services
@@ -28,7 +28,7 @@ def list_models() -> Response:
 
 @bp.get("/models/<path:model_id>")
 def get_model(model_id: str) -> Response:
-    """The served model; its id may hold slashes."""
+    """The served model. Its id may contain slashes."""
     if model_id.rstrip("/") != services().model_name.rstrip("/"):
         raise model_not_found(model_id, "model")
     return jsonify(_model())
@@ -48,23 +48,23 @@ def chat_completions() -> Response:
 
 def _whole(completion: Completion, chat: ChatCall) -> Response:
     try:
-        return jsonify(_answer(chat).completion(*completion.whole()))
+        return jsonify(_response(chat).completion(*completion.whole()))
     finally:
         completion.close()
 
 
 def _stream(completion: Completion, chat: ChatCall) -> Response:
-    response = Response(completion.events(_answer(chat)), mimetype="text/event-stream", headers=_STREAM_HEADERS)
-    # Not in the generator: closed before its first step, it would never get to clean up.
+    response = Response(completion.events(_response(chat)), mimetype="text/event-stream", headers=_STREAM_HEADERS)
+    # Not in the generator: if it is closed before its first step, its `finally` never runs.
     response.call_on_close(completion.close)
     return response
 
 
-def _answer(chat: ChatCall) -> Answer:
+def _response(chat: ChatCall) -> ChatResponse:
     status = services().status.read()
     fingerprint = f"berth_{status.precision}" if status.precision else None
-    answer_id = f"chatcmpl-{chat.request.request_id.removeprefix('req_')}"
-    return Answer(answer_id, int(time.time()), services().model_name, fingerprint, chat.include_usage)
+    response_id = f"chatcmpl-{chat.request.request_id.removeprefix('req_')}"
+    return ChatResponse(response_id, int(time.time()), services().model_name, fingerprint, chat.include_usage)
 
 
 def _model() -> dict[str, Any]:

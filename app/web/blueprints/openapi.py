@@ -1,4 +1,4 @@
-"""The description of the API, for clients and tools that read OpenAPI."""
+"""The API's OpenAPI document."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ bp = Blueprint("openapi", __name__)
 
 @bp.get("/openapi.json")
 def openapi() -> Response:
-    """OpenAPI 3.1 of every route that there is."""
+    """OpenAPI 3.1 for all routes."""
     shared = services()
     return jsonify(describe(current_app, shared.status.read().version, shared.config.KEY_FILE is None))

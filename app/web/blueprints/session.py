@@ -1,4 +1,4 @@
-"""Signing in and out of the page; programs send the key with each request instead."""
+"""Sign in to the page and out of it. Programs send the key with each request instead."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ MAX_BODY_BYTES = 4096
 
 @bp.get("/api/session")
 def show() -> Response:
-    """Whether a key is needed and this browser is signed in."""
+    """Whether a key is needed, and whether this browser is signed in."""
     return jsonify(to_json(services().access.session()))
 
 
 @bp.post("/api/session")
 def sign_in() -> Response:
-    """Takes the key and gives a cookie."""
+    """Checks the key and sets a cookie."""
     refuse_other_origins()
-    services().access.sign_in(_read().key)
+    services().access.sign_in(_read_sign_in().key)
     return show()
 
 
 @bp.delete("/api/session")
 def sign_out() -> Response:
-    """Ends the session here, not only in the browser."""
+    """Ends the session on the server as well."""
     services().access.sign_out()
     return Response(status=204)
 
 
-def _read() -> SignIn:
-    """The body, read before anybody is known: a small one of a length that is told, so that nobody can drag it out."""
+def _read_sign_in() -> SignIn:
+    """Reads the body. Anybody can send one, so it must be small and its length known in advance."""
     if request.headers.get("Expect"):
-        raise ApiError(417, "Send the key at once, without Expect.", "expectation_failed")
+        raise ApiError(417, "Send the body at once, without Expect.", "expectation_failed")
     request.max_content_length = MAX_BODY_BYTES
     if request.content_length is None:
-        raise ApiError(411, "The length of the body has to be told.", "length_required")
+        raise ApiError(411, "Content-Length is required.", "length_required")
     body = read_object(request)
     fields.check_names("", body, ("key",))
     if "key" not in body:

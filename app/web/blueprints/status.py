@@ -1,4 +1,4 @@
-"""What the page shows: phase, plan, progress, attempts and the last death, as the supervisor wrote them."""
+"""The supervisor's status, which the page shows: phase, plan, progress, attempts, the last death."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from app.web.services import services
 
 bp = Blueprint("status", __name__)
 
-_FIRST = ("chosen", "refusal", "rungs", "origins")
-"""What people ask of a plan, in the order in which the log and the page tell it."""
+_FIRST_KEYS = ("chosen", "refusal", "rungs", "origins")
+"""The keys that people look for, in the order of the log and the page."""
 
 
 @bp.get("/api/status")
 def status() -> Response:
-    """The contract's `Status`; unknown keys of the file are not passed on."""
-    return _fresh(to_json(services().status.read()))
+    """The contract's `Status`. Unknown keys of the file are dropped."""
+    return _json(to_json(services().status.read()))
 
 
 @bp.get("/api/plan")
 def plan() -> Response:
-    """The present plan, the contract's `Plan`: the chosen rung first. 503 before there is one."""
+    """The contract's `Plan`, the chosen rung first. 503 while there is none."""
     status = services().status.read()
     if status.plan is None:
         raise ApiError(503, f"There is no plan yet. {describe(status)}", "no_plan", retry_after_seconds=1)
-    answer = to_json(replace(status.plan, rungs=status.plan.in_order))
-    return _fresh({name: answer[name] for name in _FIRST} | answer)
+    body = to_json(replace(status.plan, rungs=status.plan.in_order))
+    return _json({name: body[name] for name in _FIRST_KEYS} | body)
 
 
-def _fresh(answer: object) -> Response:
-    response = jsonify(answer)
+def _json(body: object) -> Response:
+    response = jsonify(body)
     response.headers["Cache-Control"] = "no-store"
     return response

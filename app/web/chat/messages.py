@@ -1,4 +1,4 @@
-"""The `messages` of a chat request: roles, content as a string or a list of text parts, calls and their results."""
+"""Reads the `messages` of a chat request: roles, content as a string or text parts, tool calls and results."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from app.web.http.errors import bad_field
 ROLES: dict[str, Role] = {
     "system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool",
 }  # fmt: skip
-NAMES = (
+FIELDS = (
     *("role", "content", "tool_calls", "reasoning_content", "tool_call_id"),
     *("name", "refusal", "audio", "annotations", "function_call"),
 )
-"""All that OpenAI's own replies carry; clients send such a reply back as it came, empty fields with it."""
-READ: dict[Role, tuple[str, ...]] = {
+"""All fields of OpenAI's own replies: clients send a reply back as it came, with its empty fields."""
+READ_FIELDS: dict[Role, tuple[str, ...]] = {
     "assistant": ("role", "content", "tool_calls", "reasoning_content"),
-    # Many clients repeat the function's name beside the id that says it already.
+    # Many clients send the function's name beside the call's id.
     "tool": ("role", "content", "tool_call_id", "name"),
 }
 
 
 def read_messages(value: Any) -> tuple[Message, ...]:
-    """Checks the list; it has to hold at least one message, and each result has to answer a call before it."""
+    """Reads the list. It must have at least one message, and each tool result must answer an earlier call."""
     if value is None:
         raise bad_field("messages", "is missing", "missing_required_parameter")
     if not isinstance(value, list):
@@ -34,23 +34,23 @@ def read_messages(value: Any) -> tuple[Message, ...]:
     if not value:
         raise bad_field("messages", "is empty; at least one message is needed")
     if len(value) > MOST_MESSAGES:
-        raise bad_field("messages", f"holds {len(value)} messages; at most {MOST_MESSAGES} are accepted")
+        raise bad_field("messages", f"has {len(value)} messages; at most {MOST_MESSAGES} are accepted")
     messages = tuple(_message(f"messages[{n}]", item) for n, item in enumerate(value))
-    asked: set[str] = set()
+    call_ids: set[str] = set()
     for n, message in enumerate(messages):
-        if message.tool_call_id is not None and message.tool_call_id not in asked:
-            raise bad_field(f"messages[{n}].tool_call_id", "is not the id of a tool call in a message before")
-        asked.update(call.id for call in message.tool_calls)
+        if message.tool_call_id is not None and message.tool_call_id not in call_ids:
+            raise bad_field(f"messages[{n}].tool_call_id", "is not the id of a tool call in an earlier message")
+        call_ids.update(call.id for call in message.tool_calls)
     return messages
 
 
 def _message(path: str, value: Any) -> Message:
     if not isinstance(value, dict):
         raise fields.wrong_type(path, "an object", value)
-    fields.check_names(f"{path}.", value, NAMES)
+    fields.check_names(f"{path}.", value, FIELDS)
     role = _role(f"{path}.role", value.get("role"))
-    read = READ.get(role, ("role", "content"))
-    for name in NAMES:
+    read = READ_FIELDS.get(role, ("role", "content"))
+    for name in FIELDS:
         if name not in read and value.get(name) not in (None, [], ""):
             raise bad_field(f"{path}.{name}", "is not supported here; leave it out", "unsupported_parameter")
     if role == "assistant":
@@ -64,12 +64,12 @@ def _message(path: str, value: Any) -> Message:
 
 
 def _assistant(path: str, value: dict[str, Any]) -> Message:
-    """An assistant's turn. One that thought or called need not have said anything."""
+    """An assistant's message. With reasoning or tool calls it needs no content."""
     calls = _calls(f"{path}.tool_calls", value.get("tool_calls"))
-    thought = value.get("reasoning_content")
-    reasoning = "" if thought is None else fields.text(f"{path}.reasoning_content", thought)
-    silent = value.get("content") is None and (calls or reasoning)
-    content = "" if silent else _content(f"{path}.content", value.get("content"))
+    reasoning_field = value.get("reasoning_content")
+    reasoning = "" if reasoning_field is None else fields.text(f"{path}.reasoning_content", reasoning_field)
+    empty = value.get("content") is None and (calls or reasoning)
+    content = "" if empty else _content(f"{path}.content", value.get("content"))
     return Message("assistant", content, reasoning, calls)
 
 
@@ -79,7 +79,7 @@ def _calls(path: str, value: Any) -> tuple[ToolCall, ...]:
     if not isinstance(value, list):
         raise fields.wrong_type(path, "a list", value)
     if len(value) > MOST_CALLS:
-        raise bad_field(path, f"holds {len(value)} calls; at most {MOST_CALLS} are accepted")
+        raise bad_field(path, f"has {len(value)} calls; at most {MOST_CALLS} are accepted")
     return tuple(_call(f"{path}[{n}]", item) for n, item in enumerate(value))
 
 
@@ -88,7 +88,7 @@ def _call(path: str, value: Any) -> ToolCall:
         raise fields.wrong_type(path, "an object", value)
     if value.get("type", "function") != "function":
         raise bad_field(f"{path}.type", "should be function; other calls are not supported here")
-    # `index` is left over where a client has put a call together from a stream.
+    # A client that assembled the call from a stream may leave `index` in it.
     fields.check_names(f"{path}.", value, ("id", "type", "function", "index"))
     function = value.get("function")
     if not isinstance(function, dict):
@@ -102,10 +102,10 @@ def _call(path: str, value: Any) -> ToolCall:
 
 
 def _id(path: str, value: Any) -> str:
-    given = fields.text(path, value)
-    if not 1 <= len(given) <= MAX_CALL_ID_CHARACTERS:
+    call_id = fields.text(path, value)
+    if not 1 <= len(call_id) <= MAX_CALL_ID_CHARACTERS:
         raise bad_field(path, f"should be 1 to {MAX_CALL_ID_CHARACTERS} characters long")
-    return given
+    return call_id
 
 
 def _role(path: str, value: Any) -> Role:

@@ -1,7 +1,7 @@
-"""The body of POST /v1/chat/completions, checked field by field and turned into the engine's request.
+"""Reads the body of POST /v1/chat/completions and makes the engine's request.
 
-Every field of OpenAI's is in one of three tables: it is read, or it cannot change the answer and is accepted,
-or only its neutral value is accepted. Anything else is a 400 that names the field.
+Each of OpenAI's fields is in one of three tables: it is read; or it can't change the answer and is accepted; or only
+its neutral value is accepted. Anything else is a 400 that names the field.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from app.web.http.errors import ApiError, bad_field
 
 RANGES: dict[str, Range] = {
     **SAMPLING_RANGES,
-    "top_k": Range(-1, MAX_INTEGER, whole=True),  # vLLM's word for off is -1
+    "top_k": Range(-1, MAX_INTEGER, whole=True),  # vLLM's value for off is -1
     "max_tokens": MAX_TOKENS_RANGE,
     "max_completion_tokens": MAX_TOKENS_RANGE,
 }
-"""Of every field that is a number."""
+"""By name of each numeric field."""
 
-READ = (
+READ_FIELDS = (
     *RANGES, "messages", "model", "stream", "stream_options", "stop", "logprobs", "top_logprobs",
     "tools", "tool_choice", "parallel_tool_calls", "chat_template_kwargs", "reasoning_effort",
     "continue_final_message", "add_generation_prompt",
 )  # fmt: skip
 
-WITHOUT_EFFECT: dict[str, type] = {
+IGNORED_FIELDS: dict[str, type] = {
     "user": str,
     "metadata": dict,
     "service_tier": str,
@@ -48,7 +48,7 @@ WITHOUT_EFFECT: dict[str, type] = {
     "prompt_cache_retention": str,
 }
 
-NEUTRAL: dict[str, tuple[Any, ...]] = {
+NEUTRAL_VALUES: dict[str, tuple[Any, ...]] = {
     "n": (1,),
     "store": (False,),
     "logit_bias": ({},),
@@ -66,23 +66,23 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
 
 @dataclass(frozen=True)
 class ChatCall:
-    """What the client asked for: the engine's part, and how the answer is to be written."""
+    """A checked request: the engine's part, and the form of the response."""
 
     request: ChatRequest
     stream: bool
     include_usage: bool
     one_call: bool
-    """At most one tool call: `parallel_tool_calls` is false."""
+    """At most one tool call, because `parallel_tool_calls` is false."""
 
 
 def read_chat(body: dict[str, Any], model_name: str, request_id: str) -> ChatCall:
-    """Checks the whole body.
+    """Reads and checks the whole body.
 
     Raises:
-        ApiError: 404 for another model, else 400 naming the field.
+        ApiError: 404 for another model, else 400 that names the field.
     """
     check_model(body.get("model"), model_name)
-    fields.check_names("", body, (*READ, *WITHOUT_EFFECT, *NEUTRAL))
+    fields.check_names("", body, (*READ_FIELDS, *IGNORED_FIELDS, *NEUTRAL_VALUES))
     _check_ignored(body)
     stream = fields.boolean("stream", body.get("stream"))
     tools = read_tools(body.get("tools"))
@@ -97,24 +97,22 @@ def read_chat(body: dict[str, Any], model_name: str, request_id: str) -> ChatCal
         tool_choice=read_tool_choice(body.get("tool_choice"), tools),
         enable_thinking=read_thinking(body),
         logprobs=_logprobs(body),
-        continue_answer=_continues(body, messages),
+        continue_answer=_continue_answer(body, messages),
     )
     return ChatCall(request, stream, _include_usage(body.get("stream_options"), stream), _one_call(body))
 
 
-def check_model(given: Any, served: str) -> None:
-    """A request may name the served model, or none; any other is OpenAI's 404."""
-    if given is None or given == "":
+def check_model(name: Any, served: str) -> None:
+    """Raises OpenAI's 404 if a request names a model other than the served one. It may name none."""
+    if name is None or name == "":
         return
-    if fields.text("model", given) != served:
-        raise model_not_found(given, "model")
+    if fields.text("model", name) != served:
+        raise model_not_found(name, "model")
 
 
 def model_not_found(name: str, param: str | None) -> ApiError:
-    """The 404 that OpenAI gives for a model it doesn't have."""
-    return ApiError(
-        404, f"The model {name[:200]!r} is not served here; GET /v1/models names it.", "model_not_found", param
-    )
+    """OpenAI's 404 for an unknown model."""
+    return ApiError(404, f"The model {name[:200]!r} is not served here; see GET /v1/models.", "model_not_found", param)
 
 
 def _sampling(body: dict[str, Any]) -> SamplingParams:
@@ -132,31 +130,30 @@ def _sampling(body: dict[str, Any]) -> SamplingParams:
 
 
 def _logprobs(body: dict[str, Any]) -> int | None:
-    asked = fields.boolean("logprobs", body.get("logprobs"))
+    enabled = fields.boolean("logprobs", body.get("logprobs"))
     count = fields.integer("top_logprobs", body.get("top_logprobs"), 0, MOST_LOGPROBS) or 0
-    if count and not asked:
+    if count and not enabled:
         raise bad_field("top_logprobs", "needs logprobs to be true")
-    return count if asked else None
+    return count if enabled else None
 
 
-def _continues(body: dict[str, Any], messages: tuple[Message, ...]) -> bool:
-    """vLLM's switches: a broken-off answer goes on instead of a new one's beginning, so not both can be true."""
-    going_on = fields.boolean("continue_final_message", body.get("continue_final_message"))
-    anew = body.get("add_generation_prompt")
-    if anew is not None and fields.boolean("add_generation_prompt", anew) is going_on:
-        word = "false or left out" if going_on else "true or left out unless continue_final_message is true"
+def _continue_answer(body: dict[str, Any], messages: tuple[Message, ...]) -> bool:
+    """vLLM's two switches: the last answer is continued, or a new one begins. They must be opposites."""
+    continues = fields.boolean("continue_final_message", body.get("continue_final_message"))
+    new_answer = body.get("add_generation_prompt")
+    if new_answer is not None and fields.boolean("add_generation_prompt", new_answer) is continues:
+        word = "false or left out" if continues else "true or left out unless continue_final_message is true"
         raise bad_field("add_generation_prompt", f"should be {word}")
-    if going_on and messages[-1].role != "assistant":
+    if continues and messages[-1].role != "assistant":
         raise bad_field("continue_final_message", "is true, but the last message is not an assistant's")
-    if going_on and messages[-1].tool_calls:
-        text = "the answer called tools, so it is complete and can't go on"
+    if continues and messages[-1].tool_calls:
+        text = "the answer called tools, so it is complete and can't be continued"
         raise bad_field(f"messages[{len(messages) - 1}].tool_calls", text, "unsupported_value")
-    return going_on
+    return continues
 
 
 def _number(body: dict[str, Any], name: str) -> float | None:
-    bounds = RANGES[name]
-    return fields.number(name, body.get(name), bounds.low, bounds.high, open_low=bounds.open_low)
+    return fields.number(name, body.get(name), RANGES[name])
 
 
 def _integer(body: dict[str, Any], name: str) -> int | None:
@@ -165,18 +162,18 @@ def _integer(body: dict[str, Any], name: str) -> int | None:
 
 
 def _check_ignored(body: dict[str, Any]) -> None:
-    for name, kind in WITHOUT_EFFECT.items():
+    for name, kind in IGNORED_FIELDS.items():
         value = body.get(name)
         if value is not None and type(value) is not kind:
-            raise fields.wrong_type(name, fields.NAMES[kind], value)
-    for name, neutral in NEUTRAL.items():
+            raise fields.wrong_type(name, fields.TYPE_NAMES[kind], value)
+    for name, neutral in NEUTRAL_VALUES.items():
         value = body.get(name)
         if value is not None and not any(_same(value, item) for item in neutral):
             raise bad_field(name, f"is not supported here{_instead(neutral)}", "unsupported_parameter")
 
 
 def _same(value: Any, neutral: Any) -> bool:
-    # True equals 1 in Python, but `"n": true` is a mistake.
+    # In Python True == 1, but `"n": true` is an error.
     return isinstance(value, bool) == isinstance(neutral, bool) and bool(value == neutral)
 
 
@@ -185,8 +182,8 @@ def _instead(neutral: tuple[Any, ...]) -> str:
 
 
 def _one_call(body: dict[str, Any]) -> bool:
-    given = body.get("parallel_tool_calls")
-    return given is not None and not fields.boolean("parallel_tool_calls", given)
+    parallel = body.get("parallel_tool_calls")
+    return parallel is not None and not fields.boolean("parallel_tool_calls", parallel)
 
 
 def _max_tokens(body: dict[str, Any]) -> int | None:
@@ -203,7 +200,7 @@ def _stop(value: Any) -> tuple[str, ...]:
         raise fields.wrong_type("stop", "a string or a list of strings", value)
     items = [("stop", value)] if isinstance(value, str) else [(f"stop[{n}]", item) for n, item in enumerate(value)]
     if len(items) > MOST_STOP_STRINGS:
-        raise bad_field("stop", f"holds {len(items)} strings; at most {MOST_STOP_STRINGS} are accepted")
+        raise bad_field("stop", f"has {len(items)} strings; at most {MOST_STOP_STRINGS} are accepted")
     for path, item in items:
         if not fields.text(path, item):
             raise bad_field(path, "is empty")
@@ -220,6 +217,6 @@ def _include_usage(value: Any, stream: bool) -> bool:
     if not stream:
         raise bad_field("stream_options", "is only allowed when stream is true")
     fields.check_names("stream_options.", value, ("include_usage", "include_obfuscation"))
-    # Obfuscation pads chunks against eavesdroppers on OpenAI's side; it is no part of the answer.
+    # OpenAI pads chunks against eavesdroppers; that isn't part of the answer.
     fields.boolean("stream_options.include_obfuscation", value.get("include_obfuscation"))
     return fields.boolean("stream_options.include_usage", value.get("include_usage"))

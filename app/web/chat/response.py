@@ -1,4 +1,4 @@
-"""OpenAI's JSON for an answer: a whole completion, or the chunks of a stream as server-sent events."""
+"""OpenAI's JSON for an answer: a whole completion, or chunks as server-sent events."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ DONE = b"data: [DONE]\n\n"
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What all pieces of one answer share."""
+class ChatResponse:
+    """The fields that all chunks of one response share, and the encoding of each."""
 
     id: str
     created: int
@@ -24,41 +24,41 @@ class Answer:
     include_usage: bool
 
     def completion(self, deltas: Iterable[Delta], finished: Finished) -> dict[str, Any]:
-        """The whole answer: the same message that a client puts together from the stream of these deltas."""
-        said = list(deltas)
+        """The whole response, with the message that a client would assemble from a stream of these deltas."""
+        parts = list(deltas)
         choice = {
             "index": 0,
-            "message": _message(said),
-            "logprobs": _logprobs(said),
+            "message": _message(parts),
+            "logprobs": _logprobs(parts),
             "finish_reason": finished.finish_reason,
         }
         return {**self._head("chat.completion"), "choices": [choice], "usage": _usage(finished)}
 
     def first(self, delta: Delta | None) -> bytes:
-        """The chunk that opens the turn of an assistant who goes on with `delta`.
+        """The first chunk; `delta` is what follows.
 
-        As at OpenAI, content is an empty string where text follows, and null where something else does.
+        As at OpenAI, content is an empty string if text follows, and null if reasoning or a tool call does.
         """
-        silent = delta is not None and not delta.text and bool(delta.reasoning or delta.tool_calls)
-        return event(self._chunk({"role": "assistant", "content": None if silent else "", "refusal": None}, None))
+        no_text = delta is not None and not delta.text and bool(delta.reasoning or delta.tool_calls)
+        return event(self._chunk({"role": "assistant", "content": None if no_text else "", "refusal": None}, None))
 
     def delta(self, delta: Delta) -> bytes:
-        """New text, new thoughts, new calls."""
+        """A chunk with new text, reasoning or tool calls."""
         if delta.logprobs:
-            return event(self._chunk(_said(delta), None, _logprobs([delta])))
-        before, after = self._around
-        return text_event(before + to_json(_said(delta)) + after)
+            return event(self._chunk(_delta(delta), None, _logprobs([delta])))
+        before, after = self._chunk_frame
+        return text_event(before + to_json(_delta(delta)) + after)
 
     def last(self, finished: Finished) -> bytes:
-        """The end: why it ended, the usage where it was asked for, and OpenAI's end mark."""
+        """The last chunk with the finish reason, the usage if it was requested, and OpenAI's end mark."""
         end = event(self._chunk({}, finished.finish_reason))
         if self.include_usage:
             end += event({**self._head("chat.completion.chunk"), "choices": [], "usage": _usage(finished)})
         return end + DONE
 
     @cached_property
-    def _around(self) -> tuple[str, str]:
-        """The JSON of a chunk before what it says and behind it, in which the chunks of one answer don't differ."""
+    def _chunk_frame(self) -> tuple[str, str]:
+        """The JSON of a chunk before and after its delta: it is the same in all chunks of one response."""
         before, _, after = to_json(self._chunk({}, None)).rpartition("{}")
         return before, after
 
@@ -81,21 +81,21 @@ class Answer:
         }
 
 
-def _said(delta: Delta) -> dict[str, Any]:
-    said: dict[str, Any] = {}
+def _delta(delta: Delta) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
     if delta.reasoning:
-        said["reasoning_content"] = delta.reasoning
+        fields["reasoning_content"] = delta.reasoning
     if delta.text:
-        said["content"] = delta.text
+        fields["content"] = delta.text
     if delta.tool_calls:
-        said["tool_calls"] = [{"index": index, **call} for index, call in _calls(delta.tool_calls).items()]
-    return said
+        fields["tool_calls"] = [{"index": index, **call} for index, call in _calls(delta.tool_calls).items()]
+    return fields
 
 
-def _message(said: Sequence[Delta]) -> dict[str, Any]:
-    text = "".join(delta.text for delta in said)
-    reasoning = "".join(delta.reasoning for delta in said)
-    calls = _calls(call for delta in said for call in delta.tool_calls)
+def _message(deltas: Sequence[Delta]) -> dict[str, Any]:
+    text = "".join(delta.text for delta in deltas)
+    reasoning = "".join(delta.reasoning for delta in deltas)
+    calls = _calls(call for delta in deltas for call in delta.tool_calls)
     message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
     if not text and (reasoning or calls):
         message["content"] = None
@@ -106,22 +106,22 @@ def _message(said: Sequence[Delta]) -> dict[str, Any]:
     return message
 
 
-def _logprobs(said: Iterable[Delta]) -> dict[str, Any] | None:
-    """OpenAI's list of the tokens; null where none were asked for."""
+def _logprobs(deltas: Iterable[Delta]) -> dict[str, Any] | None:
+    """OpenAI's list of tokens with logprobs; None if there are none."""
     tokens = [
-        {**_chance(one.chosen), "top_logprobs": [_chance(other) for other in one.top]}
-        for delta in said
+        {**_token(one.chosen), "top_logprobs": [_token(other) for other in one.top]}
+        for delta in deltas
         for one in delta.logprobs
     ]
     return {"content": tokens, "refusal": None} if tokens else None
 
 
-def _chance(token: TokenChance) -> dict[str, Any]:
+def _token(token: TokenChance) -> dict[str, Any]:
     return {"token": token.text, "logprob": token.logprob, "bytes": list(token.utf8)}
 
 
 def _calls(deltas: Iterable[ToolCallDelta]) -> dict[int, dict[str, Any]]:
-    """OpenAI's JSON of each call by its index; pieces of one call are joined, for clients expect it once a chunk."""
+    """OpenAI's JSON of each call by its index. Parts of one call are joined: clients expect one a chunk."""
     calls: dict[int, dict[str, Any]] = {}
     for delta in deltas:
         call = calls.setdefault(delta.index, {})

@@ -1,4 +1,4 @@
-"""Whether the model is to think before it answers: vLLM's `chat_template_kwargs` and OpenAI's `reasoning_effort`."""
+"""Reads whether the model should think: vLLM's `chat_template_kwargs` and OpenAI's `reasoning_effort`."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from app.web.http import fields
 from app.web.http.errors import bad_field
 
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
-"""GLM models think or don't: `none` switches it off, every other effort leaves it to the model's format."""
+"""GLM models think or don't: `none` turns thinking off, any other effort leaves it to the chat format."""
 
 
 def read_thinking(body: dict[str, Any]) -> bool | None:
-    """True, False, or None where the request leaves it open."""
-    told = _template_kwargs(body.get("chat_template_kwargs"))
+    """True, False, or None if the request doesn't say."""
+    enabled = _template_kwargs(body.get("chat_template_kwargs"))
     if not _no_effort(body.get("reasoning_effort")):
-        return told
-    if told:
+        return enabled
+    if enabled:
         raise bad_field("reasoning_effort", "is none, but chat_template_kwargs.enable_thinking is true")
     return False
 
@@ -27,8 +27,8 @@ def _template_kwargs(value: Any) -> bool | None:
     if not isinstance(value, dict):
         raise fields.wrong_type("chat_template_kwargs", "an object", value)
     fields.check_names("chat_template_kwargs.", value, ("enable_thinking",))
-    given = value.get("enable_thinking")
-    return None if given is None else fields.boolean("chat_template_kwargs.enable_thinking", given)
+    enabled = value.get("enable_thinking")
+    return None if enabled is None else fields.boolean("chat_template_kwargs.enable_thinking", enabled)
 
 
 def _no_effort(value: Any) -> bool:

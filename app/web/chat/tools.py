@@ -1,4 +1,4 @@
-"""The `tools` and `tool_choice` of a chat request, and what counts as a function's name and arguments."""
+"""Reads `tools` and `tool_choice` of a chat request, and checks function names and arguments."""
 
 from __future__ import annotations
 
@@ -11,45 +11,47 @@ from app.contract.wire import Tool, ToolChoice
 from app.web.http import fields
 from app.web.http.errors import bad_field
 
-MODES: tuple[Literal["none", "auto", "required"], ...] = ("none", "auto", "required")
+TOOL_CHOICE_MODES: tuple[Literal["none", "auto", "required"], ...] = ("none", "auto", "required")
 
 
 def read_tools(value: Any) -> tuple[Tool, ...]:
-    """Checks the list; each function goes to the model as the client wrote it, in the client's order of keys."""
+    """Reads the list. The model gets each function with the keys in the client's order."""
     if value is None:
         return ()
     if not isinstance(value, list):
         raise fields.wrong_type("tools", "a list", value)
     if len(value) > MOST_TOOLS:
-        raise bad_field("tools", f"holds {len(value)} tools; at most {MOST_TOOLS} are accepted")
+        raise bad_field("tools", f"has {len(value)} tools; at most {MOST_TOOLS} are accepted")
     tools = tuple(_tool(f"tools[{n}]", item) for n, item in enumerate(value))
-    seen: set[str] = set()
+    names: set[str] = set()
     for n, tool in enumerate(tools):
-        if tool.name in seen:
-            raise bad_field(f"tools[{n}].function.name", f"{tool.name} is the name of another tool already")
-        seen.add(tool.name)
+        if tool.name in names:
+            raise bad_field(f"tools[{n}].function.name", f"{tool.name} is the name of an earlier tool")
+        names.add(tool.name)
     return tools
 
 
 def read_tool_choice(value: Any, tools: tuple[Tool, ...]) -> ToolChoice:
-    """Checks that what must be called is there to be called."""
+    """Reads the choice. A tool that must be called has to be in the list."""
     if value is None:
         return ToolChoice()
     if isinstance(value, str):
-        mode = next((mode for mode in MODES if mode == value), None)
+        mode = next((mode for mode in TOOL_CHOICE_MODES if mode == value), None)
         if mode is None:
-            raise bad_field("tool_choice", f"should be one of {', '.join(MODES)}, or an object that names a function")
+            raise bad_field(
+                "tool_choice", f"should be one of {', '.join(TOOL_CHOICE_MODES)}, or an object that names a function"
+            )
         if mode == "required" and not tools:
             raise bad_field("tool_choice", "required needs tools to choose from; tools is empty")
         return ToolChoice(mode)
-    name = _chosen(value)
+    name = _function_choice(value)
     if all(tool.name != name for tool in tools):
         raise bad_field("tool_choice.function.name", f"{name} is not among the tools")
     return ToolChoice("required", name)
 
 
 def function_name(path: str, value: Any) -> str:
-    """A name as OpenAI has it; nothing else may stand where a chat format puts names."""
+    """A function's name by OpenAI's rule. Chat formats rely on it: it can't contain control tokens."""
     if not isinstance(value, str):
         raise fields.wrong_type(path, "a string", value)
     if not FUNCTION_NAME.fullmatch(value):
@@ -58,7 +60,7 @@ def function_name(path: str, value: Any) -> str:
 
 
 def arguments_text(path: str, value: Any) -> str:
-    """A call's arguments: a JSON object as text. Chat formats write them out key by key, so it has to be one."""
+    """A call's arguments as text. Chat formats write them key by key, so they must be a JSON object."""
     text = fields.text(path, value) or "{}"
     try:
         parsed = json.loads(text, parse_constant=_refuse_constant)
@@ -66,7 +68,7 @@ def arguments_text(path: str, value: Any) -> str:
         parsed = None
     if not isinstance(parsed, dict):
         raise bad_field(path, "should be a JSON object as text")
-    _as_json(path, parsed)
+    _to_json(path, parsed)
     return text
 
 
@@ -80,7 +82,7 @@ def _tool(path: str, value: Any) -> Tool:
     if not isinstance(function, dict):
         raise fields.wrong_type(f"{path}.function", "an object", function)
     fields.check_names(f"{path}.function.", function, ("name", "description", "parameters", "strict"))
-    # `strict` asks for a guarantee that no model here can give; official clients set it unasked.
+    # No model here can guarantee what `strict` asks for, but official clients set it by default.
     fields.boolean(f"{path}.function.strict", function.get("strict"))
     name = function_name(f"{path}.function.name", function.get("name"))
     if function.get("description") is not None:
@@ -88,12 +90,12 @@ def _tool(path: str, value: Any) -> Tool:
     parameters = function.get("parameters")
     if parameters is not None and not isinstance(parameters, dict):
         raise fields.wrong_type(f"{path}.function.parameters", "an object", parameters)
-    shown = {key: item for key, item in function.items() if key != "strict" and item is not None}
-    return Tool(name, _as_json(f"{path}.function", shown))
+    kept = {key: item for key, item in function.items() if key != "strict" and item is not None}
+    return Tool(name, _to_json(f"{path}.function", kept))
 
 
-def _as_json(path: str, value: dict[str, Any]) -> str:
-    """The value as JSON text, when it is of bearable depth and size and valid Unicode throughout."""
+def _to_json(path: str, value: dict[str, Any]) -> str:
+    """The value as JSON text. Raises a 400 if it is too deep, too long, or not valid Unicode."""
     if _deeper_than(MAX_JSON_DEPTH, value):
         raise bad_field(path, f"is nested more than {MAX_JSON_DEPTH} deep")
     text = json.dumps(value, ensure_ascii=False)
@@ -117,7 +119,7 @@ def _children(value: Any) -> Iterable[Any]:
     return value if isinstance(value, list) else ()
 
 
-def _chosen(value: Any) -> str:
+def _function_choice(value: Any) -> str:
     if not isinstance(value, dict):
         raise fields.wrong_type("tool_choice", "a string or an object", value)
     if value.get("type") != "function":

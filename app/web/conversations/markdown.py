@@ -1,4 +1,4 @@
-"""A conversation as a text to keep: the branch that was shown last, in Markdown."""
+"""Exports a conversation as Markdown: the branch that was shown last."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def markdown(conversation: Conversation, language: Language) -> str:
 
 
 def shown_branch(conversation: Conversation) -> list[StoredMessage]:
-    """The messages from the first to the leaf; to the newest where none was shown yet."""
+    """The messages from the first to the leaf, or to the newest if no branch was shown yet."""
     by_id = {message.id: message for message in conversation.messages}
     newest = conversation.messages[-1].id if conversation.messages else None
     at, branch = conversation.leaf_id or newest, []

@@ -1,4 +1,4 @@
-"""What the model is asked: a branch of a conversation and its settings, as the engine's request. Titles, too."""
+"""Makes the engine's request from a branch of a conversation and its settings."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from app.contract.wire import ChatRequest, Message, SamplingParams
 
 
 def chat_request(
-    request_id: str, branch: Iterable[StoredMessage], settings: ChatSettings, *, go_on: bool
+    request_id: str, branch: Iterable[StoredMessage], settings: ChatSettings, *, continues: bool
 ) -> ChatRequest:
-    """The request for an answer to the branch's last message; with `go_on` that is the answer itself, broken off.
+    """The request for an answer to the branch's last message; with `continues` that is the answer to continue.
 
-    An answer that broke off before its first word has nothing to go on from: it is begun anew.
+    Empty answers are left out, so an answer that was interrupted before its first token starts anew.
     """
-    said = [message for message in branch if message.role != "assistant" or _says_something(message)]
-    messages = [_message(message) for message in said]
+    shown = [message for message in branch if message.role != "assistant" or _has_content(message)]
+    messages = [_message(message) for message in shown]
     if settings.system_prompt:
         messages.insert(0, Message("system", settings.system_prompt))
     return ChatRequest(
@@ -34,11 +34,11 @@ def chat_request(
         ),
         max_tokens=settings.max_tokens,
         enable_thinking=settings.enable_thinking,
-        continue_answer=go_on and said[-1].role == "assistant",
+        continue_answer=continues and shown[-1].role == "assistant",
     )
 
 
-def _says_something(answer: StoredMessage) -> bool:
+def _has_content(answer: StoredMessage) -> bool:
     return bool(answer.content or answer.tool_calls or answer.reasoning)
 
 

@@ -1,4 +1,4 @@
-"""The bodies of the conversations' API, checked field by field; each error names the field."""
+"""Reads the bodies of the conversations' API. Each error names the field."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RANGES = {**SAMPLING_RANGES, "max_tokens": MAX_TOKENS_RANGE}
 
 
 def read_new_conversation(body: dict[str, Any]) -> NewConversation:
-    """POST /api/conversations."""
+    """The body of POST /api/conversations."""
     fields.check_names("", body, NewConversation.__dataclass_fields__)
     settings = body.get("settings")
     return NewConversation(
@@ -31,7 +31,7 @@ def read_new_conversation(body: dict[str, Any]) -> NewConversation:
 
 
 def read_change(body: dict[str, Any]) -> ConversationChange:
-    """PATCH /api/conversations/<id>."""
+    """The body of PATCH /api/conversations/<id>."""
     fields.check_names("", body, ConversationChange.__dataclass_fields__)
     title, pinned, settings, leaf_id = (body.get(name) for name in ("title", "pinned", "settings", "leaf_id"))
     return ConversationChange(
@@ -43,43 +43,43 @@ def read_change(body: dict[str, Any]) -> ConversationChange:
 
 
 def read_new_turn(body: dict[str, Any]) -> NewTurn:
-    """POST /api/conversations/<id>/turns: a question, another answer, or more of one."""
+    """The body of POST /api/conversations/<id>/turns: a question, another answer, or a continuation."""
     fields.check_names("", body, NewTurn.__dataclass_fields__)
     ids = {name: body.get(name) for name in ("parent_id", "question_id", "continues")}
-    given = {name: read_id(name, value) for name, value in ids.items() if value is not None}
+    present = {name: read_id(name, value) for name, value in ids.items() if value is not None}
     content = None if body.get("content") is None else read_content("content", body["content"])
     seq = fields.integer("seq", body.get("seq"), 0, MAX_SEQ)
-    new = NewTurn(read_id("answer_id", body.get("answer_id")), content=content, seq=seq, **given)
+    new = NewTurn(read_id("answer_id", body.get("answer_id")), content=content, seq=seq, **present)
     if new.continues is not None:
-        _check_continuing(new)
+        _check_continuation(new)
     elif (new.content is None) != (new.question_id is None):
         raise bad_field("question_id", "belongs to content: send both or neither")
     elif new.question_id is None and new.parent_id is None:
-        raise bad_field("content", "is missing; or parent_id, the question that is to be answered")
+        raise bad_field("content", "is missing; send it, or parent_id for the question to answer")
     elif new.content is not None and not new.content.strip():
         raise bad_field("content", "is empty")
-    elif new.answer_id in given.values() or (new.question_id and new.question_id == new.parent_id):
-        raise bad_field("answer_id", "question_id and parent_id have to differ")
+    elif new.answer_id in present.values() or (new.question_id and new.question_id == new.parent_id):
+        raise bad_field("answer_id", "must differ from question_id, and question_id from parent_id")
     return new
 
 
 def read_settings(path: str, value: Any) -> ChatSettings:
-    """Settings with every number within the bounds that /v1 has for it."""
+    """Settings. Numbers have the same bounds as in /v1."""
     if not isinstance(value, dict):
         raise fields.wrong_type(path, "an object", value)
     fields.check_names(f"{path}.", value, _SETTINGS)
     read: dict[str, Any] = {}
     for name in _SETTINGS:
-        given, bounds = value.get(name), RANGES.get(name)
-        if given is None:
+        item, bounds = value.get(name), RANGES.get(name)
+        if item is None:
             continue
-        at = f"{path}.{name}"
+        here = f"{path}.{name}"
         if bounds is None:
-            read[name] = read_content(at, given) if name == "system_prompt" else fields.boolean(at, given)
+            read[name] = read_content(here, item) if name == "system_prompt" else fields.boolean(here, item)
         elif bounds.whole:
-            read[name] = fields.integer(at, given, int(bounds.low), int(bounds.high))
+            read[name] = fields.integer(here, item, int(bounds.low), int(bounds.high))
         else:
-            read[name] = fields.number(at, given, bounds.low, bounds.high, open_low=bounds.open_low)
+            read[name] = fields.number(here, item, bounds)
     try:
         return from_json(ChatSettings, read, path)
     except ContractError as error:
@@ -87,19 +87,19 @@ def read_settings(path: str, value: Any) -> ChatSettings:
 
 
 def read_id(path: str, value: Any) -> str:
-    """A UUID in the one form that is stored."""
-    given = fields.text(path, value)
+    """A UUID in lower case, with hyphens."""
+    name = fields.text(path, value)
     try:
-        fine = str(uuid.UUID(given)) == given
+        valid = str(uuid.UUID(name)) == name
     except ValueError:
-        fine = False
-    if not fine:
+        valid = False
+    if not valid:
         raise bad_field(path, "should be a UUID in lower case, such as 0b0e1c9e-7c1f-4f0e-9d0c-2a3b4c5d6e7f")
-    return given
+    return name
 
 
 def read_title(path: str, value: Any) -> str:
-    """A title on one line."""
+    """A title, its white space reduced to single spaces."""
     title = " ".join(fields.text(path, value).replace("\0", " ").split())
     if not 1 <= len(title) <= MAX_TITLE_CHARACTERS:
         raise bad_field(path, f"should be 1 to {MAX_TITLE_CHARACTERS} characters long, is {len(title)}")
@@ -112,13 +112,13 @@ def read_content(path: str, value: Any) -> str:
     if len(content) > MAX_CONTENT_CHARACTERS:
         raise bad_field(path, f"is {len(content)} characters long; at most {MAX_CONTENT_CHARACTERS} are accepted")
     if "\0" in content:
-        raise bad_field(path, f"holds a NUL at character {content.index(chr(0))}")
+        raise bad_field(path, f"contains a NUL at character {content.index(chr(0))}")
     return content
 
 
-def _check_continuing(new: NewTurn) -> None:
+def _check_continuation(new: NewTurn) -> None:
     if new.continues != new.answer_id:
         raise bad_field("continues", "should be the same as answer_id")
     for name in ("parent_id", "question_id", "content"):
         if getattr(new, name) is not None:
-            raise bad_field(name, "is not for an answer that goes on; leave it out")
+            raise bad_field(name, "is not allowed when an answer is continued; leave it out")

@@ -1,4 +1,4 @@
-"""An answer that is being written: one thread adds to it, any number read it, each at its own pace."""
+"""An answer that is being written: one thread adds to it, any number of threads read it."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from app.contract.wire import ToolCall, ToolCallDelta
 
 
 class RunningTurn:
-    """Holds all of the answer, so that a slow reader costs nothing: it gets more at once, the later it asks."""
+    """Keeps the whole answer, so that a slow reader needs no queue: it gets all that it missed in one event."""
 
     def __init__(self, conversation_id: str, answer: StoredMessage) -> None:
         self.conversation_id = conversation_id
-        self.stop_wanted = threading.Event()
+        self.stop_requested = threading.Event()
         self._changed = threading.Condition()
         self._answer = answer
         self._content, self._reasoning = answer.content, answer.reasoning
         self._calls = list(answer.tool_calls)
         self._earlier_calls = len(self._calls)
         self._calls_seq = answer.seq
-        # Lengths of content and reasoning after each event of this turn, the first pair before any.
+        # Lengths of content and reasoning after each event of this turn; the first pair is from before it.
         self._content_at = array("Q", [len(self._content)])
         self._reasoning_at = array("Q", [len(self._reasoning)])
-        self._rest: StoredMessage | None = None
+        self._ended: StoredMessage | None = None
 
     def add(self, content: str, reasoning: str, calls: Sequence[ToolCallDelta]) -> None:
-        """More of the answer; one event."""
+        """Adds to the answer: one event."""
         with self._changed:
             self._content += content
             self._reasoning += reasoning
@@ -40,33 +40,33 @@ class RunningTurn:
                 self._calls_seq = self._seq
             self._changed.notify_all()
 
-    def rest(self, message: StoredMessage) -> None:
-        """The answer stands still; `message` is the whole of it."""
+    def end(self, message: StoredMessage) -> None:
+        """Ends the answer; `message` is all of it."""
         with self._changed:
-            self._rest = message
+            self._ended = message
             self._changed.notify_all()
 
     def message(self) -> StoredMessage:
-        """The answer as it stands now."""
+        """The current answer."""
         with self._changed:
-            return self._rest or self._now()
+            return self._ended or self._now()
 
-    def at_rest(self, seconds: float) -> StoredMessage:
-        """Waits until the answer stands still, but only so long; then as `message`."""
+    def wait_ended(self, seconds: float) -> StoredMessage:
+        """Waits until the answer has ended, for so long at most. Returns the current answer."""
         with self._changed:
-            self._changed.wait_for(lambda: self._rest is not None, seconds)
-            return self._rest or self._now()
+            self._changed.wait_for(lambda: self._ended is not None, seconds)
+            return self._ended or self._now()
 
     def after(self, seq: int, seconds: float) -> TurnEvent | None:
-        """What came after event `seq`, waited for; None when there was nothing for so long."""
+        """What came after event `seq`. Waits for it; None if nothing came for so long."""
         with self._changed:
             known = self._answer.seq <= seq <= self._seq
             if known:
-                self._changed.wait_for(lambda: self._rest is not None or self._seq > seq, seconds)
+                self._changed.wait_for(lambda: self._ended is not None or self._seq > seq, seconds)
             if known and self._seq > seq:
                 return self._since(seq)
-            if self._rest is not None or not known:
-                message = self._rest or self._now()
+            if self._ended is not None or not known:
+                message = self._ended or self._now()
                 return TurnEvent(message.seq, message=message)
             return None
 

@@ -1,4 +1,4 @@
-"""The web's end of engine.sock: sends one request, hands back the replies, and closes when the client has left."""
+"""The web's end of engine.sock: sends a request and reads its replies until the client disconnects."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from app.web import drain
 
 _CONNECT_SECONDS = 5.0
 _SEND_SECONDS = 10.0
-_LOOK_SECONDS = 0.25
-"""How often a waiting thread looks whether the service is to stop; a client that leaves wakes it at once."""
-_GONE = select.POLLRDHUP | select.POLLHUP | select.POLLERR | select.POLLNVAL
+_POLL_SECONDS = 0.25
+"""How often a waiting thread checks whether the drain is over. A client that disconnects wakes it at once."""
+_DISCONNECTED = select.POLLRDHUP | select.POLLHUP | select.POLLERR | select.POLLNVAL
 
 
 class EngineUnavailableError(Exception):
-    """Nobody listens on the socket: the engine is loading, restarting or gone."""
+    """No process listens on the socket: the engine is loading, restarting or has ended."""
 
 
 class EngineDiedError(Exception):
@@ -34,27 +34,27 @@ class ClientLeftError(Exception):
 
 
 class DrainOverError(Exception):
-    """The service is stopping and the time for running answers is over."""
+    """The service is stopping, and the time for running answers is over."""
 
 
 class TooManyCallsError(Exception):
-    """All threads that may wait for the engine do."""
+    """As many calls are open as may be."""
 
 
 class RequestTooLongError(Exception):
-    """The request does not fit into a line of the wire."""
+    """The request is longer than the longest line of the wire."""
 
 
 class EngineClient:
-    """Opens calls to the engine, at most `limit` at a time, so that threads are left for everything else."""
+    """Opens calls to the engine, at most `limit` at once, so that threads are left for other requests."""
 
     def __init__(self, socket_path: str, limit: int) -> None:
         self._socket_path = socket_path
         self.waiting = threading.BoundedSemaphore(limit)
-        """Held by each thread that waits for the engine, or for what somebody else waits for."""
+        """One is acquired for each open call, and for each reader of a turn that another thread waits for."""
 
     def call(self, request: EngineRequest, client: socket.socket | None) -> EngineCall:
-        """Sends the request. `client` is the browser's connection, watched while the engine thinks.
+        """Sends the request. `client` is the HTTP client's connection, watched while the engine works.
 
         Raises:
             RequestTooLongError, TooManyCallsError, EngineUnavailableError
@@ -76,7 +76,7 @@ class EngineClient:
             engine.settimeout(_CONNECT_SECONDS)
             engine.connect(self._socket_path)
             engine.settimeout(_SEND_SECONDS)
-            # An engine that refuses before it has read everything closes early: its reason can still be read.
+            # An engine that refuses the request may close before it has read all of it; its reply can still be read.
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 engine.sendall(line)
             engine.setblocking(False)
@@ -87,7 +87,7 @@ class EngineClient:
 
 
 class EngineCall:
-    """One request under way. Closing it before its end cancels the request in the engine."""
+    """One request in the engine. Closing it before its end cancels the request."""
 
     def __init__(self, engine: socket.socket, client: socket.socket | None, free: threading.BoundedSemaphore) -> None:
         self._engine = engine
@@ -98,33 +98,33 @@ class EngineCall:
         self._poll = select.poll()
         self._poll.register(engine, select.POLLIN)
         if self._client_fd is not None:
-            # No POLLIN: bytes of a next request may already be there and would wake the thread for ever.
-            self._poll.register(self._client_fd, _GONE)
+            # No POLLIN: bytes of the next request may have arrived and would wake the thread again and again.
+            self._poll.register(self._client_fd, _DISCONNECTED)
 
     def wait(self, seconds: float) -> Reply | None:
-        """The next reply, or None when there was none for so long.
+        """The next reply; None if none came for so long.
 
         Raises:
             EngineDiedError, ClientLeftError, DrainOverError
         """
         deadline = time.monotonic() + seconds
-        while (line := self._take_line()) is None:
+        while (line := self._next_line()) is None:
             if drain.is_over():
                 raise DrainOverError
-            left = deadline - time.monotonic()
-            if left <= 0:
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
                 return None
-            self._receive(min(left, _LOOK_SECONDS))
+            self._receive(min(remaining, _POLL_SECONDS))
         return _parse(line)
 
     def close(self) -> None:
-        """Ends the call; what the engine has not sent yet is not wanted any more. May be called twice."""
+        """Ends the call, and with it the request unless that has finished. May be called twice."""
         if not self._closed:
             self._closed = True
             self._engine.close()
             self._free.release()
 
-    def _take_line(self) -> bytes | None:
+    def _next_line(self) -> bytes | None:
         end = self._received.find(b"\n")
         if end < 0:
             return None
@@ -145,7 +145,7 @@ class EngineCall:
         except OSError as error:
             raise EngineDiedError(str(error)) from error
         if not data or len(self._received) > LINE_LIMIT_BYTES:
-            raise EngineDiedError("the connection ended" if not data else "a line without end")
+            raise EngineDiedError("the connection ended" if not data else "a line is too long")
         self._received += data
 
 
@@ -154,4 +154,4 @@ def _parse(line: bytes) -> Reply:
         value: Any = json.loads(line)
         return from_json(Reply, value, "reply")  # type: ignore[arg-type]
     except (ContractError, ValueError) as error:
-        raise EngineDiedError(f"a reply that cannot be understood: {error}") from error
+        raise EngineDiedError(f"a reply is not valid: {error}") from error

@@ -1,4 +1,4 @@
-"""One request to the engine: sent, answered reply by reply, closed. Every failure is an `ApiError`."""
+"""One request to the engine and its replies. Every failure is an `ApiError`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from app.contract.status import Status
-from app.contract.wire import (
-    EngineRequest,
-    Failed,
-    Reply,
-)
+from app.contract.wire import EngineRequest, Failed, Reply
 from app.web import drain
 from app.web.engine_client.client import (
     DrainOverError,
@@ -29,25 +25,26 @@ from app.web.monitoring.status_file import StatusFile, describe
 T = TypeVar("T", bound=Reply)
 
 ACCEPT_SECONDS = 60.0
+"""How long the engine may take to its first reply."""
 
 
 @dataclass(frozen=True)
 class EngineTurn:
-    """An admitted request. Whoever holds it closes it."""
+    """A request that was sent. The caller must close it."""
 
     call: EngineCall
     record: RequestRecord
 
     def close(self) -> None:
-        """Cancels the request where it is not finished."""
+        """Cancels the request unless it has finished."""
         self.call.close()
 
     def next(self, seconds: float) -> Reply | None:
-        """The next reply, counted; None when there was none for so long.
+        """The next reply, recorded in `record`; None if none came for so long.
 
         Raises:
             ApiError: the engine failed or died, or the service is stopping.
-            ClientLeftError: nobody waits for the answer any more.
+            ClientLeftError: the client has disconnected.
         """
         try:
             reply = self.call.wait(seconds)
@@ -69,11 +66,11 @@ def ask(
     client: socket.socket | None,
     record: RequestRecord,
 ) -> T:
-    """The engine's one reply, of type `kind`, to a question that needs no slot.
+    """The engine's one reply, of type `kind`, to a request that needs no slot.
 
     Raises:
-        ApiError: it was refused, or there is no engine.
-        ClientLeftError: the client did not wait so long.
+        ApiError: the engine refused it or is unavailable.
+        ClientLeftError: the client has disconnected.
     """
     turn = begin(status_file, engine, request, client, record)
     try:
@@ -94,14 +91,14 @@ def begin(
     client: socket.socket | None,
     record: RequestRecord,
 ) -> EngineTurn:
-    """Sends a request to the engine; whether it is accepted is its first reply.
+    """Sends a request to the engine. Its first reply says whether it is accepted.
 
     Raises:
-        ApiError: there is no engine, or the service is stopping.
+        ApiError: the engine is unavailable, or the service is stopping.
     """
     status = status_file.read()
     if drain.has_begun():
-        raise ApiError(503, "The service is stopping; it takes no new requests.", "stopping", retry_after_seconds=5)
+        raise ApiError(503, "The service is stopping; it accepts no new requests.", "stopping", retry_after_seconds=5)
     if status.phase != "ready":
         raise not_ready(status)
     return EngineTurn(_open(engine, request, client), record)
@@ -119,27 +116,29 @@ def _open(engine: EngineClient, request: EngineRequest, client: socket.socket | 
 
 
 def not_ready(status: Status) -> ApiError:
-    """The 503 while there is no model to talk to: the phase, and what the user can do."""
+    """The 503 while no model is loaded: the phase, and what the user can do."""
     message = f"{describe(status)} (phase: {status.phase})"
     if status.phase == "failed":
         page = f" at {status.address}" if status.address else ""
-        return ApiError(503, f"{message} The page{page} shows more.", "model_failed", retry_after_seconds=60)
+        return ApiError(503, f"{message} See the page{page} for details.", "model_failed", retry_after_seconds=60)
     eta = status.progress.eta_seconds if status.progress else None
     wait = min(60.0, max(1.0, eta)) if eta is not None else 5.0
     return ApiError(503, message, "model_not_ready", retry_after_seconds=wait)
 
 
 def _engine_away() -> ApiError:
-    return ApiError(503, "The engine is not there just now; try again soon.", "engine_away", retry_after_seconds=5)
+    message = "The engine is unavailable; try again in a few seconds."
+    return ApiError(503, message, "engine_away", retry_after_seconds=5)
 
 
 def engine_silent() -> ApiError:
-    """The 503 for an engine that accepts a connection and says nothing."""
-    return ApiError(503, "The engine does not answer.", "engine_silent", retry_after_seconds=10)
+    """The 503 for an engine that accepts a connection and then sends nothing."""
+    return ApiError(503, "The engine does not respond.", "engine_silent", retry_after_seconds=10)
 
 
 def _engine_died() -> ApiError:
-    return ApiError(503, "The engine died in mid-answer; /api/status says why.", "engine_died", retry_after_seconds=5)
+    message = "The engine died during the answer; see /api/status for the reason."
+    return ApiError(503, message, "engine_died", retry_after_seconds=5)
 
 
 def _failed(reply: Failed) -> ApiError:

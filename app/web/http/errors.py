@@ -1,4 +1,4 @@
-"""One error shape, OpenAI's, for everything that programs ask for."""
+"""The API's error, in OpenAI's shape."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass
 class ApiError(Exception):
-    """An answer in OpenAI's error shape; `param` names the field that is to blame."""
+    """An error response in OpenAI's shape. `param` is the name of the field at fault."""
 
     status: int
     message: str
@@ -17,7 +17,7 @@ class ApiError(Exception):
     retry_after_seconds: float | None = None
 
     def body(self) -> dict[str, Any]:
-        """The JSON that OpenAI's clients understand."""
+        """The response's JSON."""
         return {
             "error": {"message": self.message, "type": _type_of(self.status), "param": self.param, "code": self.code}
         }

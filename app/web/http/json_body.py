@@ -1,4 +1,4 @@
-"""The request's body as strict JSON: what would trouble a reader further on is refused here, by name."""
+"""Reads a request's body as strict JSON."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ def read_object(request: Request) -> dict[str, Any]:
     """Parses the body.
 
     Raises:
-        ApiError: 415 for another content type, 400 for anything but a JSON object.
+        ApiError: 415 for another content type, 400 if the body is not a JSON object.
     """
     if not request.is_json:
-        given = request.mimetype or "none"
-        raise ApiError(415, f"The content type must be application/json, is {given}.", "unsupported_media_type")
+        content_type = request.mimetype or "none"
+        message = f"The content type must be application/json, is {content_type}."
+        raise ApiError(415, message, "unsupported_media_type")
     value = parse(request.get_data(cache=False))
     if not isinstance(value, dict):
         raise _not_json("it is not an object")
@@ -27,7 +28,7 @@ def read_object(request: Request) -> dict[str, Any]:
 
 
 def parse(body: bytes) -> Any:
-    """JSON as RFC 8259 has it: UTF-8, finite numbers, of bearable depth."""
+    """Parses JSON as RFC 8259 defines it: UTF-8, finite numbers. Raises a 400, also for deep nesting."""
     try:
         return json.loads(body.decode("utf-8"), parse_constant=_refuse_constant, parse_float=_finite)
     except RecursionError:

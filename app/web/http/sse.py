@@ -1,4 +1,4 @@
-"""Server-sent events: their bytes, the comment line that keeps a connection alive, an error in mid-stream."""
+"""Server-sent events: their encoding, the comment that keeps a connection alive, an error in mid-stream."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def event(value: Any) -> bytes:
-    """One server-sent event. A lone surrogate becomes its JSON escape, so that nothing the model says can break it."""
+    """One server-sent event with `value` as JSON. A lone surrogate becomes its JSON escape."""
     return text_event(to_json(value))
 
 
 def text_event(text: str) -> bytes:
+    """One server-sent event with JSON that is encoded already."""
     return f"data: {text}\n\n".encode("utf-8", "backslashreplace")
 
 
 def error_event(error: ApiError) -> bytes:
-    """An error in mid-stream, where the status line has long been sent."""
+    """An error in mid-stream, after the status line was sent."""
     return event(error.body())
 
 
-def says_something(delta: Delta) -> bool:
-    """Whether there is more in it than a count of tokens."""
+def has_content(delta: Delta) -> bool:
+    """Whether it has more than a count of tokens."""
     return bool(delta.text or delta.reasoning or delta.tool_calls or delta.logprobs)

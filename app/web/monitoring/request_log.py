@@ -1,4 +1,4 @@
-"""One JSON line in the log for each request to the model: ids, counts and times, never content."""
+"""Logs one JSON line for each request to the model: ids, counts and times, never content."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from app.web.monitoring.request_metrics import RequestMetrics
 
 _PREFIXES = ("/v1/", "/tokenize", "/detokenize", "/invocations")
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-"""What a client may call its request; anything else could forge a line or a header."""
+"""Request ids that a client may choose. Others could forge a log line or a header."""
 _log = logging.getLogger("berth.requests")
 
 
 class LogFormatter(logging.Formatter):
-    """Words for people, but the lines about requests as they are: JSON for machines."""
+    """Text for people, except the lines about requests: those are JSON already."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s %(message)s")
@@ -33,24 +33,24 @@ class LogFormatter(logging.Formatter):
 
 
 def new_id() -> str:
-    """A request's id, where its client gave none."""
+    """A new request id."""
     return f"req_{uuid.uuid4().hex}"
 
 
 @dataclass
 class RequestRecord:
-    """What is known of one request; the one mutable thing here, since its lines come in over minutes.
+    """What is known of one request. It is mutable, since its facts arrive over minutes.
 
-    Whoever makes one calls `end` when the request is over.
+    Its creator must call `end` when the request is over.
     """
 
     id: str = field(default_factory=new_id)
     method: str = ""
     path: str = ""
     client: str = ""
-    """Who asks; those who wait for the engine take turns by it."""
+    """The client's address. The engine's queue is fair between clients."""
     metrics: RequestMetrics | None = None
-    """Where it is counted; set for requests that ask for an answer."""
+    """Where it is counted; set for chat requests."""
     model: str | None = None
     stream: bool | None = None
     started: float = field(default_factory=time.monotonic)
@@ -61,23 +61,23 @@ class RequestRecord:
     completion_tokens: int | None = None
     queue_seconds: float | None = None
     outcome: str | None = None
-    """How it ended: a finish reason, an error's code, or `client_left`; None where nothing went wrong at a question."""
+    """A finish reason, an error's code, or `client_left`. None if a request without an answer succeeded."""
     finished: Finished | None = None
     _ended: bool = False
 
     def note(self, reply: Reply | None) -> None:
-        """Counts what the engine sent."""
+        """Records a reply of the engine."""
         if isinstance(reply, Accepted):
             self.prompt_tokens, self.completion_tokens, self.outcome = reply.prompt_tokens, 0, "client_left"
         elif isinstance(reply, Delta):
-            self._tokens(reply.tokens)
+            self._count_tokens(reply.tokens)
         elif isinstance(reply, Finished):
-            self._tokens(reply.completion_tokens - (self.completion_tokens or 0), arriving=False)
+            self._count_tokens(reply.completion_tokens - (self.completion_tokens or 0), arriving=False)
             self.finished, self.outcome, self.completion_tokens = reply, reply.finish_reason, reply.completion_tokens
             self.cached_tokens, self.queue_seconds = reply.cached_tokens, reply.queue_seconds
 
-    def _tokens(self, count: int, arriving: bool = True) -> None:
-        """Tokens of the answer; an end mark is counted at the end, but nothing of it arrives."""
+    def _count_tokens(self, count: int, arriving: bool = True) -> None:
+        """Counts tokens of the answer. An end mark is counted at the end, but it doesn't arrive as text."""
         if count <= 0:
             return
         self.completion_tokens = (self.completion_tokens or 0) + count
@@ -91,7 +91,7 @@ class RequestRecord:
         self.metrics.tokens(count, now - before if arriving and before is not None else None)
 
     def end(self, status: int) -> None:
-        """Writes the line and counts the request, at the first call."""
+        """Writes the line and counts the request. Further calls do nothing."""
         if self._ended:
             return
         self._ended = True
@@ -128,25 +128,25 @@ class RequestRecord:
 
 
 def current() -> RequestRecord:
-    """The record of the request at hand."""
+    """The record of the current request."""
     record = g.record
     assert isinstance(record, RequestRecord)
     return record
 
 
 def init_app(app: Flask) -> None:
-    """Gives each request its record and its x-request-id."""
-    app.before_request(_begin)
-    app.after_request(_name)
+    """Gives each request a record and an x-request-id."""
+    app.before_request(_start_record)
+    app.after_request(_add_request_id)
 
 
-def _begin() -> None:
-    given = request.headers.get("x-request-id", "")
-    chosen = given if _SAFE_ID.fullmatch(given) else new_id()
-    g.record = RequestRecord(chosen, request.method, request.path, request.remote_addr or "")
+def _start_record() -> None:
+    client_id = request.headers.get("x-request-id", "")
+    request_id = client_id if _SAFE_ID.fullmatch(client_id) else new_id()
+    g.record = RequestRecord(request_id, request.method, request.path, request.remote_addr or "")
 
 
-def _name(response: Response) -> Response:
+def _add_request_id(response: Response) -> Response:
     record, status = current(), response.status_code
     response.headers["x-request-id"] = record.id
     if record.path.startswith(_PREFIXES):

@@ -1,7 +1,7 @@
-"""What requests to the model took, for Prometheus: counters and histograms that outlive every engine.
+"""Prometheus metrics of requests to the model: counters and histograms that survive the engine's restarts.
 
-Names have vLLM's stems wherever they mean the same, so that its dashboards need another prefix only. The prefix is
-ours: `vllm:` would tell a dashboard that the engine is vLLM, and Prometheus keeps the colon for recording rules.
+A metric has vLLM's name if it means the same, so that vLLM's dashboards only need another prefix. The prefix is not
+`vllm:`, because the engine is not vLLM, and because Prometheus reserves the colon for recording rules.
 """
 
 from __future__ import annotations
@@ -15,54 +15,52 @@ from prometheus_client.registry import Collector
 
 from app.contract.wire import Finished, FinishReason
 
-_MAX_CODES = 40
-"""Codes of failures that get a series of their own; all come from this program, so that this is never reached."""
+MOST_CODES = 40
+"""Error codes with a series of their own. All codes come from this program, so this is never reached."""
 _WAIT_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60, 150, 600)
 _GAP_BUCKETS = (0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 10)
 _ANSWER_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60, 150, 600, 1800)
 
 
 class RequestMetrics:
-    """Counts requests to the model, each one once with its end. Threads may share it."""
+    """Counts each request to the model once, at its end. Thread-safe."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._codes: set[str] = set()
         self._lock = threading.Lock()
-        self._count_tokens()
-        self._time_requests()
-        self._success = self._counter(
-            "request_success", "Requests that were answered to the end.", ("finished_reason",)
-        )
+        self._make_token_counters()
+        self._make_histograms()
+        self._success = self._counter("request_success", "Requests with a complete answer.", ("finished_reason",))
         self._failure = self._counter(
             "request_failure",
-            "Requests without a complete answer, by the error's code; client_left: nobody waited for it any more.",
+            "Requests without a complete answer, by error code; client_left: the client disconnected.",
             ("code",),
         )
         for reason in typing.get_args(FinishReason):
             self._success.labels(reason)
 
-    def _count_tokens(self) -> None:
-        self._prompt = self._counter("prompt_tokens", "Prompt tokens of answers that have begun, cached ones too.")
+    def _make_token_counters(self) -> None:
+        self._prompt = self._counter("prompt_tokens", "Prompt tokens of started answers, cached ones included.")
         self._generation = self._counter("generation_tokens", "Tokens generated.")
         self._queries = self._counter("prefix_cache_queries", "Prompt tokens of finished answers.")
-        self._hits = self._counter("prefix_cache_hits", "Of these: found in the cache, not computed again.")
+        self._hits = self._counter("prefix_cache_hits", "Those of them that were found in the cache.")
 
-    def _time_requests(self) -> None:
+    def _make_histograms(self) -> None:
         self._first = self._histogram(
-            "time_to_first_token_seconds", "From the request's arrival to the first token.", _WAIT_BUCKETS
+            "time_to_first_token_seconds", "Time from the request's arrival to the first token.", _WAIT_BUCKETS
         )
         self._gap = self._histogram(
-            "inter_token_latency_seconds", "Between two arrivals of tokens in one answer.", _GAP_BUCKETS
+            "inter_token_latency_seconds", "Time between two arrivals of tokens in one answer.", _GAP_BUCKETS
         )
         self._per_token = self._histogram(
             "request_time_per_output_token_seconds",
-            "Of a finished answer: first token to last, over the tokens after the first.",
+            "Time from a finished answer's first token to its last, divided by the tokens after the first.",
             _GAP_BUCKETS,
         )
-        self._queue = self._histogram("request_queue_time_seconds", "Waiting for a slot.", _WAIT_BUCKETS)
+        self._queue = self._histogram("request_queue_time_seconds", "Time waiting for a slot.", _WAIT_BUCKETS)
         self._whole = self._histogram(
-            "e2e_request_latency_seconds", "From the request's arrival to its answer's end.", _ANSWER_BUCKETS
+            "e2e_request_latency_seconds", "Time from the request's arrival to the end of its answer.", _ANSWER_BUCKETS
         )
 
     def _counter(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
@@ -72,18 +70,18 @@ class RequestMetrics:
         return Histogram(f"berth_{name}", text, registry=self.registry, buckets=buckets)
 
     def first_token(self, seconds: float, prompt_tokens: int) -> None:
-        """An answer begins, `seconds` after its request arrived."""
+        """Counts the start of an answer, `seconds` after its request arrived."""
         self._first.observe(seconds)
         self._prompt.inc(prompt_tokens)
 
     def tokens(self, count: int, gap_seconds: float | None) -> None:
-        """New tokens; `gap_seconds` since the ones before, None for the first."""
+        """Counts new tokens, `gap_seconds` after the ones before; None for the first."""
         self._generation.inc(count)
         if gap_seconds is not None:
             self._gap.observe(gap_seconds)
 
     def finished(self, end: Finished, seconds: float, decode_seconds: float) -> None:
-        """A complete answer: `seconds` in all, `decode_seconds` of them from its first token to its last."""
+        """Counts a complete answer: `seconds` in all, `decode_seconds` from its first token to its last."""
         self._success.labels(end.finish_reason).inc()
         self._whole.observe(seconds)
         self._queue.observe(end.queue_seconds)
@@ -93,20 +91,20 @@ class RequestMetrics:
             self._per_token.observe(decode_seconds / (end.completion_tokens - 1))
 
     def failed(self, code: str) -> None:
-        """A request that ends in any other way."""
+        """Counts a request without a complete answer, by its error's code."""
         with self._lock:
-            if code not in self._codes and len(self._codes) >= _MAX_CODES:
+            if code not in self._codes and len(self._codes) >= MOST_CODES:
                 code = "other"
             self._codes.add(code)
         self._failure.labels(code).inc()
 
     def exposition(self) -> bytes:
-        """Everything in Prometheus' text format 0.0.4."""
+        """All metrics in Prometheus' text format 0.0.4."""
         return generate_latest(_WithoutCreated(self.registry))
 
 
 class _WithoutCreated(Collector):
-    """The registry less the time at which each series began: half of all lines, and the library's switch is global."""
+    """The registry without each series' creation time, half of all lines. The library can only drop them globally."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry

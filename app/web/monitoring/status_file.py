@@ -1,4 +1,4 @@
-"""status.json as the web service sees it: read when it changed, and put into words."""
+"""Reads status.json when it has changed, and describes a status in English."""
 
 from __future__ import annotations
 
@@ -13,41 +13,42 @@ from app.contract.status import Progress, Status, read_status
 
 _log = logging.getLogger("berth.web")
 
-_WORDS = {
+_PHASES = {
     "starting": "Berth is starting.",
     "planning": "Berth is measuring the memory and planning.",
     "downloading": "The model is being downloaded",
     "loading": "The model is being loaded",
-    "proving": "The model is loaded and is being tried out.",
+    "proving": "The model is loaded and is being tested.",
     "ready": "Berth is ready.",
-    "recovering": "The engine has stopped and is being started again.",
+    "recovering": "The engine has stopped and is being restarted.",
     "failed": "The model could not be started.",
     "stopping": "Berth is stopping.",
 }
 
 
 @dataclass(frozen=True)
-class _Read:
-    """A status and the file's identity at that time; the supervisor replaces the file, so the inode tells as well."""
+class _Snapshot:
+    """A status and the identity of the file that it was read from: the supervisor replaces the file at each change."""
 
     identity: tuple[int, int]
+    """Modification time in nanoseconds, and inode."""
     status: Status
 
 
 class StatusFile:
-    """Reads the supervisor's status. Threads may share one: each replaces a whole `_Read` or uses the one it saw."""
+    """Reads the supervisor's status. Thread-safe: a snapshot is replaced as a whole."""
 
     def __init__(self, path: Path, model_name: str) -> None:
         self._path = path
-        self._last = _Read((0, 0), _not_yet(model_name))
+        self._last = _Snapshot((0, 0), _starting(model_name))
 
     def read(self) -> Status:
-        """The present status; where there is no file yet, phase `starting`; where it is broken, the last good one."""
+        """The current status. Without a file its phase is `starting`; if the file is broken, the last good one."""
         try:
             stat = self._path.stat()
             identity = (stat.st_mtime_ns, stat.st_ino)
             if identity != self._last.identity:
-                self._last = _Read(identity, read_status(self._path))
+                self._last = _Snapshot(identity, read_status(self._path))
         except FileNotFoundError:
             pass
         except (OSError, ContractError, ValueError) as error:
@@ -55,31 +56,31 @@ class StatusFile:
         return self._last.status
 
 
-def _not_yet(model_name: str) -> Status:
+def _starting(model_name: str) -> Status:
     now = time.time()
     return Status("starting", now, now, "", model_name, Text("", ""), "")
 
 
-def words_of(status: Status) -> str:
-    """The phase alone, for those who have no key."""
-    return f"{_WORDS[status.phase].rstrip('.')}."
+def describe_phase(status: Status) -> str:
+    """The phase only, for clients without a key."""
+    return f"{_PHASES[status.phase].rstrip('.')}."
 
 
 def describe(status: Status) -> str:
-    """One or two sentences for an error message or a health check."""
-    words = _WORDS[status.phase]
-    if status.progress is not None and not words.endswith("."):
-        words += f": {_share(status.progress)}"
+    """One or two sentences for an error message."""
+    text = _PHASES[status.phase]
+    if status.progress is not None and not text.endswith("."):
+        text += f": {_progress(status.progress)}"
     if status.note is not None:
-        words = f"{words.rstrip('.')}. {status.note.en}"
+        text = f"{text.rstrip('.')}. {status.note.en}"
     if status.phase == "failed":
-        words = f"{words} {_why_failed(status)}".rstrip()
+        text = f"{text} {_failure(status)}".rstrip()
     elif status.phase == "recovering" and status.last_death is not None:
-        words += f" {status.last_death.why.en}"
-    return words if words.endswith((".", "!")) else f"{words}."
+        text += f" {status.last_death.why.en}"
+    return text if text.endswith((".", "!")) else f"{text}."
 
 
-def _share(progress: Progress) -> str:
+def _progress(progress: Progress) -> str:
     gib = 1024**3
     text = f"{progress.done_bytes / gib:.2f} of {progress.total_bytes / gib:.2f} GiB"
     if progress.eta_seconds is not None:
@@ -87,7 +88,7 @@ def _share(progress: Progress) -> str:
     return text
 
 
-def _why_failed(status: Status) -> str:
+def _failure(status: Status) -> str:
     if status.refusal is not None:
         return f"{status.refusal.why.en} {status.refusal.remedy.en}"
     if status.last_death is not None:

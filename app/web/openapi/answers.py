@@ -1,4 +1,4 @@
-"""JSON Schema of what the API answers where that is OpenAI's or vLLM's form, and of the one error shape."""
+"""JSON Schema of responses in OpenAI's or vLLM's shape, and of the error."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from app.contract.status import Phase
 from app.contract.wire import FinishReason
 
 _TEXT: Schema = {"type": "string"}
-_MAYBE_TEXT: Schema = {"type": ["string", "null"]}
+_OPTIONAL_TEXT: Schema = {"type": ["string", "null"]}
 _COUNT: Schema = {"type": "integer", "minimum": 0}
 _NULL: Schema = {"type": "null"}
 
@@ -30,7 +30,7 @@ def _const(value: str) -> Schema:
 _FINISH: Schema = {"enum": list(typing.get_args(FinishReason))}
 _FUNCTION = _object({"name": _TEXT, "arguments": _TEXT})
 _CALL = _object({"id": _TEXT, "type": _const("function"), "function": _FUNCTION})
-_CALL_PIECE = _object(
+_CALL_DELTA = _object(
     {
         "index": _COUNT,
         "id": _TEXT,
@@ -42,7 +42,7 @@ _CALL_PIECE = _object(
 _MESSAGE = _object(
     {
         "role": _const("assistant"),
-        "content": _MAYBE_TEXT,
+        "content": _OPTIONAL_TEXT,
         "refusal": {"type": "null"},
         "reasoning_content": _TEXT,
         "tool_calls": _list(_CALL),
@@ -52,10 +52,10 @@ _MESSAGE = _object(
 _DELTA = _object(
     {
         "role": _const("assistant"),
-        "content": _MAYBE_TEXT,
+        "content": _OPTIONAL_TEXT,
         "refusal": {"type": "null"},
         "reasoning_content": _TEXT,
-        "tool_calls": _list(_CALL_PIECE),
+        "tool_calls": _list(_CALL_DELTA),
     },
     ("role", "content", "refusal", "reasoning_content", "tool_calls"),
 )
@@ -67,14 +67,14 @@ _USAGE = _object(
         "prompt_tokens_details": _object({"cached_tokens": _COUNT}),
     }
 )
-_CHANCE: dict[str, Schema] = {"token": _TEXT, "logprob": {"type": "number"}, "bytes": _list(_COUNT)}
+_TOKEN: dict[str, Schema] = {"token": _TEXT, "logprob": {"type": "number"}, "bytes": _list(_COUNT)}
 _LOGPROBS: Schema = {
     "anyOf": [
-        _object({"content": _list(_object({**_CHANCE, "top_logprobs": _list(_object(_CHANCE))})), "refusal": _NULL}),
+        _object({"content": _list(_object({**_TOKEN, "top_logprobs": _list(_object(_TOKEN))})), "refusal": _NULL}),
         _NULL,
     ]
 }
-_HEAD: dict[str, Schema] = {"id": _TEXT, "created": _COUNT, "model": _TEXT, "system_fingerprint": _MAYBE_TEXT}
+_HEAD: dict[str, Schema] = {"id": _TEXT, "created": _COUNT, "model": _TEXT, "system_fingerprint": _OPTIONAL_TEXT}
 _MODEL = _object(
     {
         "id": _TEXT,
@@ -86,7 +86,9 @@ _MODEL = _object(
 )
 
 SCHEMAS: dict[str, Schema] = {
-    "Error": _object({"error": _object({"message": _TEXT, "type": _TEXT, "param": _MAYBE_TEXT, "code": _MAYBE_TEXT})}),
+    "Error": _object(
+        {"error": _object({"message": _TEXT, "type": _TEXT, "param": _OPTIONAL_TEXT, "code": _OPTIONAL_TEXT})}
+    ),
     "Live": _object({"status": _const("ok")}),
     "Readiness": _object(
         {

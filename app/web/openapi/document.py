@@ -1,4 +1,4 @@
-"""The OpenAPI document, put together from the routes that there are."""
+"""Makes the OpenAPI document from the app's routes."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from app.web.access.rules import RULES
 from app.web.openapi import requests
 from app.web.openapi.answers import SCHEMAS
 from app.web.openapi.conversations import limit
-from app.web.openapi.operation import ERRORS, JSON, Operation, Reply
+from app.web.openapi.operation import ERRORS, JSON, Operation, Response
 from app.web.openapi.operations import OPERATIONS
 
 _UUID: Schema = {"type": "string", "format": "uuid"}
 _NAME: Schema = {"type": "string", "minLength": 1}
 _PREFIX = "#/components/schemas/"
-_SENT: tuple[type, ...] = (
+_OUTPUTS: tuple[type, ...] = (
     *(status.Status, plan.Plan, access.Session),
     *(conversations.ConversationPage, conversations.Conversation, conversations.Turn, conversations.TurnEvent),
     conversations.Export,
@@ -30,10 +30,10 @@ _STRICT: tuple[type, ...] = (
     *(access.SignIn, conversations.NewConversation, conversations.ConversationChange, conversations.NewTurn),
     conversations.ChatSettings,
 )
-_TAKEN = (*_STRICT, conversations.Export)
+_INPUTS = (*_STRICT, conversations.Export)
 _DESCRIPTION = (
-    "OpenAI's chat completions for one GLM model, with what this service tells of itself. Every error outside of a "
-    "stream has the shape `Error`; 401 wants `Authorization: Bearer <key>`."
+    "OpenAI's chat completions for one GLM model, and this service's own endpoints. Every error outside of a stream "
+    "has the shape `Error`; for a 401, send `Authorization: Bearer <key>`."
 )
 _SECURITY: dict[str, list[dict[str, list[str]]]] = {
     "public": [],
@@ -41,17 +41,21 @@ _SECURITY: dict[str, list[dict[str, list[str]]]] = {
     "session": [{"session": []}],
 }
 _SCHEMES: dict[str, Schema] = {
-    "key": {"type": "http", "scheme": "bearer", "description": "The key that the log's first lines name."},
+    "key": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "The log's first lines say where the key is.",
+    },
     "session": {
         "type": "apiKey",
         "in": "cookie",
-        "description": "The page's cookie; what changes something also sends X-CSRFToken.",
+        "description": "The page's cookie; requests that change something also need X-CSRFToken.",
     },
 }
 
 
 def describe(app: Flask, version: str, open_access: bool) -> dict[str, Any]:
-    """The document; with `open_access` nothing asks for a key."""
+    """The document. With `open_access` no endpoint needs a key."""
     paths: dict[str, dict[str, Any]] = {}
     for rule in app.url_map.iter_rules():
         if rule.endpoint not in OPERATIONS:
@@ -74,10 +78,10 @@ def _schemes(app: Flask) -> dict[str, Schema]:
 @functools.cache
 def _schemas() -> dict[str, Schema]:
     definitions = Definitions(_PREFIX, _STRICT)
-    for kind in _SENT:
-        definitions.sent(kind)
-    for kind in _TAKEN:
-        definitions.taken(kind)
+    for kind in _OUTPUTS:
+        definitions.output(kind)
+    for kind in _INPUTS:
+        definitions.input(kind)
     limit(definitions.schemas)
     bodies = {
         "ChatBody": requests.chat_body(),
@@ -90,20 +94,20 @@ def _schemas() -> dict[str, Schema]:
 
 def _operation(rule: Rule, method: str, open_access: bool) -> dict[str, Any]:
     endpoint = str(rule.endpoint)
-    known = OPERATIONS[endpoint]
+    operation = OPERATIONS[endpoint]
     name = re.sub(r"\W+", "_", rule.rule).strip("_") or "page"
     described: dict[str, Any] = {
         "operationId": f"{method.lower()}_{name}",
-        "summary": known.summary,
+        "summary": operation.summary,
         "tags": [endpoint.partition(".")[0]],
-        "parameters": [*_in_path(rule), *_in_query(known)],
-        "responses": _responses(endpoint, known, open_access),
+        "parameters": [*_in_path(rule), *_in_query(operation)],
+        "responses": _responses(endpoint, operation, open_access),
         "security": [] if open_access else _SECURITY[RULES[endpoint]],
     }
-    if known.description:
-        described["description"] = known.description
-    if known.body:
-        described["requestBody"] = {"required": True, "content": {JSON: {"schema": _ref(known.body)}}}
+    if operation.description:
+        described["description"] = operation.description
+    if operation.body:
+        described["requestBody"] = {"required": True, "content": {JSON: {"schema": _ref(operation.body)}}}
     return described
 
 
@@ -115,21 +119,25 @@ def _in_path(rule: Rule) -> list[dict[str, Any]]:
     ]
 
 
-def _in_query(known: Operation) -> list[dict[str, Any]]:
-    return [{"name": name, "in": "query", "schema": schema, "description": text} for name, schema, text in known.query]
+def _in_query(operation: Operation) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "in": "query", "schema": schema, "description": text} for name, schema, text in operation.query
+    ]
 
 
-def _responses(endpoint: str, known: Operation, open_access: bool) -> dict[str, Any]:
-    errors = set(known.errors)
+def _responses(endpoint: str, operation: Operation, open_access: bool) -> dict[str, Any]:
+    errors = set(operation.errors)
     if RULES[endpoint] != "public":
         errors |= {403} if open_access else {401, 403, 429}
-    replies = {**{code: Reply(ERRORS[code], {JSON: "Error"}) for code in errors}, **known.replies}
-    return {str(code): _response(reply) for code, reply in sorted(replies.items())}
+    responses = {**{code: Response(ERRORS[code], {JSON: "Error"}) for code in errors}, **operation.responses}
+    return {str(code): _response(response) for code, response in sorted(responses.items())}
 
 
-def _response(reply: Reply) -> dict[str, Any]:
-    content = {kind: {"schema": _ref(item) if isinstance(item, str) else item} for kind, item in reply.content.items()}
-    return {"description": reply.text, **({"content": content} if content else {})}
+def _response(response: Response) -> dict[str, Any]:
+    content = {
+        kind: {"schema": _ref(item) if isinstance(item, str) else item} for kind, item in response.content.items()
+    }
+    return {"description": response.text, **({"content": content} if content else {})}
 
 
 def _ref(component: str) -> Schema:

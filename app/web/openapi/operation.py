@@ -1,4 +1,4 @@
-"""One endpoint's description."""
+"""The description of one endpoint."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from app.contract.json_schema import Schema
 JSON = "application/json"
 EVENTS = "text/event-stream"
 ERRORS = {
-    400: "The request is wrong; `param` names the field.",
+    400: "The request is invalid; `param` names the field.",
     401: "The key is missing or wrong.",
-    403: "Not from here: another origin, another host, or no CSRF token.",
-    404: "There is nothing of this name.",
-    408: "It took too long.",
-    409: "It contradicts what is stored.",
-    411: "The body's length is not told.",
+    403: "Forbidden: another origin, another host, or no CSRF token.",
+    404: "Not found.",
+    408: "The request took too long.",
+    409: "The request conflicts with what is stored.",
+    411: "Content-Length is missing.",
     413: "The body is too large.",
     415: "The body is not application/json.",
-    429: "Too many at once; Retry-After says when to ask again.",
-    500: "The service or the engine failed at this request; the log says how.",
-    503: "Not now; the message says why, Retry-After when to ask again.",
+    429: "Too many requests; Retry-After says when to try again.",
+    500: "The service or the engine failed; see the log.",
+    503: "Unavailable; the message says why, Retry-After when to try again.",
     507: "The disk is full; nothing was stored.",
 }
-"""What each status means; all come with the one error shape."""
+"""By status; all have the error shape."""
 
 
 @dataclass(frozen=True)
-class Reply:
-    """One status and what comes with it: a component's name or a schema by content type; nothing for 204."""
+class Response:
+    """One status's response: by content type, a component's name or a schema; empty for 204."""
 
     text: str
     content: Mapping[str, str | Schema]
@@ -37,10 +37,10 @@ class Reply:
 
 @dataclass(frozen=True)
 class Operation:
-    """One endpoint. `errors` are statuses with the error shape, beside those that any endpoint of its kind has."""
+    """One endpoint. `errors` are statuses with the error shape, in addition to those of its access rule."""
 
     summary: str
-    replies: Mapping[int, Reply]
+    responses: Mapping[int, Response]
     errors: tuple[int, ...] = ()
     body: str | None = None
     """A component's name."""
@@ -49,6 +49,6 @@ class Operation:
     description: str = ""
 
 
-def answers(component: str, text: str, status: int = 200) -> dict[int, Reply]:
-    """The one good reply, JSON."""
-    return {status: Reply(text, {JSON: component})}
+def answers(component: str, text: str, status: int = 200) -> dict[int, Response]:
+    """A successful response with JSON."""
+    return {status: Response(text, {JSON: component})}

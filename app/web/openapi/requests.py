@@ -15,37 +15,41 @@ _TEXT: Schema = {"type": "string"}
 _SWITCH: Schema = {"type": ["boolean", "null"]}
 _NULL: Schema = {"type": "null"}
 _EMPTY: Schema = {"enum": [None, [], ""]}
-"""What OpenAI's replies carry in fields that say nothing; clients send them back."""
+"""The values of empty fields in OpenAI's replies, which clients send back."""
 
 
 def chat_body() -> Schema:
-    """Of POST /v1/chat/completions: every field there is; one more is refused."""
-    neutral = {name: {"enum": [*values, None]} for name, values in request.NEUTRAL.items()}
-    ignored = {name: {"type": [_NAMES_BY_TYPE[kind], "null"]} for name, kind in request.WITHOUT_EFFECT.items()}
+    """Of POST /v1/chat/completions: all fields. Any other is refused."""
+    neutral = {name: {"enum": [*values, None]} for name, values in request.NEUTRAL_VALUES.items()}
+    ignored = {name: {"type": [_NAMES_BY_TYPE[kind], "null"]} for name, kind in request.IGNORED_FIELDS.items()}
     numbers = {name: number(bounds) for name, bounds in request.RANGES.items()}
-    return _object({**_READ_FIELDS, **numbers, **ignored, **neutral}, "messages")
+    return _object({**_SCHEMAS, **numbers, **ignored, **neutral}, "messages")
 
 
 def tokenize_body() -> Schema:
     """Of POST /tokenize: a conversation, or a plain prompt."""
-    flags = {name: {"enum": [only, None]} for name, only in tokenize.ONLY.items()}
-    chat = {name: _READ_FIELDS[name] for name in tokenize.CHAT_ONLY if name not in flags}
-    model = {"model": _READ_FIELDS["model"]}
-    asked = {**model, **flags, **chat, "messages": {"$ref": "#/components/schemas/Messages"}, "prompt": _NULL}
-    without = dict.fromkeys(("messages", *tokenize.CHAT_ONLY), _NULL)
-    return {"anyOf": [_object(asked, "messages"), _object({**model, **flags, **without, "prompt": _TEXT}, "prompt")]}
+    flags = {name: {"enum": [only, None]} for name, only in tokenize.FIXED_VALUES.items()}
+    chat = {name: _SCHEMAS[name] for name in tokenize.CONVERSATION_FIELDS if name not in flags}
+    model = {"model": _SCHEMAS["model"]}
+    conversation = {**model, **flags, **chat, "messages": {"$ref": "#/components/schemas/Messages"}, "prompt": _NULL}
+    without = dict.fromkeys(("messages", *tokenize.CONVERSATION_FIELDS), _NULL)
+    return {
+        "anyOf": [_object(conversation, "messages"), _object({**model, **flags, **without, "prompt": _TEXT}, "prompt")]
+    }
 
 
 def detokenize_body() -> Schema:
     """Of POST /detokenize."""
     ids = {"type": "integer", "minimum": 0, "maximum": limits.MAX_INTEGER}
     tokens = {"type": "array", "items": ids, "maxItems": limits.MOST_TOKENIZE_IDS}
-    return _object({"model": _READ_FIELDS["model"], "tokens": tokens}, "tokens")
+    return _object({"model": _SCHEMAS["model"], "tokens": tokens}, "tokens")
 
 
 def messages() -> Schema:
-    """The conversation: system messages, questions, answers, and what the tools gave back."""
-    kinds = [_message([role for role in chat_messages.ROLES if role not in chat_messages.READ], content=_CONTENT)]
+    """The conversation: system messages, questions, answers and tool results."""
+    kinds = [
+        _message([role for role in chat_messages.ROLES if role not in chat_messages.READ_FIELDS], content=_CONTENT)
+    ]
     kinds.append(
         _message(
             ["assistant"],
@@ -60,7 +64,7 @@ def messages() -> Schema:
 
 
 def _message(roles: list[str], optional: tuple[str, ...] = (), **read: Schema) -> Schema:
-    properties = {**dict.fromkeys(chat_messages.NAMES, _EMPTY), "role": {"enum": roles}, **read}
+    properties = {**dict.fromkeys(chat_messages.FIELDS, _EMPTY), "role": {"enum": roles}, **read}
     nullable = ("reasoning_content", "tool_calls", *optional)
     return _object(properties, "role", *(name for name in read if name not in nullable))
 
@@ -70,7 +74,7 @@ def _object(properties: dict[str, Schema], *required: str) -> Schema:
 
 
 def number(bounds: Range) -> Schema:
-    """Of a number that may be left out."""
+    """Of an optional number."""
     low = "exclusiveMinimum" if bounds.open_low else "minimum"
     return {"type": ["integer" if bounds.whole else "number", "null"], low: bounds.low, "maximum": bounds.high}
 
@@ -108,26 +112,26 @@ _CHOICE = _object(
     {"type": {"const": "function"}, "function": _object({"name": _FUNCTION_NAME}, "name")}, "type", "function"
 )
 _STOP: Schema = {"type": "string", "minLength": 1, "maxLength": limits.MAX_STOP_CHARACTERS}
-_READ_FIELDS: dict[str, Schema] = {
+_SCHEMAS: dict[str, Schema] = {
     "messages": {"$ref": "#/components/schemas/Messages"},
-    "model": {"type": ["string", "null"], "description": "The served model's id, or none."},
+    "model": {"type": ["string", "null"], "description": "The served model's id, or nothing."},
     "stream": _SWITCH,
     "stream_options": {
         **_nullable(_object({"include_usage": _SWITCH, "include_obfuscation": _SWITCH})),
-        "description": "Only where stream is true.",
+        "description": "Only if stream is true.",
     },
     "stop": {"anyOf": [_STOP, {"type": "array", "items": _STOP, "maxItems": limits.MOST_STOP_STRINGS}, _NULL]},
     "logprobs": _SWITCH,
     "top_logprobs": {
         **number(Range(0, limits.MOST_LOGPROBS, whole=True)),
-        "description": "Above 0 only where logprobs is true.",
+        "description": "Above 0 only if logprobs is true.",
     },
-    "continue_final_message": {**_SWITCH, "description": "The last message is an assistant's, and its answer goes on."},
+    "continue_final_message": {**_SWITCH, "description": "Continue the last message, which must be an assistant's."},
     "add_generation_prompt": {**_SWITCH, "description": "The opposite of continue_final_message, or left out."},
     "tools": _nullable({"type": "array", "items": _TOOL, "maxItems": limits.MOST_TOOLS}),
-    "tool_choice": {"anyOf": [{"enum": list(tools.MODES)}, _CHOICE, _NULL]},
+    "tool_choice": {"anyOf": [{"enum": list(tools.TOOL_CHOICE_MODES)}, _CHOICE, _NULL]},
     "parallel_tool_calls": _SWITCH,
     "chat_template_kwargs": _nullable(_object({"enable_thinking": _SWITCH})),
     "reasoning_effort": {"enum": [*thinking.EFFORTS, None]},
 }
-"""Those of the fields that are read which are no bare numbers."""
+"""The read fields that are not numbers."""

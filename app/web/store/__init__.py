@@ -1,1 +1,1 @@
-"""Conversations in a SQLite file. SQLAlchemy is imported by the first request that needs it, see `storage`."""
+"""Conversations in an SQLite file. The first request that needs them imports SQLAlchemy, through `lazy_store`."""

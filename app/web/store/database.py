@@ -1,4 +1,4 @@
-"""SQLAlchemy on the prepared file: short transactions, one writer at a time, errors in the words of the API."""
+"""SQLAlchemy on the prepared file: short transactions, one writer at a time, errors as `StoreError`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from app.web.store.errors import explained, is_about_the_file, storage_unavailable
+from app.web.store.errors import from_sqlite, is_about_the_file, unavailable
 from app.web.store.sqlite_file import BUSY_SECONDS
 
 _CONNECTIONS = 4
-"""Each may cache pages. Transactions take milliseconds, so a few serve all threads."""
+"""Each has a page cache. Transactions take milliseconds, so a few connections serve all threads."""
 _CACHE_KIB = 1024
 
 
@@ -29,23 +29,23 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """One consistent view of everything.
+        """A read transaction: one consistent view of the whole file.
 
         Raises:
-            ApiError: the file can't be read.
+            StoreError: the file can't be read.
         """
-        with _explaining(), self._engine.begin() as connection:
+        with _translated_errors(), self._engine.begin() as connection:
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """All or nothing; committed when this returns.
+        """A write transaction, committed at the end of the block.
 
         Raises:
-            ApiError: the file can't be written; nothing was.
+            StoreError: the file can't be written. Nothing was.
         """
-        # SQLite's own wait for a lock polls and knows no order.
-        with self._writing, _explaining(), self._engine.connect() as connection:
+        # SQLite's own wait for a lock polls, and is not fair.
+        with self._writing, _translated_errors(), self._engine.connect() as connection:
             writer = connection.execution_options(berth_writes=True)
             with writer.begin():
                 yield writer
@@ -57,7 +57,7 @@ class Database:
 
 @contextmanager
 def connect_for_migration(path: Path) -> Iterator[Connection]:
-    """A connection within one writing transaction, closed for good afterwards."""
+    """A connection in one write transaction, closed at the end of the block."""
     engine = _engine(path, poolclass=NullPool)
     try:
         with engine.connect() as connection:
@@ -69,14 +69,14 @@ def connect_for_migration(path: Path) -> Iterator[Connection]:
 
 
 @contextmanager
-def _explaining() -> Iterator[None]:
+def _translated_errors() -> Iterator[None]:
     try:
         yield
     except PoolTimeoutError as error:
-        raise storage_unavailable("it is too slow for all who ask") from error
+        raise unavailable("it is overloaded") from error
     except DBAPIError as error:
         if is_about_the_file(error.orig):
-            raise explained(error.orig) from error
+            raise from_sqlite(error.orig) from error
         raise
 
 
@@ -89,11 +89,11 @@ def _engine(path: Path, **options: Any) -> Engine:
 
 
 def _set_up(connection: Any, _record: Any) -> None:
-    # Python's sqlite3 would begin transactions late and not at all before DDL; here SQLAlchemy says when.
+    # Python's sqlite3 would begin transactions late, and none before DDL. Here SQLAlchemy begins them.
     connection.isolation_level = None
-    # A committed transaction has been handed to the kernel: no kill of a process can take it back. NORMAL waits for
-    # the disk at checkpoints only, so a power cut may cost the last moments, but never the file. A rollback journal
-    # needs FULL for that.
+    # The kernel has each committed transaction, so killing a process loses none. NORMAL waits for the disk at
+    # checkpoints only: a power cut may lose the last transactions, but never the file. A rollback journal needs FULL
+    # for that.
     (journal,) = connection.execute("PRAGMA journal_mode").fetchone()
     for pragma in (
         f"synchronous = {'NORMAL' if journal == 'wal' else 'FULL'}",
@@ -104,6 +104,6 @@ def _set_up(connection: Any, _record: Any) -> None:
 
 
 def _begin(connection: Connection) -> None:
-    # A transaction that reads first and writes later may find its view outdated; a writer says so at once.
+    # A transaction that reads first and writes later may fail on an outdated view, so a writer locks at once.
     writes = connection.get_execution_options().get("berth_writes")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -1,4 +1,4 @@
-"""The way to the store: opened by whoever needs it first, and tried again where it couldn't be."""
+"""Opens the store at its first use, and tries again after a failure."""
 
 from __future__ import annotations
 
@@ -8,45 +8,43 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.web.http.errors import ApiError
-from app.web.store.errors import storage_unavailable
+from app.web.store.errors import StoreError, unavailable
 
 if TYPE_CHECKING:
     from app.web.store.store import Store
 
-_RETRY_SECONDS = 2.0
+RETRY_SECONDS = 2.0
 _log = logging.getLogger("berth.web")
 
 
-class Storage:
+class LazyStore:
     """Opens the store once. Until then neither SQLAlchemy nor the file costs anything."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._lock = threading.Lock()
         self._store: Store | None = None
-        self._error: ApiError | None = None
+        self._error: StoreError | None = None
         self._tried_at = 0.0
 
     def open(self) -> Store:
         """The store.
 
         Raises:
-            ApiError: 503 or 507, it can't be used now.
+            StoreError: it can't be used now.
         """
         with self._lock:
             if self._store is not None:
                 return self._store
-            if self._error is None or time.monotonic() - self._tried_at > _RETRY_SECONDS:
+            if self._error is None or time.monotonic() - self._tried_at > RETRY_SECONDS:
                 self._try()
             if self._store is None:
                 assert self._error is not None
-                # Not the same object to all: each raise would add its traceback.
-                raise ApiError(*self._error.args)
+                raise self._error.copy()
             return self._store
 
     def close(self) -> None:
-        """Closes the file; it is opened again when it is needed."""
+        """Closes the file; the next use opens it again."""
         with self._lock:
             if self._store is not None:
                 self._store.close()
@@ -55,14 +53,14 @@ class Storage:
     def _try(self) -> None:
         self._tried_at = time.monotonic()
         if self._path is None:
-            self._error = storage_unavailable("config.json names none")
+            self._error = unavailable("config.json names none")
             return
-        # SQLAlchemy takes a tenth of a second and 13 MB: who only uses /v1 does without.
+        # Importing SQLAlchemy takes a tenth of a second and 13 MB; a service used through /v1 only saves both.
         from app.web.store.store import Store
 
         try:
             self._store = Store(self._path)
-        except ApiError as error:
+        except StoreError as error:
             if self._error is None or self._error.message != error.message:
                 _log.error(error.message)
             self._error = error

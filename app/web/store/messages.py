@@ -1,4 +1,4 @@
-"""Single messages: an answer that grows, one that is looked up, one that is deleted with all that follows it."""
+"""Single messages: reading, storing a growing answer, deleting a message with its replies."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ from typing import Any
 from sqlalchemy import CTE, Connection, Row, delete, insert, select, update
 
 from app.contract.conversations import StoredMessage
-from app.web.http.errors import ApiError
 from app.web.store.conversations import row_of
 from app.web.store.database import Database
+from app.web.store.errors import NotFoundError
 from app.web.store.tables import conversations, message_of, message_values, messages
 
 LOST_EVENTS = 10_000
-"""More than a turn says between two stores. A reader may have seen events that were never stored: the number of an
-answer that was cut off leaps over theirs, so that no later event has the number of one of them."""
+"""More events than a turn has between two stores.
+
+A reader may have seen events that were never stored. The `seq` of an interrupted answer jumps over theirs, so that no
+later event has the number of one of them.
+"""
 
 
 class Messages:
-    """Each method is one transaction and raises `ApiError`: 404 for one that isn't there, 503 and 507 as `Database`."""
+    """Each method is one transaction. They raise NotFoundError for an unknown id, and StoreError as `Database` does."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -29,20 +32,20 @@ class Messages:
             return message_of(message_row(connection, message_id))
 
     def below(self, message_id: str) -> tuple[str, ...]:
-        """Ids of a message and all that follows it."""
+        """The ids of a message and of all messages below it."""
         with self._database.read() as connection:
             message_row(connection, message_id)
             return tuple(connection.scalars(select(_subtree(message_id).c.id)))
 
     def store(self, message: StoredMessage) -> None:
-        """Stores an answer as it stands now; nothing happens where it was deleted meanwhile."""
+        """Stores an answer that still grows. Does nothing if it was deleted meanwhile."""
         with self._database.write() as connection:
             values = message_values(message)
             this = messages.c.id == message.id
             connection.execute(update(messages).where(this).values(**values))
 
     def end(self, message: StoredMessage, now: float) -> None:
-        """Stores an answer that stands still now; its conversation moves up in the list."""
+        """Stores an answer that has ended. Its conversation moves up in the list; `now` is Unix time, seconds."""
         with self._database.write() as connection:
             row = connection.execute(select(messages.c.conversation_id).where(messages.c.id == message.id)).first()
             if row is None:
@@ -52,39 +55,39 @@ class Messages:
             connection.execute(update(conversations).where(this).values(updated_at=now))
 
     def delete(self, message_id: str) -> None:
-        """Deletes it with all that follows it. A branch that ended there ends at the newest message that is left."""
+        """Deletes it with all messages below it. A branch that ended there then ends at the newest message left."""
         with self._database.write() as connection:
             row = message_row(connection, message_id)
-            doomed = tuple(connection.scalars(select(_subtree(message_id).c.id)))
+            deleted = tuple(connection.scalars(select(_subtree(message_id).c.id)))
             leaf_id = row_of(connection, row.conversation_id).leaf_id
             connection.execute(delete(messages).where(messages.c.id.in_(select(_subtree(message_id).c.id))))
-            if leaf_id in doomed:
+            if leaf_id in deleted:
                 leaf = _newest(connection, row.conversation_id, row.parent_id)
                 this = conversations.c.id == row.conversation_id
                 connection.execute(update(conversations).where(this).values(leaf_id=leaf))
 
     def interrupt_all(self) -> int:
-        """Marks what an earlier process left `writing`; returns how many."""
+        """Marks answers that an earlier process left `writing` as interrupted. Returns their number."""
         values = {"state": "interrupted", "seq": messages.c.seq + LOST_EVENTS}
         with self._database.write() as connection:
             return connection.execute(update(messages).where(messages.c.state == "writing").values(**values)).rowcount
 
 
 def message_row(connection: Connection, message_id: str) -> Row[Any]:
-    """The row of a message; a 404 where there is none."""
+    """The row of a message. Raises NotFoundError."""
     row = connection.execute(select(messages).where(messages.c.id == message_id)).first()
     if row is None:
-        raise ApiError(404, "There is no such message; it may have been deleted.", "message_not_found")
+        raise NotFoundError("There is no such message; it may have been deleted.", "message_not_found")
     return row
 
 
 def insert_message(connection: Connection, message: StoredMessage, conversation_id: str) -> None:
-    """Adds a message; its parent is there already."""
+    """Adds a message. Its parent must exist."""
     connection.execute(insert(messages).values(**message_values(message), conversation_id=conversation_id))
 
 
 def branch_to(connection: Connection, message_id: str) -> tuple[StoredMessage, ...]:
-    """The messages from the first one down to this."""
+    """The messages from the first one to this one."""
     this = messages.alias("this")
     up = select(this.c.n, this.c.parent_id).where(this.c.id == message_id).cte("up", recursive=True)
     above = messages.alias("above")
@@ -101,7 +104,7 @@ def _subtree(message_id: str) -> CTE:
 
 
 def _newest(connection: Connection, conversation_id: str, below: str | None) -> str | None:
-    """The newest message below one, or of the whole conversation; it has no children, they would be newer."""
+    """The newest message below one, or of the conversation. It has no children, since they would be newer."""
     query = select(messages.c.id).where(messages.c.conversation_id == conversation_id)
     if below is not None:
         query = query.where(messages.c.n.in_(select(_subtree(below).c.n)))

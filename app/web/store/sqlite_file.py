@@ -1,4 +1,4 @@
-"""The database file before anybody uses it: made with mode 0600, its journal chosen by trying. No SQLAlchemy here."""
+"""Prepares the database file: mode 0600, and a journal that works on its volume. Without SQLAlchemy."""
 
 from __future__ import annotations
 
@@ -9,51 +9,49 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from app.web.store.errors import explained, storage_unavailable
+from app.web.store.errors import from_sqlite, unavailable
 
 REVISIONS = ("0001", "0002")
-"""All there are, the newest last: known without Alembic, which takes a quarter of a second to import."""
+"""Alembic's revisions, the newest last. Listed here because importing Alembic takes a quarter of a second."""
 BUSY_SECONDS = 5.0
 """How long to wait for another process's lock."""
-
-
-_PASSED_ON = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_BUSY}
-"""No other journal would help against these."""
+_NOT_THE_JOURNALS = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_BUSY}
+"""Errors that another journal would not avoid."""
 _log = logging.getLogger("berth.web")
 
 
 def prepare_file(path: Path) -> None:
-    """Makes the file where there is none, and sees that it can be written.
+    """Creates the file if it is missing, and checks that it is writable.
 
-    The journal is a write-ahead log. Network volumes that have no shared memory can't do that: there it is SQLite's
-    rollback journal, which every reader and writer has to wait for.
+    The journal is a write-ahead log. Network volumes without shared memory don't support that; there it is SQLite's
+    rollback journal, which makes readers and writers wait for each other.
 
     Raises:
-        ApiError: it can't be used.
+        StoreError: the file can't be used.
     """
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     except OSError as error:
-        raise storage_unavailable(f"{path.name}: {error.strerror}") from error
+        raise unavailable(f"{path.name}: {error.strerror}") from error
     with contextlib.suppress(OSError):
         path.chmod(0o600)
     try:
-        why = _try_write_ahead(path)
-        if why is not None:
+        failure = _try_write_ahead(path)
+        if failure is not None:
             _use_rollback(path)
-            _log.warning("%s: no write-ahead log on this volume (%s); a rollback journal is used", path.name, why)
+            _log.warning("%s: no write-ahead log on this volume (%s); using a rollback journal", path.name, failure)
     except sqlite3.Error as error:
-        raise explained(error) from error
+        raise from_sqlite(error) from error
 
 
 def _try_write_ahead(path: Path) -> str | None:
-    """Why there is none; None where it works."""
+    """Switches to a write-ahead log. Returns why that failed, or None if it works."""
     try:
         with closing(sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)) as connection:
             mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
             _write_something(connection)
     except sqlite3.Error as error:
-        if error.sqlite_errorcode & 0xFF in _PASSED_ON:
+        if error.sqlite_errorcode & 0xFF in _NOT_THE_JOURNALS:
             raise
         return str(error)
     return None if mode == "wal" else f"its journal stays {mode}"
@@ -61,7 +59,7 @@ def _try_write_ahead(path: Path) -> str | None:
 
 def _use_rollback(path: Path) -> None:
     with closing(sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)) as connection:
-        # A file that was in WAL mode elsewhere can only be opened here without shared memory: by one process alone.
+        # Without shared memory, a file that was in WAL mode elsewhere can only be opened by one process alone.
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         connection.execute("PRAGMA journal_mode = DELETE")
         _write_something(connection)
@@ -75,7 +73,7 @@ def _write_something(connection: sqlite3.Connection) -> None:
 
 
 def revision_of(path: Path) -> str | None:
-    """The revision that the file's tables have; None where there are none yet.
+    """The revision of the file's tables; None if it has none yet.
 
     Raises:
         sqlite3.Error: it can't be read.

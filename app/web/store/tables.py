@@ -1,4 +1,4 @@
-"""The tables as they are now, and the way between their rows and the contract's dataclasses."""
+"""The tables, and conversion between their rows and the contract's dataclasses."""
 
 from __future__ import annotations
 
@@ -50,28 +50,28 @@ messages = Table(
     Index("messages_of_parent", "parent_id"),
     Index("messages_being_written", "state", sqlite_where=text("state = 'writing'")),
 )
-"""`n` grows with every message: parents come before their children, older siblings before younger ones."""
+"""`n` grows with every message: parents come before children, older siblings before younger ones."""
 
 HEAD = tuple(conversations.c[name] for name in ("id", "title", "pinned", "created_at", "updated_at"))
 
 
 def head_of(row: Row[Any]) -> ConversationHead:
-    """What the list shows of a conversation's row."""
+    """A conversation's row as the list shows it."""
     return ConversationHead(row.id, row.title, row.pinned, row.created_at, row.updated_at)
 
 
 def settings_of(row: Row[Any]) -> ChatSettings:
-    """A conversation's settings."""
+    """The settings in a conversation's row."""
     return from_json(ChatSettings, json.loads(row.settings), "settings")
 
 
 def settings_text(settings: ChatSettings) -> str:
-    """Settings as they are stored."""
+    """Settings as stored: JSON."""
     return json.dumps(to_json(settings))
 
 
 def message_of(row: Row[Any]) -> StoredMessage:
-    """A message's row."""
+    """The message in a row."""
     values = {name: value for name, value in row._mapping.items() if name in StoredMessage.__dataclass_fields__}
     values["tool_calls"] = json.loads(row.tool_calls)
     values["error"] = None
@@ -81,7 +81,7 @@ def message_of(row: Row[Any]) -> StoredMessage:
 
 
 def message_values(message: StoredMessage) -> dict[str, Any]:
-    """A message's columns, but for the conversation that it belongs to."""
+    """A message's columns, without its conversation's id."""
     values = {name: getattr(message, name) for name in StoredMessage.__dataclass_fields__ if name != "error"}
     error: MessageError | None = message.error
     return values | {

@@ -1,1 +1,1 @@
-"""gunicorn: the server, its worker and how a request body is buffered."""
+"""gunicorn: the server, its worker and the buffer for requests."""

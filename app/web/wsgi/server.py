@@ -1,4 +1,4 @@
-"""gunicorn, configured in one place: one worker of many threads on a socket that the supervisor has bound."""
+"""Configures gunicorn: one worker with many threads, on a socket that the supervisor has bound."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from gunicorn.app.base import BaseApplication
 
 from app.contract import lifeline
 from app.contract.config import read_config
-from app.web.store.startup_migration import bring_up_to_date_in_child
-from app.web.wsgi.worker import PatientWorker
+from app.web.store.startup_migration import migrate_in_child
+from app.web.wsgi.worker import BufferingWorker
 
 _HEARTBEAT_SECONDS = 60
-"""The main loop beats every second whatever the streams do; only a worker that is stuck or frozen misses this."""
+"""The main loop sends a heartbeat every second. Only a worker that hangs misses this deadline."""
 _KEEPALIVE_SECONDS = 30
 _IDLE_CONNECTIONS = 1000
 _IGNORED_SIGNALS = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU)
-"""Ctrl-C belongs to the supervisor; the others would reload, fork or re-execute gunicorn behind its back."""
+"""The supervisor handles Ctrl-C. The others would make gunicorn reload, fork or re-execute itself."""
 
 
 @dataclass(frozen=True)
 class ServerOptions:
-    """What the command line says."""
+    """The command line."""
 
     config_path: Path
     listen_fd: int
@@ -38,8 +38,8 @@ class ServerOptions:
     drain_seconds: int
 
 
-class Server(BaseApplication):  # type: ignore[misc]
-    """Runs the app until SIGTERM; environment variables and configuration files of gunicorn are not consulted."""
+class WebServer(BaseApplication):  # type: ignore[misc]
+    """Runs the app until SIGTERM. Ignores gunicorn's environment variables and configuration files."""
 
     def __init__(self, options: ServerOptions) -> None:
         self._options = options
@@ -52,7 +52,7 @@ class Server(BaseApplication):  # type: ignore[misc]
         settings: dict[str, Any] = {
             "bind": [f"fd://{options.listen_fd}"],
             "workers": 1,
-            "worker_class": PatientWorker,
+            "worker_class": BufferingWorker,
             "threads": options.threads,
             "worker_connections": _IDLE_CONNECTIONS + options.threads,
             "worker_tmp_dir": str(options.run_dir),
@@ -62,7 +62,7 @@ class Server(BaseApplication):  # type: ignore[misc]
             "limit_request_line": 8190,
             "forwarded_allow_ips": "",
             "control_socket_disable": True,
-            # socket.sendfile takes SO_SNDTIMEO for a reason to wait on, for ever.
+            # With SO_SNDTIMEO, socket.sendfile would retry for ever.
             "sendfile": False,
             "accesslog": None,
             "loglevel": "warning",
@@ -76,7 +76,7 @@ class Server(BaseApplication):  # type: ignore[misc]
             self.cfg.set(name, value)
 
     def load(self) -> Callable[..., Any]:
-        """Imports the app in the worker: the master stays small and a new worker reads the present config."""
+        """Imports the app in the worker, so that the master stays small and a new worker reads the current config."""
         from app.web.factory import create_app
 
         return create_app(self._options.config_path, threads=self._options.threads)
@@ -84,14 +84,14 @@ class Server(BaseApplication):  # type: ignore[misc]
     def _on_starting(self, arbiter: Any) -> None:
         database = read_config(self._options.config_path).DATABASE
         if database is not None:
-            bring_up_to_date_in_child(Path(database))
+            migrate_in_child(Path(database))
 
     def _when_ready(self, arbiter: Any) -> None:
         _ignore_signals()
         lifeline.watch(self._options.lifeline_fd)
 
     def _post_fork(self, arbiter: Any, worker: Any) -> None:
-        # Only the master keeps the writing end: when it is killed, the worker must not go on answering on the port.
+        # Only the master keeps the writing end: if it is killed, the worker must stop serving the port.
         with contextlib.suppress(OSError):
             os.close(self._master_alive[1])
         lifeline.watch(self._options.lifeline_fd, self._master_alive[0])
@@ -107,8 +107,8 @@ def _ignore_signals() -> None:
 
 
 def _allow_files(count: int) -> None:
-    """Raises the limit of open files: many shells start with 1024, fewer than the connections that are let in."""
+    """Raises the limit of open files: many shells set 1024, less than the number of connections."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    limit = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    if soft != resource.RLIM_INFINITY and soft < limit:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))

@@ -23,12 +23,6 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield service
 
 
-@pytest.fixture(scope="module")
-def client(service: Service) -> Iterator[OpenAI]:
-    with OpenAI(base_url=f"http://127.0.0.1:{service.port}/v1", api_key="none", max_retries=0) as client:
-        yield client
-
-
 @MODES
 @pytest.mark.parametrize("city", talks.ASK)
 def test_a_round_trip(client: OpenAI, city: str, stream: bool) -> None:

@@ -64,7 +64,7 @@ def test_a_full_disk_is_said_and_stores_nothing_until_there_is_room(web: WebProc
             ("POST", f"/api/conversations/{made}/turns", long),
             ("POST", "/api/conversations", {"id": new_id(), "settings": {"system_prompt": "x" * 100_000}}),
         ):
-            status, answer = chats.ask(method, path, body)
+            status, answer = chats.send(method, path, body)
             assert (status, answer["error"]["code"]) == (507, "storage_full"), answer
             assert "make room" in answer["error"]["message"]
         assert len(chats.get(made).messages) == 2

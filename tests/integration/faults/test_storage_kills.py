@@ -18,7 +18,7 @@ import pytest
 
 from app.contract.codec import from_json
 from app.contract.conversations import Conversation, StoredMessage
-from tests.conversations import Ask, Chats, new_id, over_http, question, told
+from tests.conversations import Chats, Send, new_id, over_http, parse_events, question
 from tests.processes.service import Service, alive, descendants, free_port, running, wait_until
 from tools.checkpoints.make_checkpoint import make_checkpoint
 from tools.checkpoints.shape import CheckpointShape
@@ -34,7 +34,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 class Person:
     """Chats, asks again with the same ids when there was no reply, and remembers all that was acknowledged."""
 
-    def __init__(self, ask: Ask) -> None:
+    def __init__(self, ask: Send) -> None:
         self.chats = Chats(self._insist)
         self._ask = ask
         self.questions: dict[str, tuple[str, str]] = {}
@@ -71,7 +71,7 @@ class Person:
     def _read(self, answer_id: str) -> StoredMessage:
         """Follows an answer through every death, up to its rest."""
         while True:
-            events = told(self.chats.fine("GET", f"/api/turns/{answer_id}/events"))
+            events = parse_events(self.chats.fine("GET", f"/api/turns/{answer_id}/events"))
             if events and events[-1]["message"] and events[-1]["message"]["state"] != "writing":
                 return from_json(StoredMessage, events[-1]["message"])
 

@@ -7,9 +7,10 @@ import time
 from pathlib import Path
 
 from app.contract.conversations import StoredMessage
-from tests.conversations import Chats, question, told
-from tests.processes.conversing import Reader, chats_of, eventually
+from tests.conversations import Chats, parse_events, question
+from tests.processes.conversing import TurnReader, chats_of
 from tests.processes.fake_engine import FakeEngine
+from tests.processes.service import wait_until
 from tests.processes.web import WebProcess, send_signal, start_web, temporary_folder, wait_gone
 
 
@@ -48,15 +49,15 @@ def test_an_engine_that_dies_leaves_the_partial_answer_which_goes_on(chats: Chat
     assert (went_on.content, went_on.seq, went_on.completion_tokens) == ("half an half an ", broken.seq + 1, 4)
     request = engine.last().request
     assert request.continue_answer and [m.content for m in request.messages] == ["die", "half an "]
-    asked = len(engine.seen)
+    asked = len(engine.received)
     late = chats.turn(made, answer_id=broken.id, continues=broken.id, seq=broken.seq)
-    assert late.answer.content == "half an half an " and len(engine.seen) == asked
+    assert late.answer.content == "half an half an " and len(engine.received) == asked
 
 
 def test_a_killed_worker_leaves_partial_answers_that_go_on(web: WebProcess, chats: Chats, engine: FakeEngine) -> None:
     made = chats.create()
     answer_id = chats.turn(made, **question("slow 400")).answer.id
-    with Reader(web, answer_id) as reader:
+    with TurnReader(web, answer_id) as reader:
         while reader.event()["seq"] < 25:
             pass
         worker = web.worker()
@@ -66,10 +67,10 @@ def test_a_killed_worker_leaves_partial_answers_that_go_on(web: WebProcess, chat
     kept = chats.message(made, answer_id)
     assert kept.state == "interrupted" and kept.content.startswith("x ")
     assert len(kept.content) == 2 * (kept.seq - 10_000)
-    (event,) = told(chats.fine("GET", f"/api/turns/{answer_id}/events?after=25"))
+    (event,) = parse_events(chats.fine("GET", f"/api/turns/{answer_id}/events?after=25"))
     assert event["message"]["state"] == "interrupted"
     chats.turn(made, answer_id=answer_id, continues=answer_id, seq=kept.seq)
-    eventually(lambda: chats.message(made, answer_id).content > kept.content, "it goes on")
+    wait_until(lambda: chats.message(made, answer_id).content > kept.content, 30, "it goes on")
     assert chats.fine("POST", f"/api/turns/{answer_id}/stop")["state"] == "stopped"
 
 
@@ -81,7 +82,7 @@ def test_a_stop_of_the_service_waits_for_answers_that_nobody_reads() -> None:
             chats = chats_of(web)
             made = chats.create()
             short, long = (chats.turn(made, **question(f"slow {words}")).answer.id for words in (20, 4000))
-            eventually(lambda: all(message.seq for message in chats.get(made).messages[1::2]), "both have begun")
+            wait_until(lambda: all(message.seq for message in chats.get(made).messages[1::2]), 30, "both have begun")
             send_signal(web.process.pid, signal.SIGTERM)
             web.process.wait(60)
         finally:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from app.web.wsgi.request_buffer import GATHER_SECONDS
+from app.web.wsgi.request_buffer import BUFFER_SECONDS
 from tests.processes.service import Service, run_entrypoint, running, wait_until
 
 SLOW_CLIENTS = 300
@@ -279,7 +279,7 @@ def test_slow_clients_leave_the_service_usable(service: Service, begin: bytes) -
             start = time.monotonic()
             assert ask(service, "GET", "/v1/models", **bearer(service)).status == 200
             slowest = max(slowest, time.monotonic() - start)
-        assert slowest < GATHER_SECONDS / 2, "nobody waits for them to be given up"
+        assert slowest < BUFFER_SECONDS / 2, "nobody waits for them to be given up"
     finally:
         for client in clients:
             client.close()
@@ -288,8 +288,8 @@ def test_slow_clients_leave_the_service_usable(service: Service, begin: bytes) -
 
 @pytest.mark.slow
 def test_a_client_that_never_finishes_is_given_up(service: Service) -> None:
-    with socket.create_connection(("127.0.0.1", service.port), timeout=4 * GATHER_SECONDS) as client:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=4 * BUFFER_SECONDS) as client:
         client.sendall(b"GET /v1/models HTTP/1.1\r\n")
         start = time.monotonic()
         assert client.recv(100) == b""
-        assert time.monotonic() - start > GATHER_SECONDS / 2
+        assert time.monotonic() - start > BUFFER_SECONDS / 2

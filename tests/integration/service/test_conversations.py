@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.conversations import Chats, new_id, question, told
-from tests.processes.conversing import Reader, eventually, joined
+from tests.conversations import Chats, new_id, parse_events, question
+from tests.processes.conversing import TurnReader, content_of
 from tests.processes.fake_engine import FakeEngine
+from tests.processes.service import wait_until
 from tests.processes.web import WebProcess
 
 
@@ -32,18 +33,18 @@ def test_two_readers_one_of_them_late_and_one_that_comes_back(
 ) -> None:
     made = chats.create()
     answer_id = chats.turn(made, **question("slow 600")).answer.id
-    with Reader(web, answer_id) as first:
+    with TurnReader(web, answer_id) as first:
         seen = first.event()
     snapshot = chats.message(made, answer_id)
     assert snapshot.state == "writing" and len(snapshot.content) == 2 * snapshot.seq >= 2
-    with Reader(web, answer_id, snapshot.seq) as late, Reader(web, answer_id, seen["seq"]) as again:
-        eventually(lambda: chats.message(made, answer_id).seq > snapshot.seq + 3, "it goes on")
+    with TurnReader(web, answer_id, snapshot.seq) as late, TurnReader(web, answer_id, seen["seq"]) as again:
+        wait_until(lambda: chats.message(made, answer_id).seq > snapshot.seq + 3, 30, "it goes on")
         chats.fine("POST", f"/api/turns/{answer_id}/stop")
         read = {snapshot.content: late.rest(), seen["content"]: again.rest()}
     whole = chats.message(made, answer_id)
     for known, events in read.items():
         assert [event["message"] is not None for event in events] == [False] * (len(events) - 1) + [True]
-        assert known + joined(events) == events[-1]["message"]["content"] == whole.content
+        assert known + content_of(events) == events[-1]["message"]["content"] == whole.content
         numbers = [event["seq"] for event in events]
         assert numbers == sorted(numbers)
     assert whole.completion_tokens == whole.seq
@@ -56,8 +57,8 @@ def test_nobody_needs_to_read_and_a_lazy_reader_holds_up_nobody(
     made = chats.create()
     words = ("你" * 1000 + " ") * 500  # more than the sockets between them hold
     answer_id = chats.turn(made, **question(f"echo {words}")).answer.id
-    with Reader(web, answer_id):  # never reads
-        eventually(lambda: chats.message(made, answer_id).state == "done", "the answer is whole", 60)
+    with TurnReader(web, answer_id):  # never reads
+        wait_until(lambda: chats.message(made, answer_id).state == "done", 60, "the answer is whole")
     assert chats.message(made, answer_id).content == words
 
 
@@ -65,14 +66,14 @@ def test_reading_an_answer_at_rest_is_one_event(chats: Chats, engine: FakeEngine
     made = chats.create()
     answer = chats.say(made, "echo 你好 world")
     for after in (0, 1, 99):
-        (event,) = told(chats.fine("GET", f"/api/turns/{answer.id}/events?after={after}"))
+        (event,) = parse_events(chats.fine("GET", f"/api/turns/{answer.id}/events?after={after}"))
         assert event["message"]["content"] == "你好 world " and event["seq"] == answer.seq == 2
 
 
 def test_stop_keeps_what_came_and_the_engine_is_told(chats: Chats, engine: FakeEngine, web: WebProcess) -> None:
     made = chats.create()
     answer_id = chats.turn(made, **question("slow 400")).answer.id
-    with Reader(web, answer_id) as reader:
+    with TurnReader(web, answer_id) as reader:
         reader.event()
         stopped = chats.fine("POST", f"/api/turns/{answer_id}/stop")
         assert reader.rest()[-1]["message"] == stopped
@@ -103,18 +104,18 @@ def test_regenerated_answers_and_edited_questions_are_siblings(chats: Chats, eng
 def test_a_reader_who_knows_an_older_answer_gets_it_anew(chats: Chats, engine: FakeEngine, web: WebProcess) -> None:
     made = chats.create()
     answer_id = chats.turn(made, **question("slow 600")).answer.id
-    with Reader(web, answer_id) as reader:
+    with TurnReader(web, answer_id) as reader:
         seen = reader.event()["seq"]
-    eventually(lambda: chats.message(made, answer_id).seq > seen, "it goes on")
+    wait_until(lambda: chats.message(made, answer_id).seq > seen, 30, "it goes on")
     stopped = chats.fine("POST", f"/api/turns/{answer_id}/stop")
     chats.turn(made, answer_id=answer_id, continues=answer_id, seq=stopped["seq"])
-    with Reader(web, answer_id, seen) as reader:
+    with TurnReader(web, answer_id, seen) as reader:
         first = reader.event()["message"]
-        eventually(lambda: chats.message(made, answer_id).seq > first["seq"], "it goes on")
+        wait_until(lambda: chats.message(made, answer_id).seq > first["seq"], 30, "it goes on")
         chats.fine("POST", f"/api/turns/{answer_id}/stop")
         rest = reader.rest()
     assert first["state"] == "writing" and first["content"].startswith(stopped["content"])
-    assert first["content"] + joined(rest) == rest[-1]["message"]["content"]
+    assert first["content"] + content_of(rest) == rest[-1]["message"]["content"]
 
 
 def test_asking_twice_is_one_turn_even_at_the_same_time(chats: Chats, engine: FakeEngine) -> None:
@@ -126,8 +127,8 @@ def test_asking_twice_is_one_turn_even_at_the_same_time(chats: Chats, engine: Fa
     answer = chats.rest(body["answer_id"])
     late = chats.turn(made, **body)
     assert late.answer == answer and late.question is not None and late.question.id == body["question_id"]
-    assert len(chats.get(made).messages) == 2 and len(engine.seen) == 1
-    assert chats.ask("POST", f"/api/conversations/{made}/turns", {**body, "content": "other"})[0] == 409
+    assert len(chats.get(made).messages) == 2 and len(engine.received) == 1
+    assert chats.send("POST", f"/api/conversations/{made}/turns", {**body, "content": "other"})[0] == 409
 
 
 def test_deleting_stops_what_is_written(chats: Chats, engine: FakeEngine) -> None:
@@ -136,30 +137,30 @@ def test_deleting_stops_what_is_written(chats: Chats, engine: FakeEngine) -> Non
     below = chats.turn(made, **question("hang", first.id)).answer.id
     chats.fine("DELETE", f"/api/messages/{first.id}")
     assert engine.last().done.wait(30) and engine.last().cancelled_at is not None
-    assert chats.ask("GET", f"/api/turns/{below}/events", None)[0] == 404
+    assert chats.send("GET", f"/api/turns/{below}/events", None)[0] == 404
     other = chats.turn(made, **question("hang more"))
     chats.fine("DELETE", f"/api/conversations/{made}")
     assert engine.last().done.wait(30) and engine.last().cancelled_at is not None
-    assert chats.ask("POST", f"/api/turns/{other.answer.id}/stop", None)[0] == 404
+    assert chats.send("POST", f"/api/turns/{other.answer.id}/stop", None)[0] == 404
 
 
 def test_readers_are_bounded_and_health_answers(web: WebProcess, chats: Chats, engine: FakeEngine) -> None:
     made = chats.create()
     answer_id = chats.turn(made, **question("hang")).answer.id
-    readers = [Reader(web, answer_id) for _ in range(30)]
+    readers = [TurnReader(web, answer_id) for _ in range(30)]
     try:
         assert [reader.answer.status for reader in readers] == [200] * 28 + [429] * 2
         web.get("/health/live")
         other = chats.create()
         written = chats.turn(other, **question("echo still here")).answer.id
-        eventually(lambda: chats.message(other, written).content == "still here ", "it is written")
+        wait_until(lambda: chats.message(other, written).content == "still here ", 30, "it is written")
         readers.pop(0).__exit__()
 
         def one_more() -> bool:
-            with Reader(web, answer_id) as reader:
+            with TurnReader(web, answer_id) as reader:
                 return bool(reader.answer.status == 200)
 
-        eventually(one_more, "who left makes room")
+        wait_until(one_more, 30, "a reader that left makes room")
     finally:
         chats.fine("POST", f"/api/turns/{answer_id}/stop")
         for reader in readers:

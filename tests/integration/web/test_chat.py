@@ -15,17 +15,12 @@ import openai
 import pytest
 
 from tests.processes.fake_engine import FakeEngine
-from tests.processes.raw_chat import Raw, say, wait_for
-from tests.processes.web import MODEL, WebProcess, start_web, temporary_folder
+from tests.processes.raw_chat import RawChat, say
+from tests.processes.service import wait_until
+from tests.processes.web import MODEL, WebProcess, start_web
 
 CANCEL_SECONDS = 0.3
 _log = logging.getLogger("measured")
-
-
-@pytest.fixture(scope="module")
-def folder() -> Iterator[Path]:
-    with temporary_folder() as name:
-        yield Path(name)
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +31,6 @@ def web(folder: Path) -> Iterator[WebProcess]:
         yield process
     finally:
         process.stop()
-
-
-@pytest.fixture
-def engine(folder: Path, web: WebProcess) -> Iterator[FakeEngine]:
-    with FakeEngine(folder / "engine.sock") as fake:
-        yield fake
 
 
 @pytest.fixture
@@ -81,7 +70,7 @@ def test_stream_with_usage(client: openai.OpenAI, engine: FakeEngine) -> None:
 
 
 def test_stream_on_the_wire(web: WebProcess, engine: FakeEngine) -> None:
-    with Raw(web, {**say("weird"), "stream": True}) as raw:
+    with RawChat(web, {**say("weird"), "stream": True}) as raw:
         head, body = raw.read_all().split(b"\r\n\r\n", 1)
     assert b"text/event-stream" in head and b"no-cache" in head and b"X-Accel-Buffering: no" in head
     events = [line for line in body.split(b"\n") if line.startswith(b"data: ")]
@@ -92,7 +81,7 @@ def test_stream_on_the_wire(web: WebProcess, engine: FakeEngine) -> None:
 
 
 def test_lone_surrogate_in_a_whole_answer(web: WebProcess, engine: FakeEngine) -> None:
-    with Raw(web, say("weird")) as raw:
+    with RawChat(web, say("weird")) as raw:
         assert b"\\ud83d" in raw.read_all()
 
 
@@ -143,9 +132,10 @@ def test_no_engine_and_not_ready(client: openai.OpenAI, web: WebProcess) -> None
 def test_engine_that_dies_in_mid_stream_is_an_error_event(client: openai.OpenAI, engine: FakeEngine) -> None:
     stream = client.chat.completions.create(**say("die"), stream=True)
     started, got = time.monotonic(), []
-    with pytest.raises(openai.APIError, match="died"):
+    with pytest.raises(openai.APIError) as caught:
         for chunk in stream:
             got.append(chunk.choices[0].delta.content)
+    assert caught.value.code == "engine_died"
     assert "half an " in got and time.monotonic() - started < 5
 
 
@@ -154,8 +144,8 @@ def test_engine_that_dies_in_mid_stream_is_an_error_event(client: openai.OpenAI,
 def test_a_client_that_leaves_cancels(web: WebProcess, engine: FakeEngine, text: str, stream: bool) -> None:
     latencies = []
     for _ in range(5):
-        engine.seen.clear()
-        with Raw(web, {**say(text), "stream": stream}):
+        engine.received.clear()
+        with RawChat(web, {**say(text), "stream": stream}):
             seen = engine.last()
             time.sleep(0.15)
         left = time.monotonic()
@@ -166,7 +156,7 @@ def test_a_client_that_leaves_cancels(web: WebProcess, engine: FakeEngine, text:
 
 
 def test_pipelined_bytes_do_not_hide_a_client_that_leaves(web: WebProcess, engine: FakeEngine) -> None:
-    with Raw(web, {**say("hang"), "stream": True}) as raw:
+    with RawChat(web, {**say("hang"), "stream": True}) as raw:
         raw.socket.sendall(b"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         seen = engine.last()
         time.sleep(0.1)
@@ -176,9 +166,9 @@ def test_pipelined_bytes_do_not_hide_a_client_that_leaves(web: WebProcess, engin
 
 
 def test_threads_are_left_for_health_whatever_the_streams_do(web: WebProcess, engine: FakeEngine) -> None:
-    raws = [Raw(web, {**say("hang"), "stream": True}) for _ in range(12)]
+    raws = [RawChat(web, {**say("hang"), "stream": True}) for _ in range(12)]
     try:
-        wait_for(lambda: len(engine.seen) == 8)
+        wait_until(lambda: len(engine.received) == 8, 5, "eight streams reach the engine")
         started = time.monotonic()
         for path in ("/health/live", "/health/ready", "/api/status"):
             web.get(path)
@@ -187,7 +177,7 @@ def test_threads_are_left_for_health_whatever_the_streams_do(web: WebProcess, en
     finally:
         for raw in raws:
             raw.close()
-    wait_for(lambda: all(seen.done.is_set() for seen in engine.seen))
+    wait_until(lambda: all(seen.done.is_set() for seen in engine.received), 5, "all are cancelled")
 
 
 def test_connections_that_say_nothing_cost_no_thread(web: WebProcess, engine: FakeEngine) -> None:
@@ -205,7 +195,7 @@ def test_clients_that_do_not_close_hold_up_nobody(web: WebProcess, engine: FakeE
     lazy = []
     try:
         for _ in range(20):
-            lazy.append(Raw(web, say("echo x")))
+            lazy.append(RawChat(web, say("echo x")))
             assert lazy[-1].read_all().startswith(b"HTTP/1.1 200")
         started = time.monotonic()
         web.get("/health/live")
@@ -239,10 +229,10 @@ def test_many_at_once_are_not_mixed_up(client: openai.OpenAI, engine: FakeEngine
 
 
 def test_the_log_has_a_line_for_each_request_and_no_content(web: WebProcess, engine: FakeEngine) -> None:
-    with Raw(web, say("echo secret-words")) as raw:
+    with RawChat(web, say("echo secret-words")) as raw:
         head = raw.read_all().decode()
     request_id = head.lower().split("x-request-id: ")[1].split("\r\n")[0]
-    wait_for(lambda: request_id in web.log)
+    wait_until(lambda: request_id in web.log, 5, "the line is logged")
     line = next(line for line in web.log.splitlines() if request_id in line)
     facts = json.loads(line)
     assert (facts["event"], facts["status"], facts["outcome"], facts["stream"]) == ("request", 200, "stop", False)

@@ -1,4 +1,4 @@
-"""Run by Alembic: migrates the open connection that `app.web.store.schema` hands over, in its transaction."""
+"""Run by Alembic: migrates the connection that `app.web.store.schema` passes, in its transaction."""
 
 from __future__ import annotations
 

@@ -20,24 +20,33 @@ from app.contract.config import AppConfig
 from app.contract.plan import Text
 from app.contract.status import Status
 from app.web.access import rate_limits
-from app.web.access.rules import HOLDING, RULES
+from app.web.access.rules import LONG_RUNNING, RULES
 from app.web.factory import create_app
 
 KEY = "correct-horse-battery-staple"
 WRONG = "incorrect-horse-battery-staple"
 BEARER = {"Authorization": f"Bearer {KEY}"}
-STATUS = Status("ready", 1.0, 1.0, "0.1.0", "glm", Text("set", "设置"), "http://127.0.0.1:8000", precision="int4")
+STATUS = Status(
+    phase="ready",
+    since=1.0,
+    started_at=1.0,
+    version="0.1.0",
+    model_name="glm",
+    model_why=Text("set", "设置"),
+    address="http://127.0.0.1:8000",
+    precision="int4",
+)
 
 
 def make_app(folder: Path, key: str | None = KEY, proxies: int = 0) -> Flask:
-    """The app as it stands after a start: its state (sessions) is kept in the folder."""
+    """The app after a start. Its state, such as sessions, is in the folder."""
     (folder / "api_key").write_text(key or "")
     config = AppConfig(
-        "glm",
-        "models/test",
-        str(folder / "status.json"),
-        str(folder / "engine.sock"),
-        8,
+        MODEL_NAME="glm",
+        MODEL_PATH="models/test",
+        STATUS_FILE=str(folder / "status.json"),
+        ENGINE_SOCKET=str(folder / "engine.sock"),
+        QUEUE_LIMIT=8,
         KEY_FILE=str(folder / "api_key") if key else None,
         SESSIONS_FILE=str(folder / "sessions.json"),
         TRUSTED_PROXIES=proxies,
@@ -75,19 +84,19 @@ def code(answer: TestResponse) -> tuple[int, str]:
 
 def requests_to(app: Flask, *rules: str) -> list[tuple[str, str]]:
     """Method and address of every route with one of these rules."""
-    found = []
+    pairs = []
     for rule in app.url_map.iter_rules():
         address = rule.rule
         for name in rule.arguments:
             address = address.replace(address[address.index("<") : address.index(">") + 1], f"some-{name}", 1)
         if RULES[rule.endpoint] in rules:
-            found += [(method, address) for method in sorted((rule.methods or set()) - {"OPTIONS"})]
-    return found
+            pairs += [(method, address) for method in sorted((rule.methods or set()) - {"OPTIONS"})]
+    return pairs
 
 
 def test_every_route_has_a_rule_and_every_rule_a_route(app: Flask) -> None:
     assert {rule.endpoint for rule in app.url_map.iter_rules()} == set(RULES)
-    assert set(RULES) >= HOLDING
+    assert set(RULES) >= LONG_RUNNING
 
 
 def test_what_strangers_may_ask_is_little(app: Flask) -> None:
@@ -104,9 +113,9 @@ def test_a_route_without_a_rule_is_denied_to_everybody(tmp_path: Path, key: str 
 
 
 def test_no_route_but_the_public_ones_answers_without_the_key(app: Flask) -> None:
-    asked = requests_to(app, "member", "session")
-    assert len(asked) > 12
-    for method, address in asked:
+    requests = requests_to(app, "member", "session")
+    assert len(requests) > 12
+    for method, address in requests:
         client = app.test_client()
         answer = client.open(address, method=method)
         assert answer.status_code == 401, (method, address)
@@ -388,7 +397,7 @@ def test_requests_of_one_client_are_limited_generously(app: Flask, monkeypatch: 
 
 
 def test_a_client_waits_for_so_many_answers_at_once(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rate_limits, "AT_ONCE", 2)
+    monkeypatch.setattr(rate_limits, "MOST_RUNNING", 2)
     view = app.view_functions["openai.chat_completions"]
     app.view_functions["openai.chat_completions"] = lambda: iter(["a", "b"])  # a stream
     client = app.test_client()

@@ -223,12 +223,16 @@ def tokenize(**body: Any) -> TokenizeRequest:
 
 
 def test_tokenize_takes_a_conversation_or_a_prompt() -> None:
-    asked = tokenize(
+    tokenize_request = tokenize(
         model=MODEL, messages=HELLO, tools=TOOLS, chat_template_kwargs={"enable_thinking": False},
         add_generation_prompt=True, continue_final_message=False, add_special_tokens=False, return_token_strs=False,
     )  # fmt: skip
     expected = read(tools=TOOLS).request
-    assert (asked.messages, asked.tools, asked.enable_thinking) == (expected.messages, expected.tools, False)
+    assert (tokenize_request.messages, tokenize_request.tools, tokenize_request.enable_thinking) == (
+        expected.messages,
+        expected.tools,
+        False,
+    )
     assert tokenize(prompt="你好\n") == TokenizeRequest("req_1", prompt="你好\n")
     assert tokenize(prompt="") == TokenizeRequest("req_1", prompt="")
 

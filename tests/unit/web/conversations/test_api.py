@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
-from flask.testing import FlaskClient
 
 from app.contract.conversations import ChatSettings
+from app.contract.limits import LARGEST_MAX_NUM_SEQS, QUEUE_LIMIT, THREADS_BESIDE_STREAMS
 from app.web.factory import create_app
 from tests.conversations import Chats, new_id, over_flask, question
 from tests.processes.fake_engine import FakeEngine
+from tests.processes.service import wait_until
 from tests.processes.web import temporary_folder, write_config, write_status
-from tests.unit.web_client import web_client
+from tests.unit.web.support import Web, running_web
 
 ALL = "/api/conversations"
 HOSTILE = [
@@ -26,17 +26,6 @@ HOSTILE = [
     "\\'; DELETE FROM conversations; --",
     "𝒳\u202e\u2028\r\n\t</script>{{7*7}}",
 ]
-
-
-@pytest.fixture
-def client() -> Iterator[FlaskClient]:
-    with web_client() as (client, _):
-        yield client
-
-
-@pytest.fixture
-def chats(client: FlaskClient) -> Chats:
-    return Chats(over_flask(client))
 
 
 @pytest.mark.parametrize(
@@ -120,7 +109,7 @@ def test_what_is_not_there_is_a_404(chats: Chats) -> None:
         ("DELETE", "/api/messages/x'%20OR%201=1"),
     ):
         assert chats.refused(method, path)[:2] == (404, "message_not_found")
-    assert chats.ask("DELETE", f"{ALL}/{new_id()}", None)[0] == 204
+    assert chats.send("DELETE", f"{ALL}/{new_id()}", None)[0] == 204
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -175,11 +164,11 @@ def test_changes_leave_the_rest_as_it_is(chats: Chats) -> None:
     assert chats.get(made) == after
 
 
-def test_a_file_is_named_in_a_header_that_any_server_sends(chats: Chats, client: FlaskClient) -> None:
+def test_a_file_is_named_in_a_header_that_any_server_sends(chats: Chats, web: Web) -> None:
     made = chats.create()
     chats.say(made, "内存够吗？")
-    with client.get(f"{ALL}/{made}/export?format=json") as found:
-        name = found.headers["Content-Disposition"]
+    with web.client.get(f"{ALL}/{made}/export?format=json") as response:
+        name = response.headers["Content-Disposition"]
     assert name.isascii()
     assert "filename=conversation.json" in name
     assert f"filename*=UTF-8''{quote('内存够吗？.json', safe='')}" in name
@@ -203,3 +192,15 @@ def test_without_a_database_chats_over_v1_go_on() -> None:
                 assert "Is a directory" in json.dumps(answer.get_json()) and answer.headers["Retry-After"] == "5"
             chat = {"messages": [{"role": "user", "content": "echo hi"}]}
             assert client.post("/v1/chat/completions", json=chat).status_code == 200
+
+
+def test_as_many_answers_are_written_as_the_engine_has_slots_and_places_in_its_queue() -> None:
+    most = QUEUE_LIMIT + LARGEST_MAX_NUM_SEQS
+    with running_web(threads=most + THREADS_BESIDE_STREAMS, queue_limit=QUEUE_LIMIT) as web:
+        chats = Chats(over_flask(web.client))
+        made = chats.create()
+        for _ in range(most):
+            chats.turn(made, **question("hang"))
+        assert chats.refused("POST", f"{ALL}/{made}/turns", question("hang"))[:2] == (429, "too_many_turns")
+        wait_until(lambda: len(web.engine.received) == most, 30, "all answers have reached the engine")
+        chats.fine("DELETE", f"{ALL}/{made}")

@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from flask.testing import FlaskClient
 
 from app.web.conversations import import_file
-from tests.conversations import Chats, new_id, over_flask
-from tests.unit.web_client import web_client
+from tests.conversations import Chats, new_id
+from tests.unit.web.support import Web
 
 ALL = "/api/conversations"
-
-
-@pytest.fixture
-def client() -> Iterator[FlaskClient]:
-    with web_client() as (client, _):
-        yield client
-
-
-@pytest.fixture
-def chats(client: FlaskClient) -> Chats:
-    return Chats(over_flask(client))
 
 
 def some_export(chats: Chats) -> Any:
@@ -103,16 +90,16 @@ def test_an_import_that_is_too_large_is_a_413(chats: Chats, monkeypatch: pytest.
     assert len(chats.fine("POST", f"{ALL}/import", larger)["conversations"]) == 2
     monkeypatch.setattr("app.web.blueprints.conversations.MAX_BYTES", 1000)
     assert chats.refused("POST", f"{ALL}/import", exported)[0] == 413
-    monkeypatch.setattr(import_file, "MAX_MESSAGES", 2)
+    monkeypatch.setattr(import_file, "MOST_STORED_MESSAGES", 2)
     monkeypatch.setattr("app.web.blueprints.conversations.MAX_BYTES", 1_000_000)
     assert chats.refused("POST", f"{ALL}/import", exported)[0] == 400
 
 
-def test_markdown_for_people_in_both_languages(chats: Chats, client: FlaskClient) -> None:
+def test_markdown_for_people_in_both_languages(chats: Chats, web: Web) -> None:
     made = chats.create()
     first = chats.say(made, "echo **one**")
     chats.say(made, "refuse", first.id)
-    with client.get(f"{ALL}/{made}/export?format=markdown&lang=en") as english:
+    with web.client.get(f"{ALL}/{made}/export?format=markdown&lang=en") as english:
         assert english.mimetype == "text/markdown"
         assert english.headers["Content-Disposition"] == 'attachment; filename="echo __one__.md"'
         lines = english.get_data(as_text=True).split("\n\n")
@@ -121,6 +108,6 @@ def test_markdown_for_people_in_both_languages(chats: Chats, client: FlaskClient
         "## You", "echo **one**", "## Answer", "**one**", "## You", "refuse", "## Answer",
         "*Failed: At most 100 tokens fit.*\n",
     ]  # fmt: skip
-    with client.get(f"{ALL}/{made}/export?format=markdown", headers={"Accept-Language": "zh-CN"}) as chinese:
+    with web.client.get(f"{ALL}/{made}/export?format=markdown", headers={"Accept-Language": "zh-CN"}) as chinese:
         assert "## 回答" in chinese.get_data(as_text=True)
     assert chats.refused("GET", f"{ALL}/{made}/export?format=pdf")[::2] == (400, "format")

@@ -41,8 +41,8 @@ def branch(*said: tuple[str, str]) -> list[StoredMessage]:
 
 def test_what_the_model_is_asked_is_the_branch_without_answers_that_say_nothing() -> None:
     settings = ChatSettings(system_prompt="Be brief.", top_k=5, min_p=0.1, presence_penalty=1.0, enable_thinking=True)
-    said = branch(("user", "one"), ("assistant", ""), ("user", "two"), ("assistant", "2"), ("user", "three"))
-    request = chat_request("req_1", said, settings, go_on=False)
+    messages = branch(("user", "one"), ("assistant", ""), ("user", "two"), ("assistant", "2"), ("user", "three"))
+    request = chat_request("req_1", messages, settings, continues=False)
     assert [(m.role, m.content) for m in request.messages] == [
         ("system", "Be brief."), ("user", "one"), ("user", "two"), ("assistant", "2"), ("user", "three"),
     ]  # fmt: skip
@@ -53,8 +53,8 @@ def test_what_the_model_is_asked_is_the_branch_without_answers_that_say_nothing(
 def test_an_answer_goes_on_from_its_thoughts_or_words_and_begins_anew_without() -> None:
     asked, empty = branch(("user", "one"), ("assistant", ""))
     thought = StoredMessage("9", "0", "assistant", "", 0.0, "interrupted", reasoning="hm", error=MessageError("x", "y"))
-    assert chat_request("r", [asked, thought], ChatSettings(), go_on=True).continue_answer
-    anew = chat_request("r", [asked, empty], ChatSettings(), go_on=True)
+    assert chat_request("r", [asked, thought], ChatSettings(), continues=True).continue_answer
+    anew = chat_request("r", [asked, empty], ChatSettings(), continues=True)
     assert not anew.continue_answer and [m.content for m in anew.messages] == ["one"]
 
 
@@ -73,7 +73,7 @@ def test_a_reader_gets_what_it_missed_at_once_and_nothing_twice() -> None:
     turn.add("", "hm", ())
     assert turn.after(3, 0) == TurnEvent(4, "", "hm")
     turn.add("end", "", ())
-    turn.rest(turn.message())
+    turn.end(turn.message())
     assert turn.after(4, 0) == TurnEvent(5, "end")
     assert turn.after(5, 0) == TurnEvent(5, message=turn.message())
 

@@ -13,7 +13,10 @@ from app.web.openapi.operation import ERRORS
 from tests.paths import TOP
 
 LOCALES = TOP / "app" / "client" / "src" / "locale"
-CODE_ARGUMENT = {"ApiError": 2, "bad_field": 2, "Failed": 1, "refusal": 2, "MessageError": 0}
+CODE_ARGUMENT = {
+    **{"ApiError": 2, "bad_field": 2, "Failed": 1, "refusal": 2, "MessageError": 0},
+    **{"NotFoundError": 1, "ConflictError": 1, "InvalidFieldError": 1, "UnavailableError": 1, "FullError": 1},
+}
 """Position of `code` in what makes an error; each may also be called with `code=`."""
 DEFAULT_CODE = "invalid_value"
 """Of `bad_field` and `refusal`."""

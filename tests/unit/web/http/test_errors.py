@@ -13,9 +13,17 @@ from werkzeug.exceptions import default_exceptions
 
 from app.web.access.rules import RULES
 from app.web.factory import create_app
+from app.web.store import errors as store
 from tests.processes.web import temporary_folder, write_config, write_status
 
 SHAPE = {"message", "type", "param", "code"}
+STORE_ERRORS = [
+    (store.InvalidFieldError, 400, None),
+    (store.NotFoundError, 404, None),
+    (store.ConflictError, 409, None),
+    (store.UnavailableError, 503, "5"),
+    (store.FullError, 507, "30"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +40,9 @@ def app() -> Iterator[Flask]:
 def fail(status: int) -> Response:
     if status == 0:
         raise RuntimeError("the inside")
+    if status <= len(STORE_ERRORS):
+        error, _, _ = STORE_ERRORS[status - 1]
+        raise error("m", "a_code", "a_field")
     abort(status)
 
 
@@ -89,3 +100,16 @@ def test_what_programs_meet(client: FlaskClient, method: str, path: str, more: d
 def test_head_of_an_error_has_no_body(client: FlaskClient) -> None:
     answer = client.head("/v1/nothing")
     assert (answer.status_code, answer.data) == (404, b"")
+
+
+def test_every_error_of_the_store_is_listed() -> None:
+    assert {error for error, _, _ in STORE_ERRORS} == set(store.StoreError.__subclasses__())
+
+
+@pytest.mark.parametrize("number", range(1, len(STORE_ERRORS) + 1))
+def test_an_error_of_the_store_has_its_status(client: FlaskClient, number: int) -> None:
+    _, status, retry = STORE_ERRORS[number - 1]
+    answer = client.get(f"/v1/fail/{number}")
+    assert (answer.status_code, answer.headers.get("Retry-After")) == (status, retry)
+    error = answer.get_json()["error"]
+    assert (error["code"], error["param"], error["message"]) == ("a_code", "a_field", "m")

@@ -4,28 +4,19 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from flask.testing import FlaskClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.processes.fake_engine import FakeEngine
-from tests.unit.web_client import CHAT, web_client
+from tests.unit.web.support import CHAT, Web
 
 WORK_SECONDS = 5.0
 """A slow machine takes a second for the widest; what grows with the square of a body takes minutes."""
 PATHS = (CHAT, "/tokenize", "/detokenize")
 HELLO = [{"role": "user", "content": "hello"}]
 SECRET = "sesam-öffne-dich"
-
-
-@pytest.fixture(scope="module")
-def web() -> Iterator[tuple[FlaskClient, FakeEngine]]:
-    with web_client() as pair:
-        yield pair
 
 
 def nested(levels: int) -> str:
@@ -76,10 +67,10 @@ BODIES: dict[str, tuple[str, int, str | None]] = {
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_hostile_bodies_are_refused_with_little_work(web: tuple[FlaskClient, FakeEngine], name: str) -> None:
+def test_hostile_bodies_are_refused_with_little_work(module_web: Web, name: str) -> None:
     body, status, param = BODIES[name]
     started = time.process_time()  # of the work, not of the clock: other tests may have the cores
-    with web[0].post(CHAT, data=body, content_type="application/json") as answer:
+    with module_web.client.post(CHAT, data=body, content_type="application/json") as answer:
         assert answer.status_code == status, answer.text[:300]
         assert len(answer.data) < 1000
         assert time.process_time() - started < WORK_SECONDS
@@ -87,9 +78,9 @@ def test_hostile_bodies_are_refused_with_little_work(web: tuple[FlaskClient, Fak
             assert answer.get_json()["error"]["param"].startswith(param)
 
 
-def test_as_many_ids_as_may_come_are_answered(web: tuple[FlaskClient, FakeEngine]) -> None:
+def test_as_many_ids_as_may_come_are_answered(module_web: Web) -> None:
     body = json.dumps({"tokens": [9] * 2**20})
-    with web[0].post("/detokenize", data=body, content_type="application/json") as answer:
+    with module_web.client.post("/detokenize", data=body, content_type="application/json") as answer:
         assert (answer.status_code, len(answer.get_json()["prompt"])) == (200, 2**20)
 
 
@@ -133,18 +124,16 @@ BODY = st.fixed_dictionaries(
 
 @settings(max_examples=300, deadline=None)
 @given(path=st.sampled_from(PATHS), body=BODY | ANYTHING)
-def test_no_body_is_a_500(web: tuple[FlaskClient, FakeEngine], path: str, body: Any) -> None:
-    with web[0].post(path, data=json.dumps(body), content_type="application/json") as answer:
+def test_no_body_is_a_500(module_web: Web, path: str, body: Any) -> None:
+    with module_web.client.post(path, data=json.dumps(body), content_type="application/json") as answer:
         assert answer.status_code in (200, 400, 404), answer.text
         if answer.status_code != 200:
             error = answer.get_json()["error"]
             assert error["type"] == "invalid_request_error" and error["message"]
 
 
-def test_the_log_holds_nothing_of_what_was_said(
-    web: tuple[FlaskClient, FakeEngine], caplog: pytest.LogCaptureFixture
-) -> None:
-    client, _ = web
+def test_the_log_holds_nothing_of_what_was_said(module_web: Web, caplog: pytest.LogCaptureFixture) -> None:
+    client = module_web.client
     caplog.set_level("DEBUG")
     function = {"name": SECRET[:5], "description": SECRET, "parameters": {SECRET: {}}}
     call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": json.dumps({SECRET: SECRET})}}
@@ -157,10 +146,10 @@ def test_the_log_holds_nothing_of_what_was_said(
     body = {"messages": messages, "tools": [{"type": "function", "function": function}]}
     wrong = {**body, SECRET: SECRET}
     ids = {"tokens": [ord(character) for character in SECRET]}
-    asked = (CHAT, body), (CHAT, wrong), (CHAT, {**body, "stream": True}), ("/tokenize", body), ("/detokenize", ids)
-    for path, sent in asked:
+    requests = (CHAT, body), (CHAT, wrong), (CHAT, {**body, "stream": True}), ("/tokenize", body), ("/detokenize", ids)
+    for path, sent in requests:
         with client.post(path, json=sent) as answer:
             assert answer.data
     lines = [record.getMessage() for record in caplog.records]
-    assert [json.loads(line)["path"] for line in lines] == [path for path, _ in asked]
+    assert [json.loads(line)["path"] for line in lines] == [path for path, _ in requests]
     assert not any("sesam" in line or json.dumps(SECRET)[1:-1] in line for line in lines)

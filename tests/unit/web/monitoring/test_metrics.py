@@ -1,4 +1,4 @@
-"""/metrics and the lines about requests: each request once, with its end, its tokens and its times."""
+"""/metrics and the request log: each request once, with its end, its tokens and its times."""
 
 from __future__ import annotations
 
@@ -6,15 +6,12 @@ import dataclasses
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from flask.testing import FlaskClient
-from werkzeug.test import TestResponse
 
-from app.contract.codec import to_json, write_atomically
+from app.contract.codec import write_atomically
 from app.contract.status import Attempt, Proof, read_status
 from app.contract.wire import Accepted, Delta, Finished, Reply, Stats, ToolCallDelta
 from app.web.factory import create_app
@@ -24,55 +21,17 @@ from app.web.monitoring.request_metrics import RequestMetrics
 from tests.browser.support.states import PLAN
 from tests.exposition import Exposition
 from tests.processes.fake_engine import FakeEngine
-from tests.processes.web import MODEL, temporary_folder, write_config, write_status
-from tests.unit.web_client import CHAT
-
-
-@dataclasses.dataclass
-class Web:
-    client: FlaskClient
-    engine: FakeEngine
-    folder: Path
-
-    def ask(self, text: str, **more: Any) -> int:
-        body = {"messages": [{"role": "user", "content": text}], **more}
-        with self.client.post(CHAT, json=body) as answer:
-            assert answer.data
-            return answer.status_code
-
-    def play(self, *replies: Reply, **more: Any) -> int:
-        return self.ask(f"script {json.dumps([to_json(reply) for reply in replies])}", **more)
-
-    def send(self, method: str, path: str, **more: Any) -> TestResponse:
-        """Read to its end and closed, as a server does."""
-        with self.client.open(path, method=method, **more) as answer:
-            assert answer.data is not None
-            return answer
-
-    def scrape(self) -> Exposition:
-        answer = self.send("GET", "/metrics")
-        assert (answer.status_code, answer.headers["Cache-Control"]) == (200, "no-store")
-        assert answer.content_type == "text/plain; version=0.0.4; charset=utf-8"
-        return Exposition(answer.text)
-
-
-@pytest.fixture
-def web() -> Iterator[Web]:
-    with temporary_folder() as name:
-        folder = Path(name)
-        config = write_config(folder, folder / "engine.sock")
-        write_status(folder, "ready")
-        with FakeEngine(folder / "engine.sock") as engine, create_app(config).test_client() as client:
-            yield Web(client, engine, folder)
+from tests.processes.web import MODEL, write_status
+from tests.unit.web.support import CHAT, Web
 
 
 def test_each_request_is_counted_once_with_its_end(web: Web) -> None:
-    assert web.ask("echo a b c") == 200
-    assert web.ask("echo a b c", max_tokens=2, stream=True) == 200
+    assert web.chat("echo a b c") == 200
+    assert web.chat("echo a b c", max_tokens=2, stream=True) == 200
     call = ToolCallDelta(0, "call_a", "f", "{}")
     assert web.play(Delta("", 9, "", (call,)), Finished("tool_calls", 7, 9)) == 200
-    assert (web.ask("refuse"), web.ask("full"), web.ask("echo x", n=2), web.ask("die")) == (400, 429, 400, 503)
-    assert web.ask("die", stream=True) == 200
+    assert (web.chat("refuse"), web.chat("full"), web.chat("echo x", n=2), web.chat("die")) == (400, 429, 400, 503)
+    assert web.chat("die", stream=True) == 200
     assert web.send("POST", CHAT, data="{", content_type="application/json").status_code == 400
     assert web.send("POST", "/invocations", json={"messages": []}).status_code == 400
     seen = web.scrape()
@@ -161,7 +120,7 @@ def test_the_engines_numbers_are_asked_for_at_the_scrape(web: Web) -> None:
 
 
 def test_without_an_engine_its_numbers_are_absent_and_the_rest_is_there(web: Web) -> None:
-    web.ask("echo a")
+    web.chat("echo a")
     before = web.scrape()
     web.engine.__exit__(None, None, None)
     after = web.scrape()
@@ -173,7 +132,7 @@ def test_without_an_engine_its_numbers_are_absent_and_the_rest_is_there(web: Web
 
 
 def test_an_engine_that_says_nothing_is_not_waited_for(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.web.engine_client.metrics._ENGINE_SECONDS", 0.1)
+    monkeypatch.setattr("app.web.engine_client.metrics.ENGINE_SECONDS", 0.1)
     silent = threading.Event()
     monkeypatch.setattr(FakeEngine, "_serve", lambda self, connection: silent.wait(30) and connection.close())
     try:
@@ -185,8 +144,13 @@ def test_an_engine_that_says_nothing_is_not_waited_for(web: Web, monkeypatch: py
 def test_the_plan_the_proof_and_the_supervisors_count(web: Web) -> None:
     chosen = PLAN.chosen
     assert chosen is not None
-    attempts = tuple(Attempt("int8", "cpu", 1, 1.0, 2.0, outcome) for outcome in ("died", "died", "ready"))
-    proof = Proof(chosen.need_bytes, 123, 100, 1.0, 1.0)
+    attempts = tuple(
+        Attempt(precision="int8", device="cpu", max_num_seqs=1, started_at=1.0, ended_at=2.0, outcome=outcome)
+        for outcome in ("died", "died", "ready")
+    )
+    proof = Proof(
+        planned_bytes=chosen.need_bytes, measured_bytes=123, weights_bytes=100, load_seconds=1.0, proof_seconds=1.0
+    )
     write_status(web.folder, "ready", plan=PLAN, proof=proof, deaths=2, attempts=attempts)
     seen = web.scrape()
     assert seen.series("phase")["ready"] == 1 and sum(seen.series("phase").values()) == 1
@@ -209,10 +173,10 @@ def test_a_model_name_of_any_characters_is_written_so_that_it_can_be_read(web: W
 
 def test_series_are_bounded_whatever_codes_come(monkeypatch: pytest.MonkeyPatch) -> None:
     counted = RequestMetrics()
-    for number in range(3 * request_metrics._MAX_CODES):
+    for number in range(3 * request_metrics.MOST_CODES):
         counted.failed(f"code_{number}")
     failures = Exposition(counted.exposition().decode()).series("request_failure_total")
-    assert len(failures) == request_metrics._MAX_CODES + 1 and failures["other"] == 2 * request_metrics._MAX_CODES
+    assert len(failures) == request_metrics.MOST_CODES + 1 and failures["other"] == 2 * request_metrics.MOST_CODES
 
 
 def test_many_at_once_are_all_counted(web: Web) -> None:
@@ -234,7 +198,7 @@ def test_many_at_once_are_all_counted(web: Web) -> None:
 
 
 def test_two_apps_share_no_numbers(web: Web) -> None:
-    web.ask("echo a")
+    web.chat("echo a")
     with create_app(web.folder / "config.json").test_client() as other:
         assert Exposition(other.get("/metrics").text)("request_success_total", finished_reason="stop") == 0
 
@@ -250,16 +214,16 @@ def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[dict[str, Any]]
     caplog.set_level("INFO")
 
     def read() -> list[dict[str, Any]]:
-        found = [record.getMessage() for record in caplog.records if record.name == "berth.requests"]
-        assert not any(character in line for line in found for character in "\n\r\x1b\u2028")
-        return [json.loads(line) for line in found]
+        messages = [record.getMessage() for record in caplog.records if record.name == "berth.requests"]
+        assert not any(character in line for line in messages for character in "\n\r\x1b\u2028")
+        return [json.loads(line) for line in messages]
 
     return read
 
 
 def test_a_line_for_each_request_with_all_its_facts(web: Web, lines: Callable[[], list[dict[str, Any]]]) -> None:
     web.play(Accepted(100), Delta("a", 1), Finished("stop", 100, 1, 64, 0.25), stream=True)
-    web.ask("refuse")
+    web.chat("refuse")
     web.send("POST", "/tokenize", json={"prompt": "hi"})
     web.send("GET", "/health/live")
     answer, refused, tokens = lines()
@@ -291,6 +255,6 @@ def test_no_path_breaks_a_line_and_no_secret_is_in_one(web: Web, lines: Callable
     headers = {"Authorization": "Bearer sesame", "Cookie": "session=sesame"}
     for path in ("/v1/%0a%0d%1b[2J", "/v1/models/" + "x" * 5000, "/v1/%e2%80%a8?key=sesame", "/v1/models?key=sesame"):
         web.send("GET", path, headers=headers)
-    found = lines()
-    assert len(found) == 4 and all(len(line["path"]) <= 200 for line in found)
-    assert found[0]["path"] == "/v1/\n\r\x1b[2J" and "sesame" not in json.dumps(found)
+    written = lines()
+    assert len(written) == 4 and all(len(line["path"]) <= 200 for line in written)
+    assert written[0]["path"] == "/v1/\n\r\x1b[2J" and "sesame" not in json.dumps(written)

@@ -11,7 +11,6 @@ from typing import Any
 import jsonschema_rs
 import pytest
 from flask import Flask
-from flask.testing import FlaskClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,21 +20,14 @@ from app.web.access.rules import RULES
 from app.web.chat import request
 from app.web.factory import create_app
 from app.web.openapi.operations import OPERATIONS
-from tests.processes.fake_engine import FakeEngine
 from tests.processes.web import write_config, write_status
 from tests.unit.web.http.test_hostile import ANYTHING, BODY, HELLO
-from tests.unit.web_client import CHAT, data_events, web_client
+from tests.unit.web.support import CHAT, Web, data_events
 
 
 @pytest.fixture(scope="module")
-def web() -> Iterator[tuple[FlaskClient, FakeEngine]]:
-    with web_client() as pair:
-        yield pair
-
-
-@pytest.fixture(scope="module")
-def document(web: tuple[FlaskClient, FakeEngine]) -> dict[str, Any]:
-    answer = web[0].get("/openapi.json")
+def document(module_web: Web) -> dict[str, Any]:
+    answer = module_web.client.get("/openapi.json")
     assert (answer.status_code, answer.mimetype) == (200, "application/json")
     return dict(answer.get_json())
 
@@ -52,8 +44,8 @@ def is_valid(document: dict[str, Any], component: str, value: Any) -> bool:
     return jsonschema_rs.Draft202012Validator(schema).is_valid(value)
 
 
-def test_every_route_is_described_and_nothing_else(web: tuple[FlaskClient, FakeEngine], document: Any) -> None:
-    known = list(operations(web[0].application))
+def test_every_route_is_described_and_nothing_else(module_web: Web, document: Any) -> None:
+    known = list(operations(module_web.app))
     described = {(path, method) for path, item in document["paths"].items() for method in item}
     assert described == {(path, method) for path, method, _ in known}
     assert set(OPERATIONS) == {endpoint for _, _, endpoint in known}
@@ -91,19 +83,17 @@ def test_what_needs_the_key_says_so(tmp_path: Path, document: dict[str, Any]) ->
 
 
 def test_the_chat_body_names_every_field_that_is_known(document: dict[str, Any]) -> None:
-    known = {*request.READ, *request.WITHOUT_EFFECT, *request.NEUTRAL}
+    known = {*request.READ_FIELDS, *request.IGNORED_FIELDS, *request.NEUTRAL_VALUES}
     assert set(document["components"]["schemas"]["ChatBody"]["properties"]) == known
 
 
 @pytest.mark.parametrize("name", request.RANGES)
-def test_numbers_have_the_bounds_that_are_checked(
-    web: tuple[FlaskClient, FakeEngine], document: dict[str, Any], name: str
-) -> None:
+def test_numbers_have_the_bounds_that_are_checked(module_web: Web, document: dict[str, Any], name: str) -> None:
     bounds = request.RANGES[name]
     beyond = bounds.high + 1 if bounds.whole else bounds.high + 0.001
     for value in (bounds.low, bounds.high, beyond, bounds.low - 1, None, "1", True):
         body = {"messages": HELLO, name: value}
-        with web[0].post(CHAT, json=body) as answer:
+        with module_web.client.post(CHAT, json=body) as answer:
             assert (answer.status_code == 200) == is_valid(document, "ChatBody", body), (name, value, answer.text)
 
 
@@ -112,10 +102,8 @@ BODIES = {CHAT: "ChatBody", "/tokenize": "TokenizeBody", "/detokenize": "Detoken
 
 @settings(max_examples=300, deadline=None)
 @given(path=st.sampled_from(list(BODIES)), body=BODY | ANYTHING)
-def test_what_is_taken_is_described(
-    web: tuple[FlaskClient, FakeEngine], document: dict[str, Any], path: str, body: Any
-) -> None:
-    with web[0].post(path, data=json.dumps(body), content_type="application/json") as answer:
+def test_what_is_taken_is_described(module_web: Web, document: dict[str, Any], path: str, body: Any) -> None:
+    with module_web.client.post(path, data=json.dumps(body), content_type="application/json") as answer:
         assert answer.status_code != 200 or is_valid(document, BODIES[path], body)
         assert answer.status_code == 200 or is_valid(document, "Error", answer.get_json())
 
@@ -135,25 +123,25 @@ TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {"type": "
         {"messages": HELLO, "stream": True, "stream_options": {"include_usage": True}, "user": "me"},
     ],
 )
-def test_common_bodies_are_taken_and_described(
-    web: tuple[FlaskClient, FakeEngine], document: dict[str, Any], body: Any
-) -> None:
-    with web[0].post(CHAT, json=body) as answer:
+def test_common_bodies_are_taken_and_described(module_web: Web, document: dict[str, Any], body: Any) -> None:
+    with module_web.client.post(CHAT, json=body) as answer:
         assert answer.status_code == 200 and is_valid(document, "ChatBody", body)
 
 
-def test_answers_are_as_described(web: tuple[FlaskClient, FakeEngine], document: dict[str, Any]) -> None:
+def test_answers_are_as_described(module_web: Web, document: dict[str, Any]) -> None:
     call = ToolCallDelta(0, "call_a", "f", "{}")
     replies = [Accepted(3), Delta("", 1, "Hm."), Delta("a", 1), Delta("", 1, "", (call,)), Finished("tool_calls", 3, 3)]
     script = f"script {json.dumps([to_json(reply) for reply in replies])}"
     for text in (script, "echo a b"):
         body = {"messages": [{"role": "user", "content": text}]}
-        with web[0].post(CHAT, json=body) as answer:
+        with module_web.client.post(CHAT, json=body) as answer:
             assert is_valid(document, "ChatCompletion", answer.get_json())
-        with web[0].post(CHAT, json={**body, "stream": True, "stream_options": {"include_usage": True}}) as answer:
+        with module_web.client.post(
+            CHAT, json={**body, "stream": True, "stream_options": {"include_usage": True}}
+        ) as answer:
             assert all(is_valid(document, "ChatCompletionChunk", event) for event in data_events(answer.data))
     for path, component in (
         ("/v1/models", "ServedModels"), ("/health/live", "Live"), ("/health/ready", "Readiness"),
         ("/api/status", "Status"), ("/api/plan", "Error"), ("/api/session", "Session"),
     ):  # fmt: skip
-        assert is_valid(document, component, web[0].get(path).get_json()), path
+        assert is_valid(document, component, module_web.client.get(path).get_json()), path

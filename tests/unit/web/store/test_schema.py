@@ -15,13 +15,13 @@ from alembic.script import ScriptDirectory
 
 from app.contract.conversations import ChatSettings, MessageError, NewConversation
 from app.contract.wire import ToolCall
-from app.web.http.errors import ApiError
 from app.web.store.database import connect_for_migration
-from app.web.store.lazy_store import Storage
+from app.web.store.errors import UnavailableError
+from app.web.store.lazy_store import LazyStore
 from app.web.store.messages import LOST_EVENTS
 from app.web.store.schema import MIGRATIONS, upgrade
 from app.web.store.sqlite_file import REVISIONS, revision_of
-from app.web.store.startup_migration import bring_up_to_date_in_child
+from app.web.store.startup_migration import migrate_in_child
 from app.web.store.store import Store
 from app.web.store.tables import metadata
 from tests.conversations import new_id
@@ -95,7 +95,7 @@ def test_an_upgrade_that_breaks_off_leaves_the_first_schema(path: Path) -> None:
     before = make_first(path)
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE messages_index (in_the_way)")  # met in the middle of the second migration
-    with pytest.raises(ApiError, match=r"can't be brought up to date.*messages_index"):
+    with pytest.raises(UnavailableError, match="messages_index"):
         Store(path)
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT * FROM messages ORDER BY n").fetchall() == before
@@ -108,10 +108,10 @@ def test_an_upgrade_that_breaks_off_leaves_the_first_schema(path: Path) -> None:
 
 def test_the_start_migrates_in_a_child_and_leaves_a_current_file_alone(path: Path) -> None:
     make_first(path)
-    bring_up_to_date_in_child(path)
+    migrate_in_child(path)
     assert revision_of(path) == REVISIONS[-1]
     before = path.stat().st_mtime_ns
-    bring_up_to_date_in_child(path)
+    migrate_in_child(path)
     assert path.stat().st_mtime_ns == before
 
 
@@ -134,7 +134,7 @@ def damaged(path: Path) -> None:
     [
         (newer, "written by a newer Berth.*9999"),
         (damaged, "damaged"),
-        (lambda path: path.write_text("dear diary, " * 1000), "no SQLite database"),
+        (lambda path: path.write_text("dear diary, " * 1000), "not an SQLite database"),
         (lambda path: path.mkdir(), "Is a directory"),
         (lambda path: path.symlink_to("/nowhere/berth.db"), "No such file"),
     ],
@@ -144,24 +144,24 @@ def test_a_file_that_cannot_be_used_is_named_once_and_left_as_it_is(
 ) -> None:
     make(path)  # type: ignore[operator]
     before = path.read_bytes() if path.is_file() else None
-    storage = Storage(path)
+    store = LazyStore(path)
     for _ in range(3):
-        with pytest.raises(ApiError, match=why) as caught:
-            storage.open()
-        assert (caught.value.status, caught.value.code) == (503, "storage_unavailable")
+        with pytest.raises(UnavailableError, match=why) as caught:
+            store.open()
+        assert caught.value.code == "storage_unavailable"
     assert len([record for record in caplog.records if record.levelno >= logging.ERROR]) == 1
     assert (path.read_bytes() if path.is_file() else None) == before
 
 
 def test_a_file_that_is_repaired_is_opened_without_a_restart(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.web.store.lazy_store._RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("app.web.store.lazy_store.RETRY_SECONDS", 0.0)
     path.mkdir()
-    storage = Storage(path)
-    with pytest.raises(ApiError):
-        storage.open()
+    store = LazyStore(path)
+    with pytest.raises(UnavailableError):
+        store.open()
     path.rmdir()
-    assert storage.open().conversations.page("", None, 1).conversations == ()
-    storage.close()
+    assert store.open().conversations.page("", None, 1).conversations == ()
+    store.close()
 
 
 @pytest.mark.parametrize("was_written_ahead", [False, True])
@@ -187,7 +187,7 @@ def test_a_volume_without_shared_memory_gets_a_rollback_journal(
 def test_a_directory_that_cannot_be_written_is_said(path: Path) -> None:
     path.parent.chmod(0o500)
     try:
-        with pytest.raises(ApiError, match="Permission denied"):
+        with pytest.raises(UnavailableError, match="Permission denied"):
             Store(path)
     finally:
         path.parent.chmod(0o700)

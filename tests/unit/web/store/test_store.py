@@ -24,7 +24,7 @@ from app.contract.conversations import (
     NewTurn,
     StoredMessage,
 )
-from app.web.http.errors import ApiError
+from app.web.store.errors import ConflictError, InvalidFieldError
 from app.web.store.messages import LOST_EVENTS
 from app.web.store.store import Store
 from tests.conversations import new_id
@@ -93,10 +93,10 @@ def test_pages_hold_each_conversation_once_pinned_ones_first(store: Store) -> No
 
 
 @pytest.mark.parametrize("strange", ["", "x", "1_2", "1_nan_3", "0_1.0_99999999999999999999", "2_1.0_1", "0_1.0_1 "])
-def test_a_place_that_no_page_named_is_refused(store: Store, strange: str) -> None:
-    with pytest.raises(ApiError) as caught:
+def test_a_cursor_that_no_page_named_is_refused(store: Store, strange: str) -> None:
+    with pytest.raises(InvalidFieldError) as caught:
         store.conversations.page("", strange, 5)
-    assert (caught.value.status, caught.value.param) == (400, "before")
+    assert caught.value.param == "before"
 
 
 SEARCHES = [
@@ -161,7 +161,7 @@ def test_what_follows_a_message_goes_with_it_however_deep(store: Store) -> None:
         for number, (here, above) in enumerate(zip(ids, [None, *ids], strict=False))
     )
     head = ConversationHead(made, "deep", False, 1.0, 1.0)
-    store.transfer.add([Conversation(head, ChatSettings(), ids[-1], chain)])
+    store.importer.add([Conversation(head, ChatSettings(), ids[-1], chain)])
     newer = begin(store, made, "other", ids[1])
     store.conversations.change(made, ConversationChange(leaf_id=ids[-1]))
     store.messages.delete(ids[2])
@@ -201,9 +201,9 @@ def test_ids_of_other_messages_are_refused_and_nothing_changes(store: Store) -> 
     )
     before = [store.conversations.get(made) for made in (first, second)]
     for made, new in clashes:
-        with pytest.raises(ApiError) as caught:
+        with pytest.raises(ConflictError) as caught:
             store.begin_turn(made, new, running=False)
-        assert (caught.value.status, caught.value.code) == (409, "id_taken"), new
+        assert caught.value.code == "id_taken", new
     assert [store.conversations.get(made) for made in (first, second)] == before
 
 

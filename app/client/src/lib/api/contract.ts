@@ -148,26 +148,26 @@ export interface Plan {
   readonly origins: readonly Origin[];
 }
 
-/** How far the present phase is, in bytes. */
+/** The current phase's progress, in bytes. */
 export interface Progress {
   readonly done_bytes: number;
   readonly total_bytes: number;
   /** Unix time, seconds. */
   readonly started_at: number;
   readonly eta_seconds: number | null;
-  /** Of the last seconds, while downloading. */
+  /** Over the last seconds, while downloading. */
   readonly bytes_per_second: number | null;
 }
 
-/** What the longest request took, measured, beside what was planned. */
+/** Memory that the longest request used, measured, and what was planned. */
 export interface Proof {
   readonly planned_bytes: number;
   readonly measured_bytes: number;
-  /** Bytes of every parameter and quantisation state in the loaded model. */
+  /** Size of all parameters and quantisation states in the loaded model. */
   readonly weights_bytes: number;
   readonly load_seconds: number;
   readonly proof_seconds: number;
-  /** Peaks by GPU UUID or `cpu`, where there are several; the plan's placements say what was planned on each. */
+  /** Peaks by GPU UUID or `cpu`, if there are several; the plan's placements have the planned bytes of each. */
   readonly measured_by_device: Readonly<Record<string, number>>;
 }
 
@@ -181,7 +181,7 @@ export interface Attempt {
   readonly outcome: 'running' | 'ready' | 'died' | 'stopped';
 }
 
-/** How the engine ended: the certificate that the log, the page and `/api/status` show. */
+/** How the engine ended, as the log, the page and `/api/status` show it. */
 export interface Death {
   readonly at: number;
   readonly cause: DeathCause;
@@ -194,10 +194,10 @@ export interface Death {
   readonly peak_bytes: number | null;
 }
 
-/** The whole of `/api/status`. */
+/** The body of `/api/status`. */
 export interface Status {
   readonly phase: Phase;
-  /** Unix time at which the phase began, seconds. */
+  /** When the phase began, Unix time, seconds. */
   readonly since: number;
   readonly started_at: number;
   readonly version: string;
@@ -210,7 +210,7 @@ export interface Status {
   readonly max_model_len: number | null;
   readonly max_num_seqs: number | null;
   readonly progress: Progress | null;
-  /** What the present phase waits for, where that is worth saying: the hub's headers, a download that stalls. */
+  /** What the current phase waits for, if it is unusual: the hub's headers, a stalled download. */
   readonly note: Text | null;
   readonly proof: Proof | null;
   readonly refusal: Refusal | null;
@@ -219,33 +219,33 @@ export interface Status {
   readonly deaths: number;
 }
 
-/** Whether this browser may go on. */
+/** Whether this browser is signed in. */
 export interface Session {
-  /** False where access is open (GLM_AUTH=off). */
+  /** False if access is open (GLM_AUTH=off). */
   readonly key_needed: boolean;
   readonly signed_in: boolean;
-  /** Sent back as X-CSRFToken with whatever changes something; null where nobody is signed in. */
+  /** For the X-CSRFToken header of requests that change something; null if not signed in. */
   readonly csrf_token: string | null;
 }
 
-/** What the list shows. */
+/** A conversation in the list. */
 export interface ConversationHead {
   readonly id: string;
-  /** From the first words, until somebody renames it; empty before there are any. */
+  /** The first words of its first question until it is renamed; empty before that question. */
   readonly title: string;
   readonly pinned: boolean;
   readonly created_at: number;
   readonly updated_at: number;
 }
 
-/** A part of the list. */
+/** A page of the list. */
 export interface ConversationPage {
   readonly conversations: readonly ConversationHead[];
-  /** For the next part; null at the end. */
+  /** Cursor for the next page; null on the last one. */
   readonly before: string | null;
 }
 
-/** How a conversation is answered; null means the model's own default. */
+/** How a conversation is answered; null is the model's default. */
 export interface ChatSettings {
   readonly system_prompt: string;
   readonly temperature: number | null;
@@ -260,24 +260,24 @@ export interface ChatSettings {
   readonly enable_thinking: boolean | null;
 }
 
-/** A function that the model asked for. */
+/** A function that the model calls. */
 export interface ToolCall {
   readonly id: string;
   readonly name: string;
-  /** A JSON object as text, as OpenAI's wire has it. */
+  /** A JSON object as text, as in OpenAI's API. */
   readonly arguments: string;
 }
 
-/** Why an answer failed, in the words of the API's error shape. */
+/** Why an answer failed, as in the API's errors. */
 export interface MessageError {
   readonly code: string;
   readonly message: string;
 }
 
-/** One message as it is stored; an answer that is being written as it stands now. */
+/** A stored message, or the current state of an answer that is being written. */
 export interface StoredMessage {
   readonly id: string;
-  /** null for a first message; one that is edited has a sibling there. */
+  /** null for a first message. Its edited versions are siblings. */
   readonly parent_id: string | null;
   readonly role: ChatRole;
   readonly content: string;
@@ -292,11 +292,11 @@ export interface StoredMessage {
   readonly completion_tokens: number | null;
   /** From the first token to the last. */
   readonly tokens_per_second: number | null;
-  /** Events of the turn that this holds already: what `?after=` goes on from. */
+  /** Number of the last event that is included: continue with `?after=`. */
   readonly seq: number;
 }
 
-/** All of one conversation. */
+/** A conversation with its messages. */
 export interface Conversation {
   readonly head: ConversationHead;
   readonly settings: ChatSettings;
@@ -308,12 +308,12 @@ export interface Conversation {
 
 /** Body of a new, empty conversation. */
 export interface NewConversation {
-  /** A UUID in lower case that the page makes: asking again after a lost reply makes no second one. */
+  /** A UUID in lower case that the page makes, so that a repeated request makes no second conversation. */
   readonly id: string;
   readonly settings: ChatSettings;
 }
 
-/** What to change; null leaves a thing as it is. */
+/** The fields to change; null leaves a field as it is. */
 export interface ConversationChange {
   readonly title: string | null;
   readonly pinned: boolean | null;
@@ -321,36 +321,36 @@ export interface ConversationChange {
   readonly leaf_id: string | null;
 }
 
-/** Asks for an answer. Ids are UUIDs in lower case that the page makes: asking again with the same ones gives the same turn. A question: `content` and `question_id` are set, `parent_id` is the answer before it or null. An answer to a question that stands: `parent_id` is that question. Going on with a broken-off answer: `continues` is its id, and `answer_id` the same. */
+/** Asks for an answer. Ids are UUIDs in lower case that the page makes: the same ids again give the same turn. A new question: `content` and `question_id` are set, `parent_id` is the answer before it or null. Another answer to a question: `parent_id` is that question. To continue an answer: `continues` and `answer_id` are its id. */
 export interface NewTurn {
   readonly answer_id: string;
   readonly parent_id: string | null;
   readonly question_id: string | null;
   readonly content: string | null;
   readonly continues: string | null;
-  /** With `continues`: the answer's `seq` as the page knows it. One that has grown since is not continued again. */
+  /** With `continues`: the answer's `seq` that the page knows. If the answer has grown since, it isn't continued. */
   readonly seq: number | null;
 }
 
-/** A turn that was taken in: the question is stored, the answer is being written. */
+/** A started turn: the question is stored, the answer is being written. */
 export interface Turn {
   readonly question: StoredMessage | null;
   readonly answer: StoredMessage;
 }
 
-/** More of an answer. What a reader missed comes in one event, so `seq` may leap. */
+/** Part of an answer. A reader gets all that it missed in one event, so `seq` may jump. */
 export interface TurnEvent {
-  /** What `?after=` goes on from once this event is read. */
+  /** The event's number, for `?after=`. */
   readonly seq: number;
   readonly content: string;
   readonly reasoning: string;
-  /** All calls so far, where there are new ones; they take the place of those before. */
+  /** If there are new calls, all calls so far; they replace the earlier ones. */
   readonly tool_calls: readonly ToolCall[];
-  /** Takes the place of all that the reader has. At rest (its state is not `writing`) in the last event of a turn; still `writing` in the first event for a reader who knows an older beginning than this turn's. */
+  /** Replaces everything that the reader has. In the last event of a turn its state is not `writing`. It is `writing` in the first event for a reader that knows an older state of the answer than this turn's start. */
   readonly message: StoredMessage | null;
 }
 
-/** Conversations to keep elsewhere, and to take in again. */
+/** An exported file, which can be imported again. */
 export interface Export {
   readonly conversations: readonly Conversation[];
   readonly format: 'berth-conversations';

@@ -1,7 +1,7 @@
-"""A full-text index over the messages: every three characters that follow each other, so that Chinese is found too.
+"""A full-text index of the messages' trigrams, so that Chinese is found as well.
 
-It holds no text and no positions; what it finds is looked at again. An answer enters it once it stands still. An
-SQLite without FTS5 or its trigram tokenizer gets none, and search reads the messages themselves.
+It has neither text nor positions, so a search checks each hit again. An answer is indexed once it has ended. SQLite
+without FTS5 or its trigram tokenizer has no index; search then reads the messages themselves.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _STATEMENTS = (
 
 
 def upgrade() -> None:
-    """Makes the index, the triggers that keep it, and fills it."""
+    """Creates the index and the triggers that maintain it, and fills it."""
     connection = op.get_bind()
     if _has_trigrams(connection):
         for statement in _STATEMENTS:

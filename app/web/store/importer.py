@@ -1,4 +1,4 @@
-"""Taking conversations in that were exported before, here or elsewhere: all of them, or none."""
+"""Adds exported conversations: all of them, or none."""
 
 from __future__ import annotations
 
@@ -13,33 +13,34 @@ from app.web.store.conversations import insert_conversation
 from app.web.store.database import Database
 from app.web.store.tables import conversations, message_values, messages
 
-_AT_ONCE = 500
-"""Ids asked for, or rows added, by one statement."""
+_BATCH = 500
+"""Ids or rows in one statement."""
 
 
-class Transfer:
+class Importer:
     """Adds whole conversations."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, given: Iterable[Conversation]) -> tuple[ConversationHead, ...]:
-        """Adds conversations whose trees were checked. One with an id that is taken gets new ids throughout.
+    def add(self, imported: Iterable[Conversation]) -> tuple[ConversationHead, ...]:
+        """Adds conversations whose trees were checked. If one has an id that is taken, all its ids are replaced.
 
         Raises:
-            ApiError: 503 and 507 as `Database`; nothing was added.
+            StoreError: as `Database`; nothing was added.
         """
         added = []
         with self._database.write() as connection:
-            for conversation in given:
-                free = conversation if _is_free(connection, conversation) else renewed(conversation)
-                _insert(connection, free)
-                added.append(free.head)
+            for conversation in imported:
+                if not _is_free(connection, conversation):
+                    conversation = with_new_ids(conversation)
+                _insert(connection, conversation)
+                added.append(conversation.head)
         return tuple(added)
 
 
-def renewed(conversation: Conversation) -> Conversation:
-    """The same with new ids."""
+def with_new_ids(conversation: Conversation) -> Conversation:
+    """The same conversation, its ids and its messages' ids replaced."""
     ids = {message.id: str(uuid.uuid4()) for message in conversation.messages}
     return Conversation(
         head=replace(conversation.head, id=str(uuid.uuid4())),
@@ -57,8 +58,8 @@ def _is_free(connection: Connection, conversation: Conversation) -> bool:
     if connection.execute(query).first() is not None:
         return False
     ids = [message.id for message in conversation.messages]
-    for start in range(0, len(ids), _AT_ONCE):
-        query = select(messages.c.n).where(messages.c.id.in_(ids[start : start + _AT_ONCE])).limit(1)
+    for start in range(0, len(ids), _BATCH):
+        query = select(messages.c.n).where(messages.c.id.in_(ids[start : start + _BATCH])).limit(1)
         if connection.execute(query).first() is not None:
             return False
     return True
@@ -67,5 +68,5 @@ def _is_free(connection: Connection, conversation: Conversation) -> bool:
 def _insert(connection: Connection, conversation: Conversation) -> None:
     insert_conversation(connection, conversation)
     rows = [message_values(message) | {"conversation_id": conversation.head.id} for message in conversation.messages]
-    for start in range(0, len(rows), _AT_ONCE):
-        connection.execute(insert(messages), rows[start : start + _AT_ONCE])
+    for start in range(0, len(rows), _BATCH):
+        connection.execute(insert(messages), rows[start : start + _BATCH])
