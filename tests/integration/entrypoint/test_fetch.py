@@ -19,6 +19,7 @@ import pytest
 
 from app.contract import exits
 from app.contract.codec import from_json, to_json
+from app.contract.plan import Text
 from app.contract.status import FetchEvent, FetchFailed, Fetching
 from entrypoint.fetch.job import Job, WantedFile
 from entrypoint.hub.cache import HubCache
@@ -60,8 +61,12 @@ class Fetch:
         assert isinstance(last, FetchFailed)
         return last
 
-    def notes(self) -> list[str]:
-        return [event.note.en for event in self.events if isinstance(event, Fetching) and event.note]
+    def notes(self) -> list[Text]:
+        return [event.note for event in self.events if isinstance(event, Fetching) and event.note]
+
+    def hub_errors(self) -> list[dict[str, Any] | None]:
+        """What the hub itself answered at each stall."""
+        return [note.values["hub_error"] for note in self.notes() if note.code == "download_stalled"]
 
     def done(self) -> int:
         return max((event.done_bytes for event in self.events if isinstance(event, Fetching)), default=0)
@@ -205,10 +210,13 @@ def test_a_stall_is_named_with_numbers_and_retried(place: Place) -> None:
     fetch = place.start()
     assert fetch.end() == 0
     place.whole()
-    (note,) = set(fetch.notes())
-    assert note.startswith("No byte for ") and f" of {place.job().total_bytes / 2**20:.1f} MiB" in note
-    assert "answers, the file's bytes do not come. Retrying in 1 s." in note
-    assert note in place.log
+    (sentence,) = {note.en for note in fetch.notes()}
+    note = fetch.notes()[0]
+    assert note.code == "download_stalled"
+    assert note.values["total_bytes"] == place.job().total_bytes > note.values["done_bytes"] >= 60_000
+    assert note.values["seconds"] >= 0.5
+    assert (note.values["hub_error"], note.values["retry_seconds"]) == (None, 1)
+    assert sentence in place.log
 
 
 def test_a_hub_that_is_gone_is_retried_then_given_up(place: Place) -> None:
@@ -216,24 +224,24 @@ def test_a_hub_that_is_gone_is_retried_then_given_up(place: Place) -> None:
     place.hub.faults.answers = {COMMIT: 503}
     fetch = place.start(**{"give-up-seconds": 3.0})
     refusal = fetch.failed().refusal
-    assert "does not answer (no byte for" in refusal.why.en
+    assert (refusal.why.code, refusal.why.values["detail"]["code"]) == ("hub_unreachable", "no_data")
     assert refusal.env_line == "HF_ENDPOINT=https://huggingface.co"
-    assert any("answers with an error (HTTP 503)" in note for note in fetch.notes())
+    assert {"code": "http_error", "status": 503} in fetch.hub_errors()
     assert place.cache.missing("main")
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "words", "line"),
+    ("status", "code", "reason", "line"),
     [
-        (401, None, "does not let this HF_TOKEN read", "HF_TOKEN=hf_..."),
-        (403, "GatedRepo", "is gated", "HF_TOKEN=hf_..."),
-        (404, "RepoNotFound", "knows no model", "GLM_MODEL=zai-org/chatglm3-6b"),
+        (401, None, "token_refused", "HF_TOKEN=hf_..."),
+        (403, "GatedRepo", "model_gated", "HF_TOKEN=hf_..."),
+        (404, "RepoNotFound", "model_not_found", "GLM_MODEL=zai-org/chatglm3-6b"),
     ],
 )
-def test_what_will_not_pass_fails_at_once(place: Place, status: int, code: str, words: str, line: str) -> None:
+def test_what_will_not_pass_fails_at_once(place: Place, status: int, code: str, reason: str, line: str) -> None:
     place.hub.faults.answers, place.hub.faults.error_code = {SHARD: status}, code
     refusal = place.start().failed().refusal
-    assert words in refusal.why.en and refusal.env_line == line
+    assert (refusal.why.code, refusal.why.values["repo"], refusal.env_line) == (reason, REPO, line)
     assert len(place.hub.requests_for(SHARD)) == 1
     assert TOKEN not in place.log and TOKEN not in json.dumps(to_json(refusal))
 
@@ -244,13 +252,14 @@ def test_what_may_pass_is_tried_again(place: Place, status: int) -> None:
     place.hub.faults.headers = {"Retry-After": "1"}
     fetch = place.start()
     assert fetch.end() == 0
-    assert any(f"HTTP {status}" in note for note in fetch.notes())
+    assert {"code": "http_error", "status": status} in fetch.hub_errors()
     place.whole()
 
 
 def test_a_wait_that_is_asked_for_and_too_long_is_refused(place: Place) -> None:
     place.hub.faults.answers, place.hub.faults.headers = {SHARD: 429}, {"Retry-After": "3600"}
-    assert "asks for 3600 s of patience" in place.start().failed().refusal.why.en
+    why = place.start().failed().refusal.why
+    assert (why.code, why.values["retry_after_seconds"]) == ("rate_limited", 3600)
 
 
 def test_wrong_bytes_are_deleted_named_and_fetched_once_more(place: Place) -> None:
@@ -258,11 +267,11 @@ def test_wrong_bytes_are_deleted_named_and_fetched_once_more(place: Place) -> No
     place.hub.faults.bodies[SHARD] = right[:-1] + bytes([right[-1] ^ 1])
     fetch = place.start()
     refusal = fetch.failed().refusal
-    assert f"{SHARD} of {REPO} arrived twice with a wrong hash" in refusal.why.en
+    assert (refusal.why.code, refusal.why.values["file"]) == ("wrong_hash", SHARD)
     assert len(place.hub.requests_for(SHARD)) == 2
     assert not (place.cache.snapshot(COMMIT) / SHARD).exists()
     assert list((place.cache.folder / "blobs").glob("*incomplete")) == []
-    assert any("it was deleted and is fetched again" in note for note in fetch.notes())
+    assert "hash_mismatch" in {note.code for note in fetch.notes()}
     del place.hub.faults.bodies[SHARD]
     assert place.start().end() == 0
     place.whole()
@@ -290,7 +299,7 @@ def test_a_file_that_is_shorter_than_listed_never_counts_as_whole(place: Place) 
 @pytest.mark.slow
 def test_a_server_that_sends_more_than_it_listed_is_cut_off(place: Place) -> None:
     place.hub.faults.bodies[SHARD] = (FIXTURE / SHARD).read_bytes() + b"x" * 50_000_000
-    assert "wrong hash" in place.start().failed().refusal.why.en
+    assert place.start().failed().refusal.why.code == "wrong_hash"
     assert place.hub.sent[SHARD] < 25_000_000
     assert list((place.cache.folder / "blobs").glob("*incomplete")) == []
 
@@ -299,8 +308,9 @@ def test_too_little_room_is_said_before_a_byte_comes(place: Place) -> None:
     job = place.job()
     huge = WantedFile("model.safetensors", 1 << 60, "0" * 64)
     refusal = place.start(place.job(files=(*job.files, huge))).failed().refusal
-    assert refusal.why.en.startswith(f"The download needs {2**30:.2f} GiB in {place.folder / 'home'}, ")
-    assert " are free: " in refusal.why.en and refusal.env_line == "GLM_MODEL=demo"
+    assert (refusal.why.code, refusal.why.values["folder"]) == ("no_room", str(place.folder / "home"))
+    assert refusal.why.values["need_bytes"] > 1 << 60 > refusal.why.values["free_bytes"]
+    assert refusal.env_line == "GLM_MODEL=demo"
     assert place.hub.seen == []
 
 
@@ -308,8 +318,10 @@ def test_a_disk_that_fills_up_in_mid_download(place: Place) -> None:
     """By a limit to a file's size, the nearest to a full disk that needs no disk of its own."""
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # noqa: E731
     refusal = place.start(prepare=limit).failed().refusal
-    assert "took no more bytes at" in refusal.why.en and "File too large" in refusal.why.en
-    assert "is kept and continued" in refusal.remedy.en
+    assert (refusal.why.code, refusal.why.values["error"]) == ("disk_full", "File too large")
+    assert refusal.remedy.code == "make_room_and_restart"
+    total, done = refusal.why.values["total_bytes"], refusal.why.values["done_bytes"]
+    assert refusal.remedy.values["need_bytes"] == total - done
     assert not (place.cache.snapshot(COMMIT) / SHARD).exists()
     assert place.start().end() == 0
     place.whole()
@@ -318,7 +330,8 @@ def test_a_disk_that_fills_up_in_mid_download(place: Place) -> None:
 def test_a_cache_that_cannot_be_written(place: Place) -> None:
     (place.folder / "home").write_text("no folder", encoding="utf-8")
     refusal = place.start().failed().refusal
-    assert "can't be written" in refusal.why.en and f"Berth runs as uid {os.geteuid()}" in refusal.why.en
+    assert (refusal.why.code, refusal.why.values["uid"]) == ("not_writable", os.geteuid())
+    assert (refusal.remedy.code, refusal.remedy.values["setting"]) == ("make_writable", "HF_HOME")
 
 
 def test_sigterm_ends_it_and_what_came_is_kept(place: Place) -> None:
