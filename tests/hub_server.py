@@ -19,7 +19,7 @@ CHUNK_BYTES = 16 * 1024
 
 
 @dataclass(frozen=True)
-class Seen:
+class HubRequest:
     """One request."""
 
     path: str
@@ -57,7 +57,7 @@ class HubServer:
     """Serves `folders` by hub id until it is closed."""
 
     def __init__(self, folders: Mapping[str, Path]) -> None:
-        self.folders, self.faults, self.seen = dict(folders), Faults(), list[Seen]()
+        self.folders, self.faults, self.requests = dict(folders), Faults(), list[HubRequest]()
         self.sizes: dict[str, int] = {}
         """What the listing says of a file's size, where it is not the truth."""
         self.sent: dict[str, int] = {}
@@ -65,7 +65,7 @@ class HubServer:
         self.hash_nothing = False
         """The listing's hashes are made up: for files of many gigabytes of nothing."""
         self.closing = threading.Event()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (_Handler,), {"hub": self}))
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (_HubHandler,), {"hub": self}))
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
@@ -82,9 +82,9 @@ class HubServer:
         self._server.server_close()
         self._thread.join()
 
-    def requests_for(self, name: str) -> list[Seen]:
+    def requests_for(self, name: str) -> list[HubRequest]:
         """The requests whose path ends in a name."""
-        return [seen for seen in self.seen if seen.path.partition("?")[0].endswith(f"/{name}")]
+        return [seen for seen in self.requests if seen.path.partition("?")[0].endswith(f"/{name}")]
 
     def listing(self, repo: str) -> dict[str, Any]:
         """As /api/models/{id}/revision/{rev}?blobs=true says it."""
@@ -113,7 +113,7 @@ def git_hash(path: Path) -> str:
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _HubHandler(BaseHTTPRequestHandler):
     hub: HubServer
     protocol_version = "HTTP/1.1"
 
@@ -123,7 +123,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         hub, faults = self.hub, self.hub.faults
         path = self.path.partition("?")[0]
-        hub.seen.append(Seen(self.path, self.headers["Range"], self.headers["Authorization"]))
+        hub.requests.append(HubRequest(self.path, self.headers["Range"], self.headers["Authorization"]))
         name = path.rpartition("/")[2]
         status = faults.answers.get(name)
         if status and faults.answers_left > 0:

@@ -29,7 +29,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Group:
+class CheckGroup:
     """Checks that share their measurements and a time limit."""
 
     name: str
@@ -47,13 +47,13 @@ def appended(finding: Text, end: Text) -> Text:
     return replace(finding, en=finding.en + end.en, zh=finding.zh + end.zh)
 
 
-def examine(settings: Settings, groups: Sequence[Group]) -> list[Check]:
+def examine(settings: Settings, groups: Sequence[CheckGroup]) -> list[Check]:
     """Runs all groups in parallel; a group that hangs or raises is one failed check, and the others go on."""
     futures = [(group, start(functools.partial(group.run, settings))) for group in groups]
     return [result for group, future in futures for result in _results(group, future)]
 
 
-def _results(group: Group, future: Future[Sequence[Check]]) -> Sequence[Check]:
+def _results(group: CheckGroup, future: Future[Sequence[Check]]) -> Sequence[Check]:
     if not wait([future], group.seconds).done:
         return [check(group.name, "fail", CheckTimedOut(group.seconds), RunNvidiaSmi())]
     if error := future.exception():  # whatever it is, the other checks are worth having

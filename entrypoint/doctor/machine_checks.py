@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from app.contract.plan import Device, Text
-from entrypoint.doctor.check import Check, Group, Verdict, appended, check
+from entrypoint.doctor.check import Check, CheckGroup, Verdict, appended, check
 from entrypoint.machine import gpu_messages
 from entrypoint.machine.gpus import ANSWER_SECONDS, probe_gpus
 from entrypoint.machine.host import read_host
@@ -142,9 +142,9 @@ def port_checks(settings: Settings) -> list[Check]:
         return [check("port", "fail", BadSetting(str(error)), ChangePort())]
 
 
-MACHINE_GROUPS: Sequence[Group] = (
-    Group("driver", ANSWER_SECONDS + 10, gpu_checks),
-    Group("memory", 10, memory_checks),
-    Group("folders", 20, folder_checks),
-    Group("port", 10, port_checks),
+MACHINE_GROUPS: Sequence[CheckGroup] = (
+    CheckGroup("driver", ANSWER_SECONDS + 10, gpu_checks),
+    CheckGroup("memory", 10, memory_checks),
+    CheckGroup("folders", 20, folder_checks),
+    CheckGroup("port", 10, port_checks),
 )

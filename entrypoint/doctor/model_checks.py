@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from app.contract.plan import Refusal, Rung, Text
 from entrypoint.checkpoint.checkpoint import Checkpoint, CheckpointError, read_checkpoint
-from entrypoint.doctor.check import Check, Group, Verdict, appended, check
+from entrypoint.doctor.check import Check, CheckGroup, Verdict, appended, check
 from entrypoint.hub.cache import HubCache
 from entrypoint.hub.client import Hub
 from entrypoint.hub.listing import Deadline, HubError, HubModel
@@ -184,8 +184,8 @@ def _chosen_rung(rung: Rung) -> Text:
     )
 
 
-MODEL_GROUPS: Sequence[Group] = (
-    Group("versions", 20, version_checks),
-    Group("bitsandbytes", BITSANDBYTES_SECONDS + 10, bitsandbytes_checks),
-    Group("model", 100, model_checks),
+MODEL_GROUPS: Sequence[CheckGroup] = (
+    CheckGroup("versions", 20, version_checks),
+    CheckGroup("bitsandbytes", BITSANDBYTES_SECONDS + 10, bitsandbytes_checks),
+    CheckGroup("model", 100, model_checks),
 )

@@ -16,8 +16,8 @@ from app.contract import exits, lifeline
 from app.contract.codec import from_json
 from app.contract.status import FetchFailed
 from entrypoint.fetch.job import Job
-from entrypoint.fetch.meter import Meter
-from entrypoint.fetch.transfer import FetchError, Patience, Transfer
+from entrypoint.fetch.meter import ProgressMeter
+from entrypoint.fetch.transfer import Downloader, FetchError, Patience
 from entrypoint.hub.cache import HubCache
 from entrypoint.hub.client import Hub
 from entrypoint.hub.listing import HubModel
@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor's: it sends SIGTERM
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     job = from_json(Job, json.loads(Path(options.job).read_text(encoding="utf-8")), "job")
-    meter = Meter(options.events_fd, job.repo, job.total_bytes)
+    meter = ProgressMeter(options.events_fd, job.repo, job.total_bytes)
     try:
         fetch(job, meter, Patience(options.stall_seconds, options.give_up_seconds))
     except FetchError as error:
@@ -43,12 +43,12 @@ def main(arguments: list[str]) -> int:
     return exits.OK
 
 
-def fetch(job: Job, meter: Meter, patience: Patience) -> None:
+def fetch(job: Job, meter: ProgressMeter, patience: Patience) -> None:
     """Downloads all files and records the commit of the revision. Raises FetchError."""
     cache = HubCache.of(Path(job.hf_home), job.repo)
     token = get_token() if job.with_token else None
     model = HubModel(job.repo, job.revision)
-    transfer = Transfer(
+    transfer = Downloader(
         Hub(job.endpoint, token),
         job,
         meter,

@@ -22,7 +22,7 @@ WINDOW_SECONDS = 10.0
 log = logging.getLogger(__name__)
 
 
-class Meter:
+class ProgressMeter:
     """Counts the bytes on disk, which are hashed as they are written, and the bytes that the hub sent."""
 
     def __init__(self, events: int, name: str, total_bytes: int) -> None:

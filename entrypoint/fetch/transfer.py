@@ -13,7 +13,7 @@ from typing import BinaryIO, Protocol
 
 from app.contract.plan import Refusal
 from entrypoint.fetch.job import Job, WantedFile
-from entrypoint.fetch.meter import Meter
+from entrypoint.fetch.meter import ProgressMeter
 from entrypoint.hub.cache import HubCache
 from entrypoint.hub.client import Hub
 from entrypoint.hub.listing import HubError, Listing
@@ -58,14 +58,14 @@ def digest_of(file: WantedFile) -> Digest:
     return hashlib.sha1(b"blob %d\0" % file.size, usedforsecurity=False)
 
 
-class Transfer:
+class Downloader:
     """Downloads the files of a job, one after the other."""
 
     def __init__(
         self,
         hub: Hub,
         job: Job,
-        meter: Meter,
+        meter: ProgressMeter,
         patience: Patience,
         refuse: Callable[[HubError], Refusal],
     ) -> None:

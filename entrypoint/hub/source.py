@@ -6,7 +6,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import as_completed
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from entrypoint.checkpoint.safetensors_header import LENGTH_BYTES, CheckpointError, Tensor, header_length, parse_header
+from entrypoint.checkpoint.safetensors_header import (
+    LENGTH_BYTES,
+    CheckpointError,
+    HeaderTensor,
+    header_length,
+    parse_header,
+)
 from entrypoint.checkpoint.source import (
     CONFIG_LIMIT_BYTES,
     INDEX,
@@ -71,7 +77,7 @@ class HubSource:
     def start_of(self, name: str, count: int) -> bytes:
         return self._read(self._file(name), 0, count)
 
-    def tensors(self) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, HeaderTensor]:
         names = self._weight_names()
         if TORCH_INDEX in names:
             path = self.path(TORCH_INDEX)
@@ -102,7 +108,7 @@ class HubSource:
             f"{self.path('')} has no {SINGLE_FILE} and no {INDEX}; choose a model that has one of them"
         )
 
-    def _header(self, file: RemoteFile) -> dict[str, Tensor]:
+    def _header(self, file: RemoteFile) -> dict[str, HeaderTensor]:
         path, count = self.path(file.name), min(FIRST_READ_BYTES, file.size)
         start = self._read(file, 0, count)
         length = header_length(path, start, file.size)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from app.contract.plan import Device, Host, Model, Precision, Text
 from app.layouts.layout import Layout
 from app.layouts.shape import Shape
-from entrypoint.checkpoint.quantised import Stored
+from entrypoint.checkpoint.quantised import StoredFormat
 from entrypoint.machine.torch_build import TorchBuild
 from entrypoint.settings.settings import Settings
 
@@ -44,7 +44,7 @@ class Question:
     """After a death in service: the same precision and devices again."""
     most_slots: int = MOST_SLOTS
     """The most that are chosen automatically, whatever the rung."""
-    stored: Stored | None = None
+    stored: StoredFormat | None = None
     """Where the weights are stored quantised: the ladder is that one rung."""
     cpu: bool = True
     """Whether the CPU may hold layers; a question about cards that are not here leaves it out."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app.contract.plan import Host, Rung, Text
-from entrypoint.checkpoint.quantised import Stored
+from entrypoint.checkpoint.quantised import StoredFormat
 from entrypoint.settings.settings import Settings
 from entrypoint.units import size
 
@@ -142,7 +142,7 @@ def kept(precision: str) -> Text:
     return Text(f"{precision} served before and is tried again first", f"先前使用 {precision}，先再试一次")
 
 
-def as_stored(stored: Stored, rung: Rung) -> Text:
+def as_stored(stored: StoredFormat, rung: Rung) -> Text:
     """Why this rung: it is the only one."""
     numbers = f"{size(rung.need_bytes)} / {size(rung.free_bytes)}"
     return Text(
@@ -151,7 +151,7 @@ def as_stored(stored: Stored, rung: Rung) -> Text:
     )
 
 
-def not_stored_so(stored: Stored, asked: str) -> Text:
+def not_stored_so(stored: StoredFormat, asked: str) -> Text:
     """Why another precision than the stored one can't be had."""
     return Text(
         f"the weights are stored as {stored.precision} ({stored.format}); GLM_PRECISION={asked} asks for another",

@@ -19,7 +19,7 @@ import pytest
 
 from app.contract.plan import Text
 from entrypoint.commands.doctor import lines
-from entrypoint.doctor.check import Check, Group, examine
+from entrypoint.doctor.check import Check, CheckGroup, examine
 from entrypoint.settings.settings import Settings
 from entrypoint.state.state_dir import open_state
 from tests.nvml_stub import CUDA_13, GPU_IS_LOST, Stub, card, python_with_torch_facts
@@ -36,7 +36,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @dataclass(frozen=True)
-class Result:
+class CheckResult:
     """One check: reason codes, values, and the sentences in English."""
 
     verdict: str
@@ -48,17 +48,19 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Report:
+class DoctorReport:
     exit_code: int
     verdict: str
     checks: list[dict[str, Any]]
 
-    def one(self, name: str) -> Result:
+    def one(self, name: str) -> CheckResult:
         """The only check of that name."""
         (check,) = [check for check in self.checks if check["name"] == name]
         finding, remedy = check["finding"], check["remedy"] or {"en": "", "code": "", "values": {}}
         assert finding["zh"]
-        return Result(check["verdict"], finding["code"], finding["values"], finding["en"], remedy["code"], remedy["en"])
+        return CheckResult(
+            check["verdict"], finding["code"], finding["values"], finding["en"], remedy["code"], remedy["en"]
+        )
 
 
 def settings(folder: Path, **more: str) -> dict[str, str]:
@@ -83,7 +85,7 @@ def settings(folder: Path, **more: str) -> dict[str, str]:
 
 def doctor(
     environment: Mapping[str, str], python: str | Path = sys.executable, before: Callable[[], None] | None = None
-) -> Report:
+) -> DoctorReport:
     done = subprocess.run(
         [python, "-m", "entrypoint", "doctor", "--json"],
         env=clean_environment(**environment),
@@ -95,7 +97,7 @@ def doctor(
     )
     assert "Traceback" not in done.stderr, done.stderr
     report = json.loads(done.stdout)
-    return Report(done.returncode, report["verdict"], report["checks"])
+    return DoctorReport(done.returncode, report["verdict"], report["checks"])
 
 
 def test_a_machine_with_all_that_is_needed_passes(nvml: Stub, python: Path, tmp_path: Path) -> None:
@@ -319,7 +321,7 @@ def test_a_check_that_hangs_or_breaks_is_one_that_failed() -> None:
         raise RuntimeError("odd")
 
     fine = Check("fine", "pass", Text("well", "好"))
-    groups = (Group("slow", 0.05, hangs), Group("odd", 10, breaks), Group("fine", 10, lambda _: [fine]))
+    groups = (CheckGroup("slow", 0.05, hangs), CheckGroup("odd", 10, breaks), CheckGroup("fine", 10, lambda _: [fine]))
     slow, odd, last = examine(Settings(), groups)
     assert (slow.verdict, slow.finding.code, slow.finding.values) == ("fail", "check_timed_out", {"seconds": 0.05})
     assert (odd.verdict, odd.finding.code) == ("fail", "check_broke")

@@ -168,9 +168,9 @@ def test_everything_arrives_in_the_layout_of_huggingface_hub(place: Place) -> No
 
 def test_a_second_one_downloads_nothing(place: Place) -> None:
     assert place.start().end() == 0
-    place.hub.seen.clear()
+    place.hub.requests.clear()
     assert place.start().end() == 0
-    assert place.hub.seen == []
+    assert place.hub.requests == []
 
 
 def test_after_kill_9_it_goes_on_where_it_stopped(place: Place) -> None:
@@ -183,10 +183,10 @@ def test_after_kill_9_it_goes_on_where_it_stopped(place: Place) -> None:
     (partial,) = (place.cache.folder / "blobs").glob("*incomplete")
     had = partial.stat().st_size
     place.hub.faults.bytes_per_second = None
-    place.hub.seen.clear()
+    place.hub.requests.clear()
     assert place.start().end() == 0
     place.whole()
-    assert place.hub.seen[0].range == f"bytes={had}-"
+    assert place.hub.requests[0].range == f"bytes={had}-"
 
 
 def test_a_cut_connection_is_taken_up_again(place: Place) -> None:
@@ -194,7 +194,9 @@ def test_a_cut_connection_is_taken_up_again(place: Place) -> None:
     fetch = place.start()
     assert fetch.end() == 0
     place.whole()
-    starts = [int((seen.range or "").removeprefix("bytes=").rstrip("-")) for seen in place.hub.requests_for(SHARD)]
+    starts = [
+        int((request.range or "").removeprefix("bytes=").rstrip("-")) for request in place.hub.requests_for(SHARD)
+    ]
     assert starts[0] == 0 and starts == sorted(set(starts)) and len(starts) == 3
 
 
@@ -311,7 +313,7 @@ def test_too_little_room_is_said_before_a_byte_comes(place: Place) -> None:
     assert (refusal.why.code, refusal.why.values["folder"]) == ("no_room", str(place.folder / "home"))
     assert refusal.why.values["need_bytes"] > 1 << 60 > refusal.why.values["free_bytes"]
     assert refusal.env_line == "GLM_MODEL=demo"
-    assert place.hub.seen == []
+    assert place.hub.requests == []
 
 
 def test_a_disk_that_fills_up_in_mid_download(place: Place) -> None:
@@ -367,9 +369,9 @@ def test_a_redirect_elsewhere_carries_no_token_and_is_not_logged(place: Place) -
     with hub_serving(**{REPO.replace("/", "__"): FIXTURE}) as elsewhere:
         place.hub.faults.redirect_to = elsewhere.url
         assert place.start().end() == 0
-        assert elsewhere.seen and not any(seen.token for seen in elsewhere.seen)
+        assert elsewhere.requests and not any(request.token for request in elsewhere.requests)
     place.whole()
-    assert {seen.token for seen in place.hub.seen} == {f"Bearer {TOKEN}"}
+    assert {request.token for request in place.hub.requests} == {f"Bearer {TOKEN}"}
     assert "SECRET" not in place.log and TOKEN not in place.log
 
 

@@ -71,7 +71,7 @@ def test_planned_downloaded_served_and_kept(hub: HubServer, tmp_path: Path) -> N
         downloading(service, had)
         hub.faults.bytes_per_second = None
         status = service.wait_for("ready")
-        assert [path for path in hub.seen if (path.range or "").endswith("-") and path.range != "bytes=0-"]
+        assert [path for path in hub.requests if (path.range or "").endswith("-") and path.range != "bytes=0-"]
         assert status["plan"]["model"]["path"].endswith(f"snapshots/{COMMIT}")
         code, answer = service.chat("你好", max_tokens=3)
         assert (code, answer["model"]) == (200, REPO)
@@ -79,13 +79,13 @@ def test_planned_downloaded_served_and_kept(hub: HubServer, tmp_path: Path) -> N
         assert "downloading zai-org/chatglm3-6b: " in service.log()
         assert TOKEN not in secrets_of(service, [service.child("app.engine")])
         assert TOKEN not in Path(f"/proc/{service.child('app.engine')}/environ").read_text()
-    hub.seen.clear()
+    hub.requests.clear()
     for offline in ("0", "1"):
         done = run_entrypoint("plan", **settings, HF_HUB_OFFLINE=offline)
         assert done.returncode == 0 and REPO in done.stdout
     with running(tmp_path, **settings) as again:
         again.wait_for("loading")
-    assert hub.seen == []
+    assert hub.requests == []
 
 
 def test_kill_9_of_the_supervisor_ends_the_download(hub: HubServer, tmp_path: Path) -> None:

@@ -104,12 +104,12 @@ def test_seven_shards_take_a_handful_of_small_requests(
     """One request a shard, and a second where its header is longer than the first read."""
     hub.folders[REPO], hub.hash_nothing = sparse_shards(tmp_path / "seven", 7, padding), True
     assert read_model(settings)[1].parameters == 6_243_584_000
-    shards = [seen for seen in hub.seen if ".safetensors" in seen.path and ".json" not in seen.path]
+    shards = [request for request in hub.requests if ".safetensors" in request.path and ".json" not in request.path]
     assert len(shards) == 7 * each
-    assert len(hub.seen) - len(shards) <= 4  # listing, config, index, tokenizer
-    assert len(hub.seen) <= 2 * 7 + 4
+    assert len(hub.requests) - len(shards) <= 4  # listing, config, index, tokenizer
+    assert len(hub.requests) <= 2 * 7 + 4
     assert sum(hub.sent.values()) < 7 * 400_000
-    assert {seen.path.split("/")[4] for seen in hub.seen[1:]} == {COMMIT}
+    assert {request.path.split("/")[4] for request in hub.requests[1:]} == {COMMIT}
 
 
 def test_a_server_that_ignores_ranges_is_read_no_further_than_needed(hub: HubServer, settings: Settings) -> None:
@@ -216,8 +216,8 @@ def test_a_redirect_elsewhere_is_followed_without_the_token(
     with hub_serving(**{REPO.replace("/", "__"): FIXTURE}) as elsewhere:
         hub.faults.redirect_to = elsewhere.url
         assert read_model(settings)[1] == read_checkpoint(FIXTURE)
-        assert elsewhere.seen and not any(seen.token for seen in elsewhere.seen)
-    assert {seen.token for seen in hub.seen} == {f"Bearer {TOKEN}"}
+        assert elsewhere.requests and not any(request.token for request in elsewhere.requests)
+    assert {request.token for request in hub.requests} == {f"Bearer {TOKEN}"}
     assert "SECRET" not in caplog.text
 
 
@@ -321,7 +321,7 @@ def test_offline_and_nothing_cached(hub: HubServer, settings: Settings) -> None:
     assert refusal.why.values["repo"] == REPO
     assert refusal.why.values["missing"] == {"code": "revision_missing", "revision": "main"}
     assert (refusal.remedy.code, refusal.env_line) == ("allow_download", "HF_HUB_OFFLINE=0")
-    assert hub.seen == []
+    assert hub.requests == []
 
 
 def test_a_default_that_cannot_be_had_gives_way_to_the_demo(hub: HubServer, settings: Settings) -> None:
@@ -330,7 +330,7 @@ def test_a_default_that_cannot_be_had_gives_way_to_the_demo(hub: HubServer, sett
     assert choice.name == "demo"
     assert "its default, zai-org/chatglm3-6b, can't be served now" in choice.why.en
     assert "HTTP 500" in choice.why.en and "HTTP 500" in choice.why.zh
-    assert len(hub.seen) == 1
+    assert len(hub.requests) == 1
 
 
 def test_a_default_is_waited_for_no_longer_than_its_three_seconds(hub: HubServer, settings: Settings) -> None:
@@ -353,7 +353,7 @@ def test_a_default_that_does_not_fit_gives_way_to_the_demo(hub: HubServer, setti
 
 def test_outside_of_the_container_unset_means_the_demo_and_nobody_is_asked(hub: HubServer, settings: Settings) -> None:
     assert read_model(replace(settings, model=None))[0].name == "demo"
-    assert hub.seen == []
+    assert hub.requests == []
 
 
 def serve(hub: HubServer, name: str, body: bytes) -> None:
