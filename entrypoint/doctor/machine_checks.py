@@ -1,4 +1,4 @@
-"""The doctor's checks of the machine: GPUs, memory, folders, port."""
+"""The doctor's checks of the machine: GPUs, memory, folders and port."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def gpu_checks(settings: Settings) -> list[Check]:
     notes = [Check("driver", "warn", note) for note in gpus.notes]
     if gpus.none is not None:
         return [_no_gpu(gpus.none, settings.require_gpu), *notes]
-    first, torch, held = gpus.devices[0], read_torch_build(), read_held(settings.state_dir)
+    first, torch, usage = gpus.devices[0], read_torch_build(), read_held(settings.state_dir)
     cuda = ".".join(map(str, first.cuda_driver or ())) or "?"
     driver = DriverWorks(first.driver, cuda, tuple(device.name for device in gpus.devices))
     checks = [check("driver", "pass", driver), *notes]
@@ -61,7 +61,7 @@ def gpu_checks(settings: Settings) -> list[Check]:
     usable = any(why_unusable(device, torch) is None for device in gpus.devices)
     for device in gpus.devices:
         checks.append(_capability(device, torch, "fail" if settings.require_gpu and not usable else "warn"))
-        checks.append(_gpu_memory(device, held))
+        checks.append(_gpu_memory(device, usage))
     return checks
 
 
@@ -83,19 +83,19 @@ def _capability(device: Device, torch: TorchBuild | None, failure: Verdict) -> C
     return check(name, "pass", CapabilitySupported(capability, torch.version))
 
 
-def _gpu_memory(device: Device, held: Held) -> Check:
-    name, own = f"GPU {device.index} memory", discounted(device, held)
-    if note := gpu_messages.held_note(own):
+def _gpu_memory(device: Device, usage: Held) -> Check:
+    name, device = f"GPU {device.index} memory", discounted(device, usage)
+    if note := gpu_messages.held_note(device):
         return Check(name, "warn", note, text(FreeGpuMemory()))
-    if own.free_bytes is None or own.total_bytes is None:
+    if device.free_bytes is None or device.total_bytes is None:
         return check(name, "pass", SharesHostMemory())
-    return check(name, "pass", GpuMemory(own.free_bytes, own.total_bytes))
+    return check(name, "pass", GpuMemory(device.free_bytes, device.total_bytes))
 
 
 def memory_checks(settings: Settings) -> list[Check]:
     """Free RAM and the container's limit."""
-    held = read_held(settings.state_dir)
-    host = read_host(settings.hf_home, held.anonymous_bytes, held.namespace == pid_namespace())
+    usage = read_held(settings.state_dir)
+    host = read_host(settings.hf_home, usage.anonymous_bytes, usage.namespace == pid_namespace())
     memory = HostMemory(host.available_bytes, host.ram_bytes, host.limit_bytes)
     if host.available_bytes >= GIB:
         return [check("memory", "pass", memory)]

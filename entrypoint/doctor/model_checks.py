@@ -52,9 +52,9 @@ ANY_MODEL = HubModel("zai-org/chatglm3-6b", "main")
 NATIVE_LIBRARY = """
 import json
 from bitsandbytes.cextension import lib
-facts = vars(lib)
-loaded = facts.get("_lib")
-print(json.dumps([getattr(loaded, "_name", None), str(facts.get("error_msg", "no reason given"))]))
+attributes = vars(lib)
+library = attributes.get("_lib")
+print(json.dumps([getattr(library, "_name", None), str(attributes.get("error_msg", "no error message"))]))
 """
 
 
@@ -102,7 +102,7 @@ def model_checks(settings: Settings) -> list[Check]:
     hub = _hub(settings, choice)
     checks = [hub, *_chosen_model(settings, choice, hub.verdict == "pass")]
     if choice.is_default and any(result.verdict != "pass" for result in checks):
-        checks += _local(settings, demo(choice.why))  # which then takes its place
+        checks += _local(settings, demo(choice.why))  # which takes its place
     return checks
 
 
@@ -175,12 +175,12 @@ def _plan(settings: Settings, choice: ModelChoice, checkpoint: Checkpoint) -> li
 
 
 def _chosen_rung(rung: Rung) -> Text:
-    """The rung's reason with the rung before it."""
+    """What was chosen, then why."""
     requests = messages.at_once(rung)
     return replace(
         rung.reason,
-        en=f"{rung.precision}, context of {rung.max_model_len} tokens, {requests.en}: {rung.reason.en}",
-        zh=f"{rung.precision}，上下文 {rung.max_model_len} 个 token，{requests.zh}：{rung.reason.zh}",
+        en=f"{rung.precision}, context of {rung.max_model_len} tokens, {requests.en}; {rung.reason.en}",
+        zh=f"{rung.precision}，上下文 {rung.max_model_len} 个 token，{requests.zh}；{rung.reason.zh}",
     )
 
 

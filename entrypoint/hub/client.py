@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 from collections.abc import Iterator
 
 import httpx2
@@ -21,6 +22,8 @@ from entrypoint.reasons.hub import BadProxy, ConnectionLost, HttpError, NoConnec
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 10.0
 LISTING_LIMIT_BYTES = 10_000_000
+ERRNO = re.compile(r"^\[Errno -?\d+\] ")
+"""Before the text of an OSError; it says nothing to users."""
 logging.getLogger("httpx2").setLevel(logging.WARNING)  # it logs every URL, and a signed one is a secret
 
 
@@ -86,7 +89,7 @@ class Hub:
         except httpx2.TimeoutException as error:
             raise HubError("slow", NoData(seconds)) from error
         except httpx2.ConnectError as error:
-            raise HubError("unreachable", NoConnection(str(error))) from error
+            raise HubError("unreachable", NoConnection(ERRNO.sub("", str(error)))) from error
         except (httpx2.RemoteProtocolError, httpx2.NetworkError) as error:
             raise HubError("cut", ConnectionLost()) from error
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
