@@ -37,7 +37,7 @@ from entrypoint.reasons.doctor import (
     UpdateDriverOrTorch,
     Writable,
 )
-from entrypoint.reasons.files import BadSetting
+from entrypoint.reasons.files import InvalidSetting
 from entrypoint.settings.settings import Settings, SettingsError
 from entrypoint.state.state_dir import RUN_DIR, Held, is_running, make_run_dir, pid_namespace, read_held
 from entrypoint.supervisor.listener import bind
@@ -124,7 +124,7 @@ def _run_dir() -> Check:
     try:
         folder = make_run_dir()
     except (SettingsError, OSError) as error:
-        return check("run directory", "fail", BadSetting(str(error)), MountRunDir())
+        return check("run directory", "fail", InvalidSetting(str(error)), MountRunDir())
     if folder == RUN_DIR:
         return check("run directory", "pass", Writable(str(folder)))
     folder.rmdir()
@@ -139,7 +139,7 @@ def port_checks(settings: Settings) -> list[Check]:
     except SettingsError as error:
         if is_running(settings.state_dir):
             return [check("port", "pass", PortUsedByBerth(settings.port))]
-        return [check("port", "fail", BadSetting(str(error)), ChangePort())]
+        return [check("port", "fail", InvalidSetting(str(error)), ChangePort())]
 
 
 MACHINE_GROUPS: Sequence[CheckGroup] = (

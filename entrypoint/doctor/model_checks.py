@@ -39,7 +39,7 @@ from entrypoint.reasons.doctor import (
     RoomForDownload,
     Versions,
 )
-from entrypoint.reasons.files import BadCheckpoint, BadSetting
+from entrypoint.reasons.files import InvalidCheckpoint, InvalidSetting
 from entrypoint.reasons.reason import Reason
 from entrypoint.settings.settings import Settings, SettingsError
 from entrypoint.state.ledger import versions
@@ -98,7 +98,7 @@ def model_checks(settings: Settings) -> list[Check]:
     try:
         choice = resolve_model(settings)
     except SettingsError as error:
-        return [check("model", "fail", BadSetting(str(error)))]
+        return [check("model", "fail", InvalidSetting(str(error)))]
     hub = _hub(settings, choice)
     checks = [hub, *_chosen_model(settings, choice, hub.verdict == "pass")]
     if choice.is_default and any(result.verdict != "pass" for result in checks):
@@ -130,7 +130,7 @@ def _hub(settings: Settings, choice: ModelChoice) -> Check:
         if error.status is None or choice.hub is not None:
             return _refused("hub", failure, hub_refusal(error, endpoint, model, settings.hf_token is not None))
     except CheckpointError as error:
-        return check("hub", failure, BadCheckpoint(str(error)))
+        return check("hub", failure, InvalidCheckpoint(str(error)))
     return check("hub", "pass", HubAnswers(endpoint))
 
 
@@ -143,7 +143,7 @@ def _local(settings: Settings, choice: ModelChoice) -> list[Check]:
     try:
         return _plan(settings, choice, read_checkpoint(choice.folder))
     except CheckpointError as error:
-        return [check("model", _failure(choice), BadCheckpoint(str(error)))]
+        return [check("model", _failure(choice), InvalidCheckpoint(str(error)))]
 
 
 def _remote(settings: Settings, choice: ModelChoice, model: HubModel) -> list[Check]:
@@ -152,7 +152,7 @@ def _remote(settings: Settings, choice: ModelChoice, model: HubModel) -> list[Ch
     except HubRefused as error:
         return [_refused("model", _failure(choice), error.refusal)]
     except CheckpointError as error:
-        return [check("model", _failure(choice), BadCheckpoint(str(error)))]
+        return [check("model", _failure(choice), InvalidCheckpoint(str(error)))]
     cache, free = HubCache.of(settings.hf_home, choice.name), _free_bytes(settings)
     need = sum(max(0, file.size - cache.stored_bytes(file.etag)) for file in remote.files)
     disk = check("disk", "pass", RoomForDownload(free, need))

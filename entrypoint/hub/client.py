@@ -16,7 +16,7 @@ from huggingface_hub import get_session, get_token, hf_hub_url
 
 from entrypoint.checkpoint.safetensors_header import CheckpointError
 from entrypoint.hub.listing import PUBLIC_HUB, Deadline, HubError, HubErrorKind, Listing, parse_listing
-from entrypoint.reasons.files import BadCheckpoint
+from entrypoint.reasons.files import InvalidCheckpoint
 from entrypoint.reasons.hub import BadProxy, ConnectionLost, HttpError, NoConnection, NoData, RequestFailed
 
 CONNECT_SECONDS = 10.0
@@ -61,7 +61,7 @@ class Hub:
         except HubError as error:
             return error
         except CheckpointError as error:
-            return HubError("broken", BadCheckpoint(str(error)))
+            return HubError("broken", InvalidCheckpoint(str(error)))
         return None
 
     def _address(self, listing: Listing, name: str) -> str:

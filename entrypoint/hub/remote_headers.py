@@ -15,7 +15,7 @@ from entrypoint.hub.refusals import hub_refusal, not_cached
 from entrypoint.hub.source import HubSource
 from entrypoint.messages.sentence import text
 from entrypoint.reasons.download import ContactingHub, ReadingHeaders
-from entrypoint.reasons.files import BadCheckpoint
+from entrypoint.reasons.files import InvalidCheckpoint
 from entrypoint.reasons.hub import RevisionMissing, TimedOut
 from entrypoint.settings.settings import Settings
 from entrypoint.timeouts import start
@@ -126,5 +126,5 @@ def reason(error: HubRefused | CheckpointError) -> Text:
     """Why a model can't be had, as a sentence with its full stop."""
     if isinstance(error, HubRefused):
         return error.refusal.why
-    bad = text(BadCheckpoint(str(error)))
+    bad = text(InvalidCheckpoint(str(error)))
     return replace(bad, en=f"{bad.en}.", zh=f"{bad.zh}。")

@@ -86,7 +86,7 @@ def _(reason: reasons.PortUsedByBerth) -> Sentence:
 
 @sentence.register
 def _(reason: reasons.Versions) -> Sentence:
-    return Sentence(", ".join(reason.packages), "，".join(reason.packages))
+    return Sentence(f"installed: {', '.join(reason.packages)}", f"已安装：{'，'.join(reason.packages)}")
 
 
 @sentence.register

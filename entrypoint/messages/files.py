@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from entrypoint.messages.sentence import Sentence, sentence
-from entrypoint.reasons.files import BadCheckpoint, BadSetting, MakeWritable, NotWritable
+from entrypoint.reasons.files import InvalidCheckpoint, InvalidSetting, MakeWritable, NotWritable
 
 
 @sentence.register
@@ -28,10 +28,10 @@ def _(reason: MakeWritable) -> Sentence:
 
 
 @sentence.register
-def _(reason: BadCheckpoint) -> Sentence:
-    return Sentence(reason.error, reason.error)
+def _(reason: InvalidCheckpoint) -> Sentence:
+    return Sentence(reason.error, f"模型文件无法使用：{reason.error}")
 
 
 @sentence.register
-def _(reason: BadSetting) -> Sentence:
-    return Sentence(reason.error, reason.error)
+def _(reason: InvalidSetting) -> Sentence:
+    return Sentence(reason.error, f"设置有误：{reason.error}")

@@ -8,7 +8,7 @@ from entrypoint.reasons import hub as reasons
 
 @sentence.register
 def _(reason: reasons.HttpError) -> Sentence:
-    return Sentence(f"HTTP {reason.status}", f"HTTP {reason.status}")
+    return Sentence(f"HTTP {reason.status}", f"HTTP 错误 {reason.status}")
 
 
 @sentence.register
@@ -23,7 +23,8 @@ def _(reason: reasons.NoData) -> Sentence:
 
 @sentence.register
 def _(reason: reasons.NoConnection) -> Sentence:
-    return Sentence(reason.error or "no connection", reason.error or "无法连接")
+    error, error_zh = (f": {reason.error}", f"：{reason.error}") if reason.error else ("", "")
+    return Sentence(f"no connection{error}", f"无法连接{error_zh}")
 
 
 @sentence.register
@@ -41,7 +42,7 @@ def _(_reason: reasons.BadProxy) -> Sentence:
 
 @sentence.register
 def _(reason: reasons.RequestFailed) -> Sentence:
-    return Sentence(reason.error, reason.error)
+    return Sentence(f"the request failed: {reason.error}", f"请求失败：{reason.error}")
 
 
 @sentence.register
@@ -141,7 +142,7 @@ def _(reason: reasons.RevisionMissing) -> Sentence:
 
 @sentence.register
 def _(reason: reasons.FileMissing) -> Sentence:
-    return Sentence(" or ".join(reason.names), " 或 ".join(reason.names))
+    return Sentence(f"file {' or '.join(reason.names)}", f"文件 {' 或 '.join(reason.names)}")
 
 
 @sentence.register

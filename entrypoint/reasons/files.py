@@ -33,14 +33,14 @@ class MakeWritable(Reason):
 
 
 @dataclass(frozen=True)
-class BadCheckpoint(Reason):
+class InvalidCheckpoint(Reason):
     """A checkpoint that can't be used; `error` is the one line of a CheckpointError, in English only."""
 
     error: str
 
 
 @dataclass(frozen=True)
-class BadSetting(Reason):
+class InvalidSetting(Reason):
     """A setting that can't be used; `error` is the text of a SettingsError, in English only."""
 
     error: str

@@ -176,7 +176,7 @@ def test_a_port_in_use(tmp_path: Path) -> None:
         report = doctor(settings(tmp_path, GLM_PORT=str(port)))
     assert report.exit_code == 2
     result = report.one("port")
-    assert (result.verdict, result.code, result.remedy_code) == ("fail", "bad_setting", "change_port")
+    assert (result.verdict, result.code, result.remedy_code) == ("fail", "invalid_setting", "change_port")
     assert f"GLM_PORT={port}" in result.values["error"]
 
 
@@ -241,10 +241,10 @@ def test_a_model_that_cannot_be_read_and_one_that_does_not_fit(tmp_path: Path) -
     broken.mkdir()
     (broken / "config.json").write_text("{")
     unreadable = doctor(settings(tmp_path, GLM_MODEL=str(broken))).one("model")
-    assert (unreadable.verdict, unreadable.code) == ("fail", "bad_checkpoint")
+    assert (unreadable.verdict, unreadable.code) == ("fail", "invalid_checkpoint")
     assert str(broken / "config.json") in unreadable.values["error"]
     absent = doctor(settings(tmp_path, GLM_MODEL="/nowhere")).one("model")
-    assert (absent.verdict, absent.code) == ("fail", "bad_setting")
+    assert (absent.verdict, absent.code) == ("fail", "invalid_setting")
     short = doctor(settings(tmp_path, GLM_REQUIRE_GPU="1", GLM_MODEL="demo", CUDA_VISIBLE_DEVICES=""))
     assert short.one("plan").verdict == "fail"
     assert short.one("plan").remedy.endswith("GLM_REQUIRE_GPU=0")
