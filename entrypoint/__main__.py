@@ -11,7 +11,8 @@ from app.contract import exits
 from entrypoint.checkpoint.checkpoint import CheckpointError
 from entrypoint.commands import doctor, link, plan
 from entrypoint.hub.remote_headers import HubRefused
-from entrypoint.settings.settings import Settings, SettingsError, load_settings
+from entrypoint.settings.load import load_settings
+from entrypoint.settings.settings import Settings, SettingsError
 
 
 def main(arguments: list[str]) -> int:

@@ -12,7 +12,8 @@ from entrypoint.machine.torch_build import TorchBuild
 from entrypoint.plan.footprint import host_bytes
 from entrypoint.plan.inputs import Question
 from entrypoint.plan.planner import LEAST_CONTEXT, make_plan
-from entrypoint.settings.settings import PRECISIONS, SettingsError
+from entrypoint.settings.parsers import PRECISIONS
+from entrypoint.settings.settings import SettingsError
 
 UNITS = {"gib": 1024**3, "mib": 1024**2, "gb": 1000**3}
 MOST_CARDS = 16

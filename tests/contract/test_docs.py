@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from entrypoint.commands.serve import VERSION
-from entrypoint.settings.settings import NAMES
+from entrypoint.settings.settings import NAMES, OPTIONS
 from tests.contract.documents import CONFIGURATION, DOCUMENTS, PAGES, README, fenced, name, read
 from tests.paths import TOP
+from tools.settings_docs import renewed
 
 EXAMPLE = TOP / ".env.example"
 COMPOSE = (TOP / "compose.yaml", TOP / "docker" / "compose.gpu.yaml")
@@ -32,6 +33,21 @@ def settings_rows(page: Path) -> dict[str, str]:
     names = [row.split("|")[1].strip().strip("`") for row in rows]
     assert len(set(names)) == len(names)
     return dict(zip(names, rows, strict=True))
+
+
+def test_the_documents_say_what_the_table_of_settings_says() -> None:
+    for path, text in renewed().items():
+        assert read(path) == text, f"{name(path)}: run python -m tools.settings_docs"
+
+
+def test_a_default_of_the_container_is_the_one_that_the_image_sets() -> None:
+    image = "\n".join(read(path) for path in (TOP / "docker" / "Dockerfile", *COMPOSE))
+    variables = {"GLM_MODEL": "BERTH_DEFAULT_MODEL"}
+    defaults = {option.name: option.container_default for option in OPTIONS.values() if option.container_default}
+    assert set(defaults) == {"GLM_MODEL", "GLM_STATE_DIR", "HF_HOME", "GLM_REQUIRE_GPU"}
+    for setting, text in defaults.items():
+        value = text.split()[-1].strip("`")
+        assert re.search(rf"{variables.get(setting, setting)}(=|: |:-){re.escape(value)}\b", image), setting
 
 
 def test_the_readme_is_short() -> None:
@@ -66,7 +82,7 @@ def test_the_examples_env_file_is_accepted(tmp_path: Path) -> None:
         if re.match(r"#?(?!GLM_API_KEY_FILE)[A-Z_]+=", line)
     ]
     (tmp_path / ".env").write_text("\n".join(lines), encoding="utf-8")
-    script = "from entrypoint.settings.settings import load_settings; print(load_settings())"
+    script = "from entrypoint.settings.load import load_settings; print(load_settings())"
     done = subprocess.run(
         [sys.executable, "-c", script],
         cwd=tmp_path,

@@ -241,7 +241,7 @@ def test_a_port_in_use(model: Path, tmp_path: Path) -> None:
         ({"GLM_PRECISION": "int3"}, "GLM_PRECISION=int3: should be auto or one of"),
         ({"GLM_PRECISSION": "int8"}, "GLM_PRECISSION is not a setting; did you mean GLM_PRECISION?"),
         ({"GLM_BIND": "203.0.113.7", "GLM_AUTH": "on"}, "GLM_BIND=203.0.113.7: "),
-        ({"GLM_BIND": "0.0.0.0"}, "GLM_AUTH=off: not where others can reach it, and GLM_BIND=0.0.0.0 is no loopback"),
+        ({"GLM_BIND": "0.0.0.0"}, "GLM_AUTH=off: only allowed on a loopback address; GLM_BIND=0.0.0.0 is not one"),
         ({"GLM_MAX_MODEL_LEN": "99999"}, "GLM_MAX_MODEL_LEN=99999: should be at most 512"),
         ({"GLM_STATE_DIR": "/proc/berth"}, "GLM_STATE_DIR=/proc/berth: "),
     ],

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from entrypoint.settings.settings import NAMES, SettingsError, parse_settings, read_dotenv
+from entrypoint.settings.load import parse_settings, read_dotenv
+from entrypoint.settings.settings import NAMES, SettingsError
 
 
 def test_nothing_set_means_berth_decides() -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from entrypoint.commands.link import print_link
-from entrypoint.settings.settings import Settings, SettingsError, parse_settings
+from entrypoint.settings.load import parse_settings
+from entrypoint.settings.settings import Settings, SettingsError
 from entrypoint.state.api_key import Access, invitation, open_access
 from entrypoint.state.state_dir import StateDir
 
