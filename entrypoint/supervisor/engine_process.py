@@ -44,15 +44,13 @@ class EngineRun:
     def facts(self, exit_code: int, plan: Plan | None) -> Facts:
         """What is known about its death; call once it has ended and its events are read. `plan` tells of its GPUs."""
         gpus = [device for device in (plan.devices if plan else ()) if device.uuid in gpus_of(self.rung.device)]
-        limits = [limit for group in cgroup.memory_groups() if (limit := group.limit_bytes()) is not None]
-        ram = host.ram_bytes()
         return Facts(
             at=time.time(),
             phase=self.phase,
             exit_code=exit_code,
             account=self.account,
             oom_kills=cgroup.oom_kills() - self._kills,
-            limit_bytes=min((limit for limit in limits if limit < ram), default=None),
+            limit_bytes=host.memory_limit_bytes(),
             peak_bytes=cgroup.peak_bytes(),
             silent_seconds=self.silent_seconds,
             gpu_lost=next((why for gpu in gpus if (why := why_lost(gpu))), None),
