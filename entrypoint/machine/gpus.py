@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import queue
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +13,7 @@ import pynvml
 from app.contract.plan import Device, Holder, Text
 from entrypoint.machine import cuda_visible_devices, gpu_messages
 from entrypoint.machine.cuda_visible_devices import Seen
+from entrypoint.timeouts import run_with_timeout
 
 T = TypeVar("T")
 UNTOLD = (pynvml.NVMLError_NotSupported, pynvml.NVMLError_FunctionNotFound, pynvml.NVMLError_ArgumentVersionMismatch)
@@ -83,22 +82,10 @@ def _nvml() -> Iterator[None]:
 
 def _in_time(ask: Callable[[], T]) -> T:
     """The answer of a function that asks NVML. Raises NVMLError_Timeout where it takes too long, else as `ask`."""
-    answer: queue.SimpleQueue[T | Exception] = queue.SimpleQueue()
-
-    def work() -> None:
-        try:
-            answer.put(ask())
-        except Exception as error:  # raised again where the answer is waited for
-            answer.put(error)
-
-    threading.Thread(target=work, name="nvml", daemon=True).start()
     try:
-        found = answer.get(timeout=ANSWER_SECONDS)
-    except queue.Empty:
+        return run_with_timeout(ask, ANSWER_SECONDS)
+    except TimeoutError:
         raise pynvml.NVMLError_Timeout() from None
-    if isinstance(found, Exception):
-        raise found
-    return found
 
 
 def _look() -> tuple[list[Seen], list[_Gone]]:

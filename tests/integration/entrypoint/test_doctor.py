@@ -298,7 +298,7 @@ def test_a_check_that_hangs_or_breaks_is_one_that_failed() -> None:
     fine = Check("fine", "pass", Text("well", "好"))
     groups = (Group("slow", 0.05, hangs), Group("odd", 10, breaks), Group("fine", 10, lambda _: [fine]))
     slow, odd, last = examine(Settings(), groups)
-    assert (slow.verdict, slow.finding.en) == ("fail", "not through within 0 s")
+    assert (slow.verdict, slow.finding.en) == ("fail", "timed out after 0 s")
     assert (odd.verdict, odd.finding.en) == ("fail", "the check broke: RuntimeError: odd")
     assert last == fine
     assert lines([last])[-1] == "all checks pass: 1"
