@@ -17,9 +17,11 @@ import pytest
 
 from tests.container.lab import Containers, Service, docker, unique
 from tools.checkpoints.make_checkpoint import make_checkpoint
-from tools.checkpoints.shape import Shape
+from tools.checkpoints.shape import CheckpointShape
 
-SHAPE = Shape(hidden=2048, layers=14, heads=16, kv_heads=2, head_dim=128, intermediate=5632, vocab=8192, context=8192)
+SHAPE = CheckpointShape(
+    hidden=2048, layers=14, heads=16, kv_heads=2, head_dim=128, intermediate=5632, vocab=8192, context=8192
+)
 TOO_SMALL_FOR_BF16 = "1700m"
 TOO_SMALL_FOR_INT8 = "1230m"
 MIB = 1024**2

@@ -24,11 +24,11 @@ from app.contract.status import Beat, EngineDown, EngineEvent, Loading, Proving,
 from app.contract.wire import ChatRequest, Failed, Finished, Message, Reply, SamplingParams, Stats, StatsRequest
 from tests.paths import TOP
 from tools.checkpoints.make_checkpoint import make_checkpoint
-from tools.checkpoints.shape import Shape
+from tools.checkpoints.shape import CheckpointShape
 
 START_SECONDS = 100
 REPLY_SECONDS = 60
-TINY = Shape(
+TINY = CheckpointShape(
     hidden=128, layers=2, heads=4, kv_heads=2, head_dim=32, intermediate=256, vocab=600, context=512, dtype="float32"
 )
 EVENTS: dict[str, type[EngineEvent]] = {

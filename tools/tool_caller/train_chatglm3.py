@@ -27,13 +27,13 @@ from app.engine.loading.checkpoint import open_checkpoint
 from app.engine.loading.load import load_model
 from app.layouts.chatglm import NAMES
 from tools.checkpoints.make_checkpoint import make_checkpoint
-from tools.checkpoints.shape import Shape
+from tools.checkpoints.shape import CheckpointShape
 from tools.demo.samples import IGNORED
 from tools.tool_caller.talks import Talk, talks
 from tools.tool_caller.train import THREADS, WEIGHTS, batches, train
 
 FIXTURE = Path(__file__).parents[2] / "tests" / "fixtures" / "chatglm3-caller"
-SHAPE = Shape(
+SHAPE = CheckpointShape(
     model_type="chatglm",
     hidden=128,
     layers=2,

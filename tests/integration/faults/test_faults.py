@@ -23,9 +23,9 @@ from tokenizers import Tokenizer
 from tests.processes.service import Service, alive, running, wait_until
 from tests.processes.streams import CHAT, Events, RawStream, Witness, busy, chat_body, settled, stats, stream
 from tools.checkpoints.make_checkpoint import make_checkpoint
-from tools.checkpoints.shape import Shape
+from tools.checkpoints.shape import CheckpointShape
 
-SHAPE = Shape(
+SHAPE = CheckpointShape(
     hidden=64, layers=2, heads=4, kv_heads=2, head_dim=16, intermediate=8192, vocab=600, context=8192, dtype="float32"
 )
 """Its MLP is wide: a prompt's chunk takes far more memory at once than anything beside it."""

@@ -18,9 +18,9 @@ from app.contract.config import read_config
 from tests.processes.service import Service, alive, descendants, free_port, run_entrypoint, running, wait_until
 from tests.sparse import sparse_checkpoint
 from tools.checkpoints.make_checkpoint import make_checkpoint
-from tools.checkpoints.shape import Shape
+from tools.checkpoints.shape import CheckpointShape
 
-SHAPE = Shape(hidden=64, layers=2, heads=4, kv_heads=2, head_dim=16, intermediate=128, vocab=512, context=512)
+SHAPE = CheckpointShape(hidden=64, layers=2, heads=4, kv_heads=2, head_dim=16, intermediate=128, vocab=512, context=512)
 
 
 @pytest.fixture(scope="module")
