@@ -11,7 +11,7 @@ from app.contract.plan import Plan, Rung, gpus_of
 from entrypoint.model_choice import ModelChoice
 from entrypoint.plan.activations import PREFILL_CHUNK
 from entrypoint.plan.ladder import CPU
-from entrypoint.state.api_key import Access
+from entrypoint.state.api_key import AccessFiles
 
 QUEUE_LIMIT = 64
 """Requests that may wait for a slot."""
@@ -21,7 +21,7 @@ def app_config(
     choice: ModelChoice,
     run_dir: Path,
     plan: Plan | None,
-    access: Access,
+    access: AccessFiles,
     request_seconds: int = 0,
     database: Path | None = None,
 ) -> AppConfig:

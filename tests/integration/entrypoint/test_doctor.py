@@ -127,7 +127,7 @@ def test_gpus_with_faults(nvml: Stub, python: Path, tmp_path: Path) -> None:
     assert len(lost) == 1 and "Xid 79" in lost[0]["finding"]["en"]
     assert report.one("GPU 0 memory")[:2] == (
         "warn",
-        "20.00 GiB of GPU 0's 24.00 GiB is held by others (perhaps other containers).",
+        "Other processes use 20.00 GiB of the 24.00 GiB of GPU 0 (perhaps by other containers).",
     )
     verdict, finding, remedy = report.one("GPU 1 capability")
     assert verdict == "warn" and "6.1 is not in torch" in finding and "TORCH=cuda" in remedy

@@ -106,7 +106,7 @@ def test_a_second_one_on_the_same_state_is_refused(service: Service, model: Path
     )
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
-    assert "another Berth runs on it" in done.stderr
+    assert "another Berth uses it" in done.stderr
 
 
 def test_no_process_but_the_engine_has_torch(service: Service) -> None:

@@ -123,7 +123,7 @@ def test_a_refusal_comes_first_with_the_line_to_change() -> None:
 
 def test_this_machine_answers_or_says_why_not() -> None:
     gpus = probe_gpus({})
-    assert (gpus.none is None) == bool(gpus.devices)
+    assert (gpus.why_none is None) == bool(gpus.devices)
     if not Path("/proc/driver/nvidia").exists():
         assert gpus.devices == ()
         assert gpus.none is not None
