@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from app.contract.plan import Plan, Rung, gpus_of
+from app.contract.plan import Plan, Rung
 from app.contract.status import EngineDown, EngineEvent, Phase
 from entrypoint.machine import cgroup, host
 from entrypoint.machine.gpus import why_lost
@@ -43,7 +43,7 @@ class EngineRun:
 
     def facts(self, exit_code: int, plan: Plan | None) -> Facts:
         """What is known about its death; call once it has ended and its events are read. `plan` tells of its GPUs."""
-        gpus = [device for device in (plan.devices if plan else ()) if device.uuid in gpus_of(self.rung.device)]
+        gpus = [device for device in (plan.devices if plan else ()) if device.uuid in self.rung.gpus]
         limits = [limit for group in cgroup.memory_groups() if (limit := group.limit_bytes()) is not None]
         ram = host.ram_bytes()
         return Facts(
@@ -70,7 +70,7 @@ def _engine_environment(rung: Rung) -> dict[str, str]:
     They are in the order of their UUIDs here, whatever order CUDA would count in.
     """
     return {
-        "CUDA_VISIBLE_DEVICES": ",".join(gpus_of(rung.device)),
+        "CUDA_VISIBLE_DEVICES": ",".join(rung.gpus),
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",

@@ -8,13 +8,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from entrypoint.plan.inputs import MOST_SLOTS
+from app.contract.limits import MOST_SLOTS, QUEUE_LIMIT, THREADS_BESIDE_STREAMS
 from entrypoint.settings.settings import Settings
-from entrypoint.state.app_config import QUEUE_LIMIT
 from entrypoint.supervisor.child_process import Child, spawn
 
-THREADS_BESIDE_STREAMS = 48
-"""For pages that read answers while these are written, and so that health and status answer whatever they do."""
 LONGEST_BACKOFF_SECONDS = 30.0
 SETTLED_SECONDS = 60.0
 """A web service that ran so long starts its next backoff anew."""
