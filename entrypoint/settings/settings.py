@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import os
 import re
-import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Literal, TypeVar
 
 from dotenv.parser import parse_stream
 
-from app.contract.plan import Precision
+from app.contract.plan import PRECISIONS, Precision
 from entrypoint.settings import access_parsers, parsers
 from entrypoint.settings.parsers import auto_or_count, count, flag
 
@@ -48,7 +47,6 @@ NAMES = (
 )
 """Every setting there is, as the README and `.env.example` document them."""
 
-PRECISIONS: tuple[Precision, ...] = tuple(name for name in typing.get_args(Precision) if name != "fp8")
 SERVICE_LINK = re.compile(r"GLM_SERVICE_|GLM_PORT_")
 """Variables that Kubernetes injects for a service named glm."""
 
