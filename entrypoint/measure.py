@@ -1,4 +1,4 @@
-"""From settings to a plan's question: everything that is measured, in one place."""
+"""From settings to a plan's inputs: everything that is measured, in one place."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from entrypoint.machine.host import read_host
 from entrypoint.machine.torch_build import read_torch_build
 from entrypoint.messages.sentence import text
 from entrypoint.model_choice import ModelChoice, demo_instead, resolve_model
-from entrypoint.plan.inputs import Barred, Question
+from entrypoint.plan.inputs import FailedRung, PlanInputs
 from entrypoint.plan.planner import make_plan
 from entrypoint.settings.settings import Settings
 from entrypoint.state.state_dir import MemoryUsage, pid_namespace
@@ -39,13 +39,13 @@ def read_model(settings: Settings) -> tuple[ModelChoice, Checkpoint]:
         return choice, read_checkpoint(choice.folder)
 
 
-def fitting_question(settings: Settings, held: MemoryUsage) -> Question:
+def fitting_inputs(settings: Settings, held: MemoryUsage) -> PlanInputs:
     """What `serve` would plan on: a default that doesn't fit at all gives way to the demo. Raises as `read_model`."""
     choice, checkpoint = read_model(settings)
-    question = measure(settings, choice, checkpoint, held)
-    refusal = make_plan(question).refusal if choice.is_default else None
+    inputs = measure(settings, choice, checkpoint, held)
+    refusal = make_plan(inputs).refusal if choice.is_default else None
     if refusal is None:
-        return question
+        return inputs
     choice = demo_instead(choice, refusal.why)
     return measure(settings, choice, read_checkpoint(choice.folder), held)
 
@@ -55,10 +55,10 @@ def measure(
     choice: ModelChoice,
     checkpoint: Checkpoint,
     held: MemoryUsage | None = None,
-    barred: tuple[Barred, ...] = (),
-    only: tuple[Precision, str] | None = None,
+    failed_rungs: tuple[FailedRung, ...] = (),
+    only: tuple[Precision, tuple[str, ...]] | None = None,
     unusable: Mapping[str, Text] | None = None,
-) -> Question:
+) -> PlanInputs:
     """Measures GPUs and host now. What `held` says a running service holds counts as free.
 
     `unusable` says of GPUs, by UUID, why the engine could not use them.
@@ -73,7 +73,7 @@ def measure(
     )
     notes = (*gpus.notes, *gpu_notes(devices, host.available_bytes))
     host = replace(host, gpu_notes=tuple(map(text, notes)))
-    return Question(
+    return PlanInputs(
         settings=settings,
         model=_model(choice, checkpoint),
         layout=checkpoint.layout,
@@ -81,7 +81,7 @@ def measure(
         host=host,
         devices=devices,
         torch=read_torch_build(),
-        barred=barred,
+        failed_rungs=failed_rungs,
         only=only,
         stored=checkpoint.stored,
     )
@@ -96,7 +96,7 @@ def _model(choice: ModelChoice, checkpoint: Checkpoint) -> Model:
         stored_bytes=checkpoint.stored_bytes,
         stored_dtype=checkpoint.stored_dtype,
         max_model_len=checkpoint.shape.context,
-        why=choice.why,
+        why=text(choice.why),
     )
 
 

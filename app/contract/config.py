@@ -16,8 +16,8 @@ class EngineConfig:
 
     precision: Precision
     compute_dtype: Dtype
-    device: str
-    """`cpu`, a GPU's UUID, or several with `+` between. The engine process sees these GPUs alone, in this order."""
+    devices: tuple[str, ...]
+    """`cpu` and GPUs' UUIDs. The engine process sees these GPUs alone, in this order."""
     device_map: dict[str, str]
     """Module name to `cpu` or `cuda:0`, `cuda:1`...: the empty one for a model on one device, otherwise each one of
     `model.embed_tokens`, `model.layers.N`, `model.norm` and `lm_head`."""

@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING
 
 from app.contract import exits
 from app.contract.codec import to_json
-from entrypoint.measure import fitting_question, measure, read_model
-from entrypoint.plan.hypothetical import Answer, Cards, every_rung, parse_capability, parse_cards, what_if
-from entrypoint.plan.inputs import Question
+from entrypoint.measure import fitting_inputs, measure, read_model
+from entrypoint.plan.hypothetical import Cards, HypotheticalPlan, every_rung, parse_capability, parse_cards, what_if
+from entrypoint.plan.inputs import PlanInputs
 from entrypoint.plan.planner import make_plan
 from entrypoint.report.hypothetical_report import cards_table, every_table
 from entrypoint.report.plan_report import report
@@ -55,43 +55,43 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
         raise SettingsError("--compute-capability and --allow-cpu are about the cards that --vram names; give it too")
     cards = parse_cards(options.vram) if options.vram is not None else ()
     capability = parse_capability(options.compute_capability)
-    question = _question(settings, here=not cards)
-    asked: list[tuple[Cards | None, Question]] = [
-        (card, what_if(question, card, capability, options.allow_cpu)) for card in cards
-    ] or [(None, question)]
-    answers = [_answer(card, question, options.all) for card, question in asked]
+    inputs = _inputs(settings, here=not cards)
+    asked: list[tuple[Cards | None, PlanInputs]] = [
+        (card, what_if(inputs, card, capability, options.allow_cpu)) for card in cards
+    ] or [(None, inputs)]
+    answers = [_answer(card, inputs, options.all) for card, inputs in asked]
     try:
         if options.json:
             json.dump(_document(answers, bool(cards), options.all), sys.stdout, ensure_ascii=False, indent=1)
             sys.stdout.write("\n")
         else:
-            _print(answers, [question for _, question in asked], bool(cards), options.all)
+            _print(answers, [inputs for _, inputs in asked], bool(cards), options.all)
         sys.stdout.flush()
     except BrokenPipeError:  # whoever reads has seen enough; Python would complain again at its exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return exits.OK if any(answer.plan.chosen for answer in answers) else exits.REFUSED_PLAN
 
 
-def _question(settings: Settings, here: bool) -> Question:
+def _inputs(settings: Settings, here: bool) -> PlanInputs:
     held = read_usage(settings.state_dir)
     if here:
-        return fitting_question(settings, held)
+        return fitting_inputs(settings, held)
     return measure(settings, *read_model(settings), held)
 
 
-def _answer(card: Cards | None, question: Question, every: bool) -> Answer:
-    return Answer(card.asked if card else None, make_plan(question), every_rung(question) if every else ())
+def _answer(card: Cards | None, inputs: PlanInputs, every: bool) -> HypotheticalPlan:
+    return HypotheticalPlan(card.asked if card else None, make_plan(inputs), every_rung(inputs) if every else ())
 
 
-def _document(answers: list[Answer], what_if: bool, every: bool) -> object:
+def _document(answers: list[HypotheticalPlan], what_if: bool, every: bool) -> object:
     if what_if:
         return {"answers": to_json(answers)}
     return to_json(answers[0] if every else answers[0].plan)
 
 
-def _print(answers: list[Answer], questions: list[Question], what_if: bool, every: bool) -> None:
+def _print(answers: list[HypotheticalPlan], inputs_list: list[PlanInputs], what_if: bool, every: bool) -> None:
     console = _console()
-    lines = cards_table(answers, questions, console.width) if what_if else []
+    lines = cards_table(answers, inputs_list, console.width) if what_if else []
     if every:
         for answer in answers:
             lines += [*([BLANK] if lines else []), *every_table(answer, console.width)]

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from app.contract.status import Status
+from entrypoint.messages.sentence import text
 from entrypoint.model_choice import resolve_model
 from entrypoint.settings.settings import Settings, address
 from entrypoint.state.api_key import how_to_open, open_access
@@ -39,7 +40,7 @@ def serve(settings: Settings) -> int:
                 started_at=now,
                 version=VERSION,
                 model_name=choice.name,
-                model_why=choice.why,
+                model_why=text(choice.why),
                 address=address(settings),
             )
             writer = StatusWriter(run_dir / "status.json", status)

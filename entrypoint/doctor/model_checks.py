@@ -19,9 +19,9 @@ from entrypoint.hub.listing import Deadline, HubError, HubModel
 from entrypoint.hub.remote_headers import HubRefused, Reading
 from entrypoint.machine.torch_build import read_torch_build
 from entrypoint.measure import measure
+from entrypoint.messages.phrases import at_once
 from entrypoint.model_choice import ModelChoice, demo, resolve_model
 from entrypoint.paths import existing
-from entrypoint.plan import messages
 from entrypoint.plan.planner import make_plan
 from entrypoint.settings.settings import Settings, SettingsError
 from entrypoint.state.ledger import versions
@@ -177,8 +177,8 @@ def _plan(settings: Settings, choice: ModelChoice, checkpoint: Checkpoint) -> li
         return [model, _refused("plan", _needed(choice), plan.refusal)]
     rung = plan.chosen
     finding = Text(
-        f"{rung.precision}, {rung.max_model_len} tokens of context, {messages.at_once(rung).en}: {rung.reason.en}",
-        f"{rung.precision}，上下文 {rung.max_model_len} 个词元，{messages.at_once(rung).zh}：{rung.reason.zh}",
+        f"{rung.precision}, {rung.max_model_len} tokens of context, {at_once(rung.max_num_seqs).en}: {rung.reason.en}",
+        f"{rung.precision}，上下文 {rung.max_model_len} 个词元，{at_once(rung.max_num_seqs).zh}：{rung.reason.zh}",
     )
     return [model, Check("plan", "pass", finding)]
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-import typing
 from collections.abc import Callable
 from typing import Literal
 
-from app.contract.plan import Precision
+from app.contract.plan import PRECISIONS, Precision
 
-PRECISIONS: tuple[Precision, ...] = tuple(name for name in typing.get_args(Precision) if name != "fp8")
 OnRefusal = Literal["wait", "exit"]
 
 

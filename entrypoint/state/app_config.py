@@ -7,14 +7,11 @@ from pathlib import Path
 
 from app.contract.codec import ContractError
 from app.contract.config import AppConfig, EngineConfig, read_config
-from app.contract.plan import Plan, Rung, gpus_of
+from app.contract.limits import QUEUE_LIMIT
+from app.contract.plan import CPU, Plan, Rung
 from entrypoint.model_choice import ModelChoice
 from entrypoint.plan.activations import PREFILL_CHUNK
-from entrypoint.plan.ladder import CPU
 from entrypoint.state.api_key import AccessFiles
-
-QUEUE_LIMIT = 64
-"""Requests that may wait for a slot."""
 
 
 def app_config(
@@ -53,9 +50,9 @@ def stands(path: Path, config: AppConfig) -> bool:
 
 def device_map(rung: Rung) -> dict[str, str]:
     """The device of every module, see `EngineConfig.device_map`; nothing is left for the engine to decide."""
-    seen = {uuid: f"cuda:{index}" for index, uuid in enumerate(gpus_of(rung.device))} | {CPU: CPU}
+    seen = {uuid: f"cuda:{index}" for index, uuid in enumerate(rung.gpus)} | {CPU: CPU}
     if not rung.placements:
-        return {"": seen[rung.device]}
+        return {"": seen[rung.devices[0]]}
     modules = {"model.embed_tokens": seen[rung.placements[0].device]}
     for placement in rung.placements:
         for layer in range(placement.first_layer, placement.first_layer + placement.layers):
@@ -68,7 +65,7 @@ def _engine(rung: Rung) -> EngineConfig:
     return EngineConfig(
         precision=rung.precision,
         compute_dtype=rung.compute_dtype,
-        device=rung.device,
+        devices=rung.devices,
         device_map=device_map(rung),
         max_model_len=rung.max_model_len,
         max_num_seqs=rung.max_num_seqs,

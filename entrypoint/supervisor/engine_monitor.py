@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from app.contract.plan import Plan, Rung, gpus_of
+from app.contract.plan import Plan, Rung
 from app.contract.status import Death, EngineDown, EngineEvent, Loading, Proving, Ready
 from entrypoint.machine import host
 from entrypoint.settings.settings import Settings
@@ -106,7 +106,7 @@ class EngineMonitor:
         self._status.end_attempt("ready", over=False)
         self._status.update("ready", proof=proof)
         self._record(rung, time.time(), proof.measured_bytes, proved=True)
-        gpus = {uuid: event.resident_by_device.get(uuid, 0) for uuid in gpus_of(rung.device)}
+        gpus = {uuid: event.resident_by_device.get(uuid, 0) for uuid in rung.gpus}
         write_usage(self._state, host.tree_anonymous_bytes(os.getpid()), gpus)
         log.info("memory: planned %s, measured %s at its peak", size(proof.planned_bytes), size(proof.measured_bytes))
         for part in rung.placements:

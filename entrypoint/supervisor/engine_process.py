@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from app.contract.plan import Plan, Rung, gpus_of
+from app.contract.plan import Plan, Rung
 from app.contract.status import EngineDown, EngineEvent, Phase
 from entrypoint.machine import cgroup, host
 from entrypoint.machine.gpus import why_lost
@@ -44,7 +44,7 @@ class EngineRun:
 
         `phase` is the service's, `plan` tells about the GPUs.
         """
-        gpus = [device for device in (plan.devices if plan else ()) if device.uuid in gpus_of(self.rung.device)]
+        gpus = [device for device in (plan.devices if plan else ()) if device.uuid in self.rung.gpus]
         return Evidence(
             at=time.time(),
             phase="ready" if self.silent_seconds is not None else phase,  # only an engine that serves is killed as hung
@@ -66,7 +66,7 @@ class EngineRun:
 def _engine_environment(rung: Rung) -> dict[str, str]:
     """The engine makes no request to a hub, and sees only the rung's GPUs, in the rung's order."""
     return {
-        "CUDA_VISIBLE_DEVICES": ",".join(gpus_of(rung.device)),
+        "CUDA_VISIBLE_DEVICES": ",".join(rung.gpus),
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",

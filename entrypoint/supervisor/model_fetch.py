@@ -12,6 +12,7 @@ from app.contract.plan import Plan, Text
 from entrypoint.checkpoint.checkpoint import Checkpoint, CheckpointError
 from entrypoint.hub.cache import HubCache
 from entrypoint.hub.remote_headers import HubRefused, Reading, RemoteModel, reason
+from entrypoint.messages.sentence import sentence
 from entrypoint.model_choice import ModelChoice, demo_instead
 from entrypoint.report.plan_report import plan_lines
 from entrypoint.settings.settings import Settings
@@ -54,7 +55,7 @@ class ModelFetch:
             if not self._choice.is_default:
                 raise
             choice = demo_instead(self._choice, reason(error))
-            log.warning("%s", choice.why.en)
+            log.warning("%s", sentence(choice.why).en)
             return choice
 
     def stop(self, hurry: Callable[[], bool]) -> None:

@@ -7,8 +7,8 @@ from typing import Literal
 
 from app.contract.plan import Plan, Precision, Rung, Text
 from app.contract.status import Death
-from entrypoint.plan.inputs import Barred
-from entrypoint.state.ledger import failed_before, fewer_slots
+from entrypoint.plan.inputs import FailedRung
+from entrypoint.state.ledger import fewer_slots, never_again
 from entrypoint.supervisor.death import MEMORY_CAUSES
 
 WINDOW_SECONDS = 600
@@ -31,8 +31,8 @@ class Recovery:
     """Whether Berth chooses the precision."""
     automatic_slots: bool = True
     """Whether Berth chooses how many requests run at once."""
-    barred: tuple[Barred, ...] = ()
-    only: tuple[Precision, str] | None = None
+    barred: tuple[FailedRung, ...] = ()
+    only: tuple[Precision, tuple[str, ...]] | None = None
     unusable: dict[str, Text] = field(default_factory=dict)
     """By UUID, why the engine could not use a GPU that the driver shows."""
     wanted_free_bytes: int = 0
@@ -63,12 +63,12 @@ class Recovery:
                 fewer_slots(rung, rung.max_num_seqs // 2),
             )
         if action.kind in ("same", "fewer"):
-            self.only = (rung.precision, rung.device)
+            self.only = (rung.precision, rung.devices)
         elif action.kind == "elsewhere":
             self.only = None
         if death.cause == "no_cuda":
             why = replace(death.why, en=death.why.en.rstrip("."), zh=death.why.zh.rstrip("。"))
-            self.unusable |= dict.fromkeys(rung.device.split("+"), why)
+            self.unusable |= dict.fromkeys(rung.devices, why)
         self.deadline = now + (MEMORY_WAIT_SECONDS if lacked_memory else action.delay_seconds)
         self.wanted_free_bytes = int(rung.free_bytes * RECOVERED_SHARE) if lacked_memory else 0
         return action
@@ -100,19 +100,19 @@ class Recovery:
     def _bar(self, rung: Rung) -> None:
         self.barred = (
             *self.barred,
-            Barred(rung.precision, rung.device, failed_before(rung.precision, rung.need_bytes)),
+            never_again(rung.precision, rung.devices, rung.need_bytes),
         )
         self.only = None
 
 
-def _same(barred: Barred, rung: Rung) -> bool:
-    return (barred.precision, barred.device) == (rung.precision, rung.device)
+def _same(barred: FailedRung, rung: Rung) -> bool:
+    return (barred.precision, barred.devices) == (rung.precision, rung.devices)
 
 
 def _free_bytes(plan: Plan, rung: Rung) -> int:
     """What is free now on the devices of a rung, whichever the plan chose."""
     free = {device.uuid: device.free_bytes for device in plan.devices}
-    counts = [free.get(name) for name in rung.device.split("+")]
+    counts = [free.get(name) for name in rung.devices]
     return sum(plan.host.available_bytes if count is None else count for count in counts)
 
 

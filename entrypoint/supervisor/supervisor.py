@@ -15,6 +15,7 @@ from app.contract.plan import Plan, Refusal, Rung
 from entrypoint.checkpoint.checkpoint import Checkpoint, CheckpointError, read_checkpoint
 from entrypoint.hub.remote_headers import HubRefused, reason
 from entrypoint.measure import measure
+from entrypoint.messages.sentence import text
 from entrypoint.model_choice import ModelChoice, demo_instead
 from entrypoint.plan.planner import make_plan
 from entrypoint.report.plan_report import plan_lines
@@ -113,7 +114,7 @@ class Supervisor:
         """Plans for a model that is on this machine, and starts the engine."""
         self.state = Starting()
         self.choice = choice
-        self.status.update("planning", model_name=choice.name, model_why=choice.why)
+        self.status.update("planning", model_name=choice.name, model_why=text(choice.why))
         try:
             self.checkpoint = read_checkpoint(choice.folder)
         except CheckpointError as error:
@@ -123,7 +124,7 @@ class Supervisor:
         plan = self._make_plan()
         if plan.refusal and choice.is_default:
             return self._begin(demo_instead(choice, plan.refusal.why))
-        self.recovery.barred = ledger.barred(self.engine.ledger, plan)
+        self.recovery.barred = ledger.failed_rungs(self.engine.ledger, plan)
         self._carry_out(self._make_plan() if self.recovery.barred else plan)
 
     def _make_plan(self) -> Plan:

@@ -8,13 +8,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from entrypoint.plan.inputs import MOST_SLOTS
+from app.contract.limits import MOST_SLOTS, QUEUE_LIMIT, THREADS_BESIDE_STREAMS
 from entrypoint.settings.settings import Settings
-from entrypoint.state.app_config import QUEUE_LIMIT
 from entrypoint.supervisor.child_process import Child, spawn
 
-THREADS_BESIDE_STREAMS = 48
-"""For pages that read an answer while it is written, and for health and status, which must always answer."""
 LONGEST_BACKOFF_SECONDS = 30.0
 SETTLED_SECONDS = 60.0
 """After running this long, a web process that ends is restarted with the shortest delay again."""

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 from html import escape
 
-from tools.checkpoints.published import SIZES, Planned, published, sweep
+from tools.checkpoints.published import SIZES, CardPlan, published, sweep
 
 WIDTH = 860
 LEFT, RIGHT, TOP = 178, 24, 78
@@ -69,7 +69,7 @@ def _model(row: int, name: str) -> Iterator[str]:
         yield from _bar(precision, list(run), top, base)
 
 
-def _bar(precision: str | None, run: list[Planned], top: int, base: float) -> Iterator[str]:
+def _bar(precision: str | None, run: list[CardPlan], top: int, base: float) -> Iterator[str]:
     """One precision from its first size to where the next begins."""
     begin, end = _x(run[0].gib), _x(min(run[-1].gib + 1, SIZES[-1]))
     kind = precision or "none"

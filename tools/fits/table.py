@@ -13,7 +13,7 @@ from pathlib import Path
 
 from entrypoint.plan.hypothetical import Cards, parse_cards, what_if
 from entrypoint.plan.planner import make_plan
-from tools.checkpoints.published import GIB, published, published_question
+from tools.checkpoints.published import GIB, published, published_inputs
 from tools.fits.plot import plot
 from tools.fits.sweep import sweep_text
 
@@ -78,11 +78,11 @@ def _label(cards: Cards) -> str:
 
 
 def _cell(name: str, cards: Cards) -> str:
-    chosen = make_plan(what_if(published_question(name), cards, capability(cards))).chosen
+    chosen = make_plan(what_if(published_inputs(name), cards, capability(cards))).chosen
     if chosen is None:
         return "–"
     slots = f" × {chosen.max_num_seqs}" if chosen.max_num_seqs > 1 else ""
-    both = " on both" if "+" in chosen.device else ""
+    both = " on both" if len(chosen.devices) > 1 else ""
     return f"{chosen.precision}, {tokens(chosen.max_model_len)}{slots}{both}"
 
 

@@ -13,13 +13,15 @@ STARTED = time.time() - 9
 GPU = "GPU-5f0c4a2e-1111-2222-3333-444455556666"
 
 
-def rung(precision: Precision, device: str, weights: float, free: float, verdict: Verdict, why: Text) -> Rung:
+def rung(
+    precision: Precision, devices: tuple[str, ...], weights: float, free: float, verdict: Verdict, why: Text
+) -> Rung:
     """A rung whose need follows from its weights (GiB)."""
     parts = {"weights": weights, "kv_cache": 0.31, "activations": 0.22, "load_peak": 0.4, "runtime": 0.5, "margin": 0.3}
     terms = tuple(Term(name, int(size * GIB)) for name, size in parts.items())  # type: ignore[arg-type]
     return Rung(
         precision=precision,
-        device=device,
+        devices=devices,
         compute_dtype="bfloat16",
         terms=terms,
         need_bytes=sum(term.bytes for term in terms),
@@ -38,10 +40,10 @@ CHOSEN = Text(
     "放得下的最高精度：需要/可用 11.03 GiB / 15.30 GiB",
 )
 RUNGS = (
-    rung("bf16", GPU, 17.51, 15.3, "too_large", TOO_LARGE),
-    rung("int8", GPU, 9.3, 15.3, "chosen", CHOSEN),
-    rung("int4", GPU, 5.6, 15.3, "fits", FITS),
-    rung("bf16", "cpu", 17.51, 24.0, "fits", Text("fits too; the GPU was chosen", "也放得下；已选择显卡")),
+    rung("bf16", (GPU,), 17.51, 15.3, "too_large", TOO_LARGE),
+    rung("int8", (GPU,), 9.3, 15.3, "chosen", CHOSEN),
+    rung("int4", (GPU,), 5.6, 15.3, "fits", FITS),
+    rung("bf16", ("cpu",), 17.51, 24.0, "fits", Text("fits too; the GPU was chosen", "也放得下；已选择显卡")),
 )
 SET = Text("set by you", "由你设置")
 PLAN = Plan(

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from app.contract.plan import Device, Plan, Rung, Text
+from entrypoint.messages.sentence import sentence
 from entrypoint.plan.footprint import host_bytes
-from entrypoint.plan.inputs import Barred
+from entrypoint.plan.inputs import FailedRung
 from entrypoint.plan.planner import LEAST_CONTEXT, TARGET_CONTEXT, make_plan
+from entrypoint.reasons.plan import FitsToo, RanOutBefore
 from entrypoint.settings.settings import Settings
 from entrypoint.state.app_config import device_map
-from entrypoint.state.ledger import Entry, Ledger, barred, new_entry
+from entrypoint.state.ledger import Entry, Ledger, failed_rungs, new_entry
 from entrypoint.supervisor.engine_process import _engine_environment
 from entrypoint.supervisor.recovery import Recovery
 from tests.unit.planning import GIB, GLM4_9B, HOST, gpu, question
@@ -34,7 +36,7 @@ def sizes(rung: Rung) -> list[tuple[str, int]]:
 def test_one_gpu_when_it_fits() -> None:
     plan = make_plan(question(devices=cards(24, 24)))
     assert (chosen(plan).precision, chosen(plan).device, chosen(plan).placements) == ("bf16", "GPU-0000", ())
-    assert not any("+" in rung.device for rung in plan.rungs)
+    assert not any(len(rung.devices) > 1 for rung in plan.rungs)
 
 
 def test_a_higher_rung_on_two_gpus_comes_before_a_lower_on_one() -> None:
@@ -47,7 +49,9 @@ def test_a_higher_rung_on_two_gpus_comes_before_a_lower_on_one() -> None:
         ("bf16", "GPU-0000+GPU-0001", "chosen"),
         ("int8", "GPU-0000", "fits"),
     ]
-    assert "on 2 GPUs together (20 + 20 layers)" in rung.reason.en
+    assert rung.reason.code == "highest_that_fits"
+    assert rung.reason.values["devices"] == ["GPU-0000", "GPU-0001"]
+    assert rung.reason.values["layers"] == [20, 20]
 
 
 def test_layers_are_balanced_by_free_memory() -> None:
@@ -76,7 +80,9 @@ def test_a_shorter_context_is_tried_on_all_gpus_together() -> None:
     rung = chosen(make_plan(question(devices=cards(4.3, 4.3), host=LITTLE_RAM)))
     assert (rung.precision, rung.device) == ("int4", "GPU-0000+GPU-0001")
     assert LEAST_CONTEXT <= rung.max_model_len < TARGET_CONTEXT
-    assert f"instead of {TARGET_CONTEXT} tokens" in rung.reason.en
+    assert rung.reason.code == "fits_shorter"
+    values = rung.reason.values
+    assert (values["max_model_len"], values["target_model_len"]) == (rung.max_model_len, TARGET_CONTEXT)
 
 
 def test_layers_on_the_cpu_come_before_the_cpu_alone() -> None:
@@ -139,7 +145,7 @@ def test_shared_memory_is_counted_once() -> None:
     shared = next(r for r in plan.rungs if r.precision == "bf16" and r.device != "cpu")
     assert shared.need_bytes - discrete.need_bytes == host_bytes("bf16")
     assert not any(
-        "+" in r.device for r in make_plan(question(devices=(unified, gpu(4, index=1)), host=host)).rungs[:3]
+        len(r.devices) > 1 for r in make_plan(question(devices=(unified, gpu(4, index=1)), host=host)).rungs[:3]
     )
 
 
@@ -153,7 +159,7 @@ def test_cards_that_cannot_be_used_are_not_joined_with_the_cpu() -> None:
     plan = make_plan(question(devices=(broken,)))
     assert chosen(plan).device == "cpu"
     assert {rung.device for rung in plan.rungs} == {"GPU-0000", "cpu"}
-    assert all("+" not in rung.device for rung in plan.rungs)
+    assert all(len(rung.devices) == 1 for rung in plan.rungs)
 
 
 def test_chinese_has_spaces_around_numbers_and_latin_words() -> None:
@@ -161,17 +167,18 @@ def test_chinese_has_spaces_around_numbers_and_latin_words() -> None:
     assert "分布在 2 张显卡上（" in pair
     helped = chosen(make_plan(question(devices=cards(4, 4)))).reason.zh
     assert "分布在 2 张显卡和 CPU 上（" in helped
-    rungs = make_plan(question(devices=cards(12, 12))).rungs
-    assert "也放得下；已选择 2 张显卡" in {rung.reason.zh for rung in rungs}
+    assert sentence(FitsToo("bf16", ("GPU-0", "GPU-1"), False)).zh == "也放得下；已选择 2 张显卡"
 
 
 def test_loading_needs_host_memory_too() -> None:
     host = replace(HOST, available_bytes=GIB // 2, limit_bytes=GIB)
     plan = make_plan(question(devices=cards(24), host=host))
     assert plan.refusal is not None
-    assert "Container RAM limit 1.00 GiB; loading needs " in plan.refusal.why.en
-    assert "容器内存上限" in plan.refusal.why.zh
     first = plan.rungs[0]
+    assert (plan.refusal.why.code, first.reason.code) == ("cannot_load", "short_of_ram")
+    assert plan.refusal.why.values["reason"]["limit"] == {"code": "container_limit", "limit_bytes": GIB}
+    assert first.reason.values["need_bytes"] == host_bytes("bf16")
+    assert first.reason.values["free_bytes"] == host.available_bytes
     assert (first.verdict, first.short_bytes, first.host_need_bytes) == ("too_large", 0, host_bytes("bf16"))
     enough = replace(host, available_bytes=host_bytes("bf16"))
     assert chosen(make_plan(question(devices=cards(24), host=enough))).device == "GPU-0000"
@@ -180,8 +187,10 @@ def test_loading_needs_host_memory_too() -> None:
 def test_the_refusal_names_the_smallest_plan() -> None:
     plan = make_plan(question(devices=cards(2.5, 2.5), host=LITTLE_RAM))
     assert plan.refusal is not None
-    assert "Smallest plan (int4 on 2 GPUs together and the CPU, 2048 tokens) needs " in plan.refusal.why.en
-    assert ", short " in plan.refusal.why.en
+    why = plan.refusal.why
+    assert (why.code, why.values["precision"], why.values["max_model_len"]) == ("model_too_large", "int4", 2048)
+    assert why.values["devices"] == ["GPU-0000", "GPU-0001", "cpu"]
+    assert why.values["short_bytes"] > 0
 
 
 def test_a_split_that_ran_out_of_memory_is_stepped_down_from() -> None:
@@ -191,26 +200,26 @@ def test_a_split_that_ran_out_of_memory_is_stepped_down_from() -> None:
     plan = make_plan(question(devices=devices))
     entry = new_entry(plan, first, 1.0, None, proved=False)
     assert (entry.device, entry.memory_bytes) == ("GPU-0000+GPU-0001", 160 * GIB)
-    remembered = barred(Ledger((entry,)), plan)
-    again = chosen(make_plan(question(devices=devices, barred=remembered)))
+    remembered = failed_rungs(Ledger((entry,)), plan)
+    again = chosen(make_plan(question(devices=devices, failed_rungs=remembered)))
     assert (again.precision, again.device) == ("int8", "GPU-0000")
     assert recovery.automatic
     other: Entry = replace(entry, memory_bytes=entry.memory_bytes - GIB)
-    assert barred(Ledger((other,)), plan) == (), "other memory is another machine"
+    assert failed_rungs(Ledger((other,)), plan) == (), "other memory is another machine"
 
 
 def test_a_rung_barred_on_one_gpu_is_tried_on_two() -> None:
-    failed = (Barred("bf16", "GPU-0000", Text("failed before", "曾失败")),)
-    rung = chosen(make_plan(question(devices=cards(24, 20), barred=failed)))
+    failed = (FailedRung(precision="bf16", devices=("GPU-0000",), why=RanOutBefore("bf16", GIB)),)
+    rung = chosen(make_plan(question(devices=cards(24, 20), failed_rungs=failed)))
     assert (rung.precision, rung.device) == ("bf16", "GPU-0000+GPU-0001")
 
 
 def test_after_a_death_in_service_the_same_devices_whatever_is_free_elsewhere() -> None:
-    asked = question(devices=cards(12, 12, 30), only=("bf16", "GPU-0000+GPU-0001"))
+    asked = question(devices=cards(12, 12, 30), only=("bf16", ("GPU-0000", "GPU-0001")))
     assert chosen(make_plan(asked)).device == "GPU-0000+GPU-0001"
-    single = question(devices=cards(20, 30), only=("bf16", "GPU-0000"))
+    single = question(devices=cards(20, 30), only=("bf16", ("GPU-0000",)))
     assert chosen(make_plan(single)).device == "GPU-0000"
-    gone = question(devices=cards(30), only=("bf16", "GPU-0000+GPU-0001"))
+    gone = question(devices=cards(30), only=("bf16", ("GPU-0000", "GPU-0001")))
     assert chosen(make_plan(gone)).device == "GPU-0000", "where one is gone, the plan is made anew"
 
 

@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.contract.limits import LARGEST_MAX_NUM_SEQS, MOST_SLOTS, QUEUE_LIMIT, THREADS_BESIDE_STREAMS
 from app.contract.plan import Device, Plan, Precision, Rung, Text
 from app.engine.serving.server import CONNECTIONS
 from entrypoint.machine.torch_build import TorchBuild
-from entrypoint.plan.inputs import MOST_SLOTS, Barred, Question
+from entrypoint.plan.inputs import FailedRung, PlanInputs
 from entrypoint.plan.planner import TARGET_CONTEXT, make_plan
-from entrypoint.settings.settings import LARGEST_MAX_NUM_SEQS, Settings, SettingsError
-from entrypoint.state.app_config import QUEUE_LIMIT
-from entrypoint.supervisor.web_process import THREADS_BESIDE_STREAMS
+from entrypoint.reasons.plan import RanOutBefore
+from entrypoint.settings.settings import Settings, SettingsError
 from tests.unit.planning import GIB, GLM4_9B, HOST, SMALL, gpu, question
 
 NO_RAM = replace(HOST, available_bytes=2 * GIB)
@@ -71,8 +71,9 @@ def test_an_explicit_precision_is_kept_or_refused_with_the_line_to_change() -> N
     assert plan.chosen is None
     assert plan.refusal is not None
     assert plan.refusal.env_line == "GLM_PRECISION=auto"
-    assert "int8" in plan.refusal.remedy.en
-    assert "short" in plan.refusal.why.en
+    remedy, why = plan.refusal.remedy, plan.refusal.why
+    assert (remedy.code, remedy.values["precision"]) == ("setting_makes_it_fit", "int8")
+    assert (why.code, why.values["short_bytes"] > 0) == ("model_too_large", True)
     relaxed = make_plan(question(devices=(gpu(12),), host=NO_RAM))
     assert chosen(relaxed).precision == "int8"
 
@@ -110,9 +111,11 @@ def test_explicit_slots_that_do_not_fit_are_refused_with_the_line_to_change() ->
     asked = Settings(model="x", max_num_seqs=40)
     plan = make_plan(question(settings=asked, devices=(gpu(8),), host=NO_RAM))
     assert plan.refusal is not None
-    assert "2048 tokens for each of 40 requests) needs" in plan.refusal.why.en
-    assert "2048 个词元 × 40）需要" in plan.refusal.why.zh
-    assert "Reduce GLM_MAX_NUM_SEQS to " in plan.refusal.remedy.en
+    why, remedy = plan.refusal.why, plan.refusal.remedy
+    assert (why.values["max_model_len"], why.values["max_num_seqs"]) == (2048, 40)
+    assert "2048 tokens for each of 40 requests) needs" in why.en
+    assert "上下文 2048 × 40）也要" in why.zh
+    assert (remedy.code, remedy.values["setting"]) == ("smaller_setting_fits", "GLM_MAX_NUM_SEQS")
     name, _, slots = (plan.refusal.env_line or "").partition("=")
     assert (name, 1 <= int(slots) < 40) == ("GLM_MAX_NUM_SEQS", True)
     fewer = make_plan(question(settings=replace(asked, max_num_seqs=int(slots)), devices=(gpu(8),), host=NO_RAM))
@@ -135,15 +138,16 @@ def test_a_container_limit_that_is_too_small_is_named() -> None:
     host = replace(HOST, available_bytes=2 * GIB, limit_bytes=3 * GIB)
     refusal = make_plan(question(host=host)).refusal
     assert refusal is not None
-    assert refusal.why.en.endswith("The container's RAM limit is 3.00 GiB.")
-    assert refusal.why.zh.endswith("容器内存上限为 3.00 GiB。")
+    assert refusal.why.code == "model_too_large"
+    assert refusal.why.values["limit"] == {"code": "container_limit", "limit_bytes": 3 * GIB}
 
 
 def test_a_required_gpu_that_is_not_seen() -> None:
     note = Text("No driver.", "没有驱动。")
     plan = make_plan(question(settings=Settings(require_gpu=True), host=replace(HOST, gpu_note=note)))
     assert plan.refusal is not None
-    assert "No driver." in plan.refusal.why.en
+    assert plan.refusal.why.code == "no_gpu_seen"
+    assert plan.refusal.why.values["note"]["en"] == "No driver."
     assert plan.refusal.env_line == "GLM_REQUIRE_GPU=0"
 
 
@@ -165,21 +169,22 @@ def test_a_card_that_this_torch_cannot_use(torch: TorchBuild, capability: tuple[
     plan = make_plan(question(devices=(gpu(80, capability),), torch=torch))
     assert chosen(plan).device == "cpu"
     gpu_rungs = [rung for rung in plan.rungs if rung.device != "cpu"]
-    assert all(rung.verdict == "unsupported" and says in rung.reason.en for rung in gpu_rungs)
+    assert {(rung.verdict, rung.reason.code) for rung in gpu_rungs} == {("unsupported", "gpu_unusable")}
+    assert all(says in rung.reason.en for rung in gpu_rungs)
 
 
 def test_a_rung_that_failed_here_is_not_tried_again_unless_it_is_set() -> None:
-    barred = (Barred("bf16", "GPU-0000", Text("failed before", "曾失败")),)
-    rung = chosen(make_plan(question(devices=(gpu(80),), barred=barred)))
+    failed = (FailedRung(precision="bf16", devices=("GPU-0000",), why=RanOutBefore("bf16", GIB)),)
+    rung = chosen(make_plan(question(devices=(gpu(80),), failed_rungs=failed)))
     assert rung.precision == "int8"
     asked = Settings(model="x", precision="bf16")
-    assert chosen(make_plan(question(settings=asked, devices=(gpu(80),), barred=barred))).precision == "bf16"
+    assert chosen(make_plan(question(settings=asked, devices=(gpu(80),), failed_rungs=failed))).precision == "bf16"
 
 
 def test_after_a_death_in_service_only_the_same_rung() -> None:
-    plan = make_plan(question(devices=(gpu(80),), only=("int8", "GPU-0000")))
+    plan = make_plan(question(devices=(gpu(80),), only=("int8", ("GPU-0000",))))
     assert chosen(plan).precision == "int8"
-    assert make_plan(question(devices=(gpu(8),), only=("bf16", "GPU-0000"))).chosen is None
+    assert make_plan(question(devices=(gpu(8),), only=("bf16", ("GPU-0000",)))).chosen is None
 
 
 def test_out_of_the_models_range() -> None:
@@ -200,29 +205,33 @@ def test_origins_say_where_each_value_comes_from() -> None:
     }
 
 
-def told(asked: Question) -> dict[str, str]:
-    return {origin.name: origin.why.en for origin in make_plan(asked).origins}
+def codes(inputs: PlanInputs) -> dict[str, str]:
+    return {origin.name: origin.why.code for origin in make_plan(inputs).origins}
 
 
 @pytest.mark.parametrize(
     ("devices", "context", "slots"),
     [
-        ((gpu(20),), "the usual; what is left buys more requests", "what 20.00 GiB free memory buys, each with room"),
-        ((gpu(60),), "what 60.00 GiB free memory buys", "there is memory for up to 16 at once"),
-        ((gpu(80),), "all that the model has", "there is memory for up to 16 at once"),
-        ((gpu(7.5),), "what 7.50 GiB free memory buys", "what 7.50 GiB free memory buys, each with room for "),
+        ((gpu(20),), "default_context", "slots_from_memory"),
+        ((gpu(60),), "context_from_memory", "slot_limit"),
+        ((gpu(80),), "model_limit", "slot_limit"),
+        ((gpu(7.5),), "context_from_memory", "slots_from_memory"),
     ],
 )
 def test_context_and_slots_say_where_they_come_from(devices: tuple[Device, ...], context: str, slots: str) -> None:
-    why = told(question(replace(GLM4_9B, context=65536), devices=devices, host=NO_RAM))
-    assert why["GLM_MAX_MODEL_LEN"].startswith(context)
-    assert why["GLM_MAX_NUM_SEQS"].startswith(slots)
+    inputs = question(replace(GLM4_9B, context=65536), devices=devices, host=NO_RAM)
+    found = codes(inputs)
+    assert (found["GLM_MAX_MODEL_LEN"], found["GLM_MAX_NUM_SEQS"]) == (context, slots)
+    rung = chosen(make_plan(inputs))
+    values = next(origin.why.values for origin in make_plan(inputs).origins if origin.name == "GLM_MAX_NUM_SEQS")
+    assert values.get("max_num_seqs", rung.max_num_seqs) == rung.max_num_seqs
+    assert values.get("free_bytes", rung.free_bytes) == rung.free_bytes
 
 
 def test_layers_on_the_cpu_leave_one_slot_and_say_so() -> None:
-    asked = question(devices=(gpu(4),))
-    assert chosen(make_plan(asked)).max_num_seqs == 1
-    assert told(asked)["GLM_MAX_NUM_SEQS"] == "more would push more layers onto the CPU"
+    inputs = question(devices=(gpu(4),))
+    assert chosen(make_plan(inputs)).max_num_seqs == 1
+    assert codes(inputs)["GLM_MAX_NUM_SEQS"] == "slots_keep_gpu_layers"
 
 
 memory = st.integers(min_value=GIB // 4, max_value=100 * GIB)

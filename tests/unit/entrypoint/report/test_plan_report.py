@@ -42,7 +42,7 @@ def test_the_order_is_choice_why_other_rungs_origins_machine() -> None:
         "  bf16 CPU    ",
         "    fits too; the GPU was chosen",
         "  GLM_PRECISION      int8   measured: as said above",
-        "  device             GPU 0  measured: 12.00 GiB were free there",
+        "  device             GPU 0  measured: 12.00 GiB free on this device",
         "Model     toy: ",
         "Memory    64.00 GiB free of 64.00 GiB RAM, container limit 32.00 GiB",
         "          1.00 GiB of it a running Berth holds",
@@ -93,7 +93,9 @@ def test_layers_on_several_devices_and_long_reasons() -> None:
         Placement("GPU-0001", 28, 1, GIB, 15 * GIB),
         Placement("cpu", 29, 11, 6 * GIB, 60 * GIB),
     )
-    split = replace(first, device="GPU-0000+GPU-0001+cpu", verdict="excluded", reason=reason, placements=placements)
+    split = replace(
+        first, devices=("GPU-0000", "GPU-0001", "cpu"), verdict="excluded", reason=reason, placements=placements
+    )
     lines = plan_lines(replace(plan, rungs=(split, *others)), 100)
     at = next(n for n, line in enumerate(lines) if line.startswith("- bf16 GPU 0+1+CPU"))
     assert lines[at + 1 : at + 4] == [
@@ -108,8 +110,8 @@ def test_layers_on_several_devices_and_long_reasons() -> None:
 def test_a_note_of_a_rung_that_is_too_large_is_told_beside_its_numbers() -> None:
     plan = make_plan(question(devices=(gpu(12),)))
     large = next(rung for rung in plan.rungs if rung.verdict == "too_large")
-    more = Text(large.reason.en + "; the experts stay 16-bit", large.reason.zh)
-    rungs = tuple(replace(rung, reason=more) if rung is large else rung for rung in plan.rungs)
+    more = (Text("the experts stay 16-bit", ""),)
+    rungs = tuple(replace(rung, notes=more) if rung is large else rung for rung in plan.rungs)
     lines = plan_lines(replace(plan, rungs=rungs))
     assert "    the experts stay 16-bit" in lines
 
@@ -117,7 +119,7 @@ def test_a_note_of_a_rung_that_is_too_large_is_told_beside_its_numbers() -> None
 def test_a_refusal_comes_first_with_the_line_to_change() -> None:
     host = replace(HOST, available_bytes=13 * GIB, gpu_note=Text("No driver.", "没有驱动。"))
     lines = plan_lines(make_plan(question(settings=Settings(model="x", precision="bf16"), host=host)))
-    assert lines[0].startswith("Refused   toy does not fit. Smallest plan (bf16 on the CPU, 2048 tokens) needs ")
+    assert lines[0].startswith("Refused   toy does not fit. The smallest plan (bf16 on the CPU, 2048 tokens) needs ")
     assert lines[3] == "          GLM_PRECISION=auto"
     assert lines[-1] == "GPU       none. No driver."
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from app.contract.status import EngineDown, Phase
 from entrypoint.messages.sentence import text
 from entrypoint.plan.planner import make_plan
 from entrypoint.reasons.machine import ContainerLostGpu
+from entrypoint.reasons.plan import RanOutBefore
 from entrypoint.settings.settings import Settings
 from entrypoint.state import ledger
 from entrypoint.supervisor.death import Evidence, certify, final_refusal
@@ -103,7 +105,7 @@ def test_a_precision_that_was_set_is_not_replaced_but_the_line_is_told() -> None
 
 
 def plan_with(free_gib: float, recovery: Recovery) -> Plan:
-    return make_plan(question(SMALL, devices=(gpu(free_gib),), barred=recovery.barred, only=recovery.only))
+    return make_plan(question(SMALL, devices=(gpu(free_gib),), failed_rungs=recovery.barred, only=recovery.only))
 
 
 def chosen(plan: Plan) -> Rung:
@@ -173,7 +175,7 @@ def test_out_of_memory_in_service_keeps_the_rung_with_half_the_slots() -> None:
         assert (died.precision, died.max_num_seqs, died.max_model_len) == ("bf16", slots, first.max_model_len)
         assert died.need_bytes < tried.need_bytes, "what is freed is not filled again"
         (origin,) = [origin for origin in plan.origins if origin.name == "GLM_MAX_NUM_SEQS"]
-        assert (origin.kind, f"with {2 * slots} at once memory ran out" in origin.why.en) == ("stepped_down", True)
+        assert (origin.kind, origin.why.code) == ("stepped_down", "ran_out_with_slots")
     assert recovery.after(certify(KILLED), died, 0.0).kind == "lower", "the third in ten minutes"
     lower = chosen(plan_with(10, recovery))
     assert (lower.precision, lower.max_num_seqs) == ("int8", 16)
@@ -203,15 +205,15 @@ def test_the_ledger_remembers_slots_that_were_too_many(tmp_path: Path) -> None:
     fewer = replace(first, max_num_seqs=8)
     book = ledger.add(path, ledger.read_ledger(path), ledger.new_entry(plan, first, 1.0, None, proved=False))
     book = ledger.add(path, book, ledger.new_entry(plan, fewer, 2.0, 5, proved=True))
-    again = Recovery(automatic=True, barred=ledger.barred(ledger.read_ledger(path), plan))
+    again = Recovery(automatic=True, barred=ledger.failed_rungs(ledger.read_ledger(path), plan))
     rung = chosen(plan_with(10, again))
     assert (rung.precision, rung.max_num_seqs, rung.max_model_len) == ("bf16", 8, first.max_model_len)
-    asked = replace(question(SMALL, devices=(gpu(10),), barred=again.barred), settings=Settings(max_num_seqs=16))
+    asked = replace(question(SMALL, devices=(gpu(10),), failed_rungs=again.barred), settings=Settings(max_num_seqs=16))
     assert chosen(make_plan(asked)).max_num_seqs == 16, "what is set is tried again"
     book = ledger.add(path, book, ledger.new_entry(plan, fewer, 3.0, 5, proved=True))
-    assert ledger.barred(book, plan) == again.barred, "as long as nobody has proved more"
+    assert ledger.failed_rungs(book, plan) == again.barred, "as long as nobody has proved more"
     book = ledger.add(path, book, ledger.new_entry(plan, first, 4.0, 5, proved=True))
-    assert ledger.barred(book, plan) == ()
+    assert ledger.failed_rungs(book, plan) == ()
 
 
 def test_the_ledger_remembers_a_failed_rung_until_it_is_proved(tmp_path: Path) -> None:
@@ -221,13 +223,25 @@ def test_the_ledger_remembers_a_failed_rung_until_it_is_proved(tmp_path: Path) -
     book = ledger.read_ledger(path)
     book = ledger.add(path, book, ledger.new_entry(plan, rung, 1.0, None, proved=False))
     book = ledger.read_ledger(path)
-    (barred,) = ledger.barred(book, plan)
-    assert (barred.precision, barred.device) == ("bf16", "GPU-0000")
-    assert "GLM_PRECISION=bf16 tries it again" in barred.why.en
+    (barred,) = ledger.failed_rungs(book, plan)
+    assert (barred.precision, barred.devices) == ("bf16", ("GPU-0000",))
+    assert barred.why == RanOutBefore("bf16", rung.need_bytes)
     other = replace(plan, model=replace(plan.model, stored_bytes=2))
-    assert ledger.barred(book, other) == ()
+    assert ledger.failed_rungs(book, other) == ()
     book = ledger.add(path, book, ledger.new_entry(plan, rung, 2.0, 5, proved=True))
-    assert ledger.barred(book, plan) == ()
+    assert ledger.failed_rungs(book, plan) == ()
+
+
+def test_a_ledger_that_names_devices_in_one_string_is_still_read(tmp_path: Path) -> None:
+    path, inputs = tmp_path / "ledger.json", question(devices=(gpu(12), gpu(12, index=1)))
+    plan = make_plan(inputs)
+    entry = ledger.new_entry(plan, chosen(plan), 1.0, None, proved=False)
+    ledger.add(path, ledger.Ledger(), entry)
+    written = json.loads(path.read_text())
+    assert written["entries"][0].pop("devices") == ["GPU-0000", "GPU-0001"]
+    assert written["entries"][0]["device"] == "GPU-0000+GPU-0001"
+    path.write_text(json.dumps(written))
+    assert ledger.read_ledger(path).entries == (entry,)
 
 
 def test_a_damaged_ledger_is_begun_anew(tmp_path: Path) -> None:
@@ -239,7 +253,7 @@ def test_a_damaged_ledger_is_begun_anew(tmp_path: Path) -> None:
 def test_a_gpu_that_torch_cannot_use_is_left_out_even_where_the_precision_was_set() -> None:
     rung = make_plan(question(SMALL, devices=(gpu(8),))).chosen
     assert rung is not None
-    recovery = Recovery(automatic=False, only=(rung.precision, rung.device))
+    recovery = Recovery(automatic=False, only=(rung.precision, rung.devices))
     death = certify(replace(KILLED, phase="loading", exit_code=1, account=EngineDown("no_cuda", "no libcuda")))
     recovery.after(death, rung, 0.0)
     assert recovery.only is None

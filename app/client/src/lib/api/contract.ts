@@ -106,7 +106,9 @@ export interface Placement {
 /** One precision on one device or several: what it would take here, and the verdict. */
 export interface Rung {
   readonly precision: Precision;
-  /** `cpu`, the GPU's UUID, or several of them with `+` between: GPUs as they are numbered, then `cpu`. */
+  /** `cpu` and GPUs' UUIDs: GPUs as they are numbered, then `cpu`. */
+  readonly devices: readonly string[];
+  /** The same in one string, with `+` between. */
   readonly device: string;
   readonly compute_dtype: Dtype;
   readonly terms: readonly Term[];
@@ -116,6 +118,8 @@ export interface Rung {
   readonly max_num_seqs: number;
   readonly verdict: Verdict;
   readonly reason: Text;
+  /** What else is to be known of it, beside the reason: that quantising saves little, for one. */
+  readonly notes: readonly Text[];
   /** One a device, where the rung is spread over several; their needs and what is free add up to the rung's. */
   readonly placements: readonly Placement[];
   /** Host memory that an engine on GPUs takes beside; 0 where it is among the terms. */
