@@ -26,6 +26,8 @@ class EngineConfig:
     prefill_chunk: int
     """Prompt tokens computed at once; bounds the activations."""
     planned_bytes: int
+    cpu_threads: int
+    """Cores that the engine may use, as the supervisor has counted them."""
 
 
 @dataclass(frozen=True)

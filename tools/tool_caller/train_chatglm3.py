@@ -79,7 +79,7 @@ def samples(folder: Path) -> Iterator[tuple[list[int], list[int]]]:
 
 def load(folder: Path) -> Any:
     """The checkpoint in `folder` as the engine loads it, in float32."""
-    config = EngineConfig("fp32", "float32", ("cpu",), {"": "cpu"}, SHAPE.context, 1, 512, 0)
+    config = EngineConfig("fp32", "float32", ("cpu",), {"": "cpu"}, SHAPE.context, 1, 512, 0, cpu_threads=2)
     return load_model(open_checkpoint(folder), config, lambda _count: None)
 
 

@@ -60,7 +60,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def config_for(precision: Precision, dtype: Dtype) -> EngineConfig:
-    return EngineConfig(precision, dtype, ("cpu",), {"": "cpu"}, LENGTH, 1, 64, 0)
+    return EngineConfig(precision, dtype, ("cpu",), {"": "cpu"}, LENGTH, 1, 64, 0, cpu_threads=2)
 
 
 def load_ours(checkpoint: Checkpoint, precision: Precision = "fp32", dtype: Dtype = "float32") -> Any:

@@ -42,7 +42,7 @@ def as_the_engine_runs() -> Iterator[None]:
 
 
 def load_ours(folder: Path, precision: Precision, dtype: Dtype) -> Any:
-    config = EngineConfig(precision, dtype, ("cpu",), {"": "cpu"}, 128, 1, 64, 0)
+    config = EngineConfig(precision, dtype, ("cpu",), {"": "cpu"}, 128, 1, 64, 0, cpu_threads=2)
     return load.load_model(open_checkpoint(folder), config, lambda _count: None)
 
 

@@ -39,7 +39,7 @@ class Progress:
     def finish(self): pass
 
 folder, precision, context, requests = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-config = EngineConfig(precision, "bfloat16", ("cpu",), {"": "cpu"}, context, 8, min(512, context), 0)
+config = EngineConfig(precision, "bfloat16", ("cpu",), {"": "cpu"}, context, 8, min(512, context), 0, cpu_threads=2)
 meter = HostMeter()
 backend = build.load(open_checkpoint(folder), config, Progress()).backend
 backend.prove()
