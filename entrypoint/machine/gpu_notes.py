@@ -35,11 +35,11 @@ def memory_in_use(device: Device) -> GpuMemoryInUse | None:
     used = device.total_bytes - device.reserved_bytes - device.free_bytes
     if used <= GIB or used * WORTH_A_NOTE <= device.total_bytes:
         return None
-    known = [holder.bytes for holder in device.holders if holder.bytes is not None]
+    sizes = [holder.bytes for holder in device.holders if holder.bytes is not None]
     return GpuMemoryInUse(
         index=device.index,
         used_bytes=used,
         total_bytes=device.total_bytes,
         processes=len(device.holders),
-        process_bytes=sum(known) if known else None,
+        process_bytes=sum(sizes) if sizes else None,
     )

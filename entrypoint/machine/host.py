@@ -19,8 +19,8 @@ def read_host(
 ) -> Host:
     """Measures the host.
 
-    `held_bytes` is what a running Berth holds; it counts as available, below the container's limit only where
-    that Berth runs in the same container (`held_in_group`).
+    `held_bytes` is what a running Berth uses; it counts as available, below the container's limit only if that Berth
+    runs in the same container (`held_in_group`).
     """
     memory = {name: kib * KIB for name, kib in read_fields(root / "proc/meminfo").items()}
     ram = memory.get("MemTotal", 0)

@@ -13,7 +13,7 @@ from typing import Any
 from dotenv.parser import parse_stream
 
 from entrypoint.settings import access_parsers
-from entrypoint.settings.settings import NAMES, OPTIONS, SECRETS, Settings, SettingsError
+from entrypoint.settings.settings import OPTIONS, SECRETS, SETTING_NAMES, Settings, SettingsError
 
 SERVICE_LINK = re.compile(r"GLM_SERVICE_|GLM_PORT_")
 """Variables that Kubernetes injects for a service named glm."""
@@ -98,7 +98,7 @@ def _parse(values: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
 def _unknown(values: Mapping[str, str]) -> list[str]:
     lines = []
     for name in sorted(values):
-        if name.startswith("GLM_") and name not in NAMES and not SERVICE_LINK.match(name):
-            near = difflib.get_close_matches(name, NAMES, n=1, cutoff=0.0)[0]
+        if name.startswith("GLM_") and name not in SETTING_NAMES and not SERVICE_LINK.match(name):
+            near = difflib.get_close_matches(name, SETTING_NAMES, n=1, cutoff=0.0)[0]
             lines.append(f"{name} is not a setting; did you mean {near}?")
     return lines

@@ -218,7 +218,7 @@ class Settings:
 
 
 OPTIONS = options_of(Settings)
-NAMES = tuple(option.name for option in OPTIONS.values() if option.is_public)
+SETTING_NAMES = tuple(option.name for option in OPTIONS.values() if option.is_public)
 """Every setting that users have."""
 SECRETS = tuple(option.name for option in OPTIONS.values() if option.secret)
 

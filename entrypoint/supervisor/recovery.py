@@ -31,7 +31,7 @@ class Recovery:
     """Whether Berth chooses the precision."""
     automatic_slots: bool = True
     """Whether Berth chooses how many requests run at once."""
-    barred: tuple[FailedRung, ...] = ()
+    failed_rungs: tuple[FailedRung, ...] = ()
     only: tuple[Precision, tuple[str, ...]] | None = None
     unusable: dict[str, Text] = field(default_factory=dict)
     """By UUID, why the engine could not use a GPU that the driver shows."""
@@ -53,13 +53,13 @@ class Recovery:
             self._count_memory_death(now)
         fewer = self.automatic_slots and rung.max_num_seqs > 1
         if death.phase == "proving":
-            fewer = fewer and not any(barred.max_num_seqs and _same(barred, rung) for barred in self.barred)
+            fewer = fewer and not any(failed.max_num_seqs and _same(failed, rung) for failed in self.failed_rungs)
         action = recovery_action(death, self.automatic, len(self.memory_deaths), self.crashes, fewer)
         if action.kind == "lower":
-            self._bar(rung)
+            self._exclude(rung)
         elif action.kind == "fewer":
-            self.barred = (
-                *(one for one in self.barred if not _same(one, rung)),
+            self.failed_rungs = (
+                *(failed for failed in self.failed_rungs if not _same(failed, rung)),
                 fewer_slots(rung, rung.max_num_seqs // 2),
             )
         if action.kind in ("same", "fewer"):
@@ -91,22 +91,22 @@ class Recovery:
             return "wait"
         if not self.automatic:
             return "give_up"
-        self._bar(rung)
+        self._exclude(rung)
         return "wait"
 
     def _count_memory_death(self, now: float) -> None:
         self.memory_deaths = (*(at for at in self.memory_deaths if now - at < WINDOW_SECONDS), now)
 
-    def _bar(self, rung: Rung) -> None:
-        self.barred = (
-            *self.barred,
+    def _exclude(self, rung: Rung) -> None:
+        self.failed_rungs = (
+            *self.failed_rungs,
             never_again(rung.precision, rung.devices, rung.need_bytes),
         )
         self.only = None
 
 
-def _same(barred: FailedRung, rung: Rung) -> bool:
-    return (barred.precision, barred.devices) == (rung.precision, rung.devices)
+def _same(failed: FailedRung, rung: Rung) -> bool:
+    return (failed.precision, failed.devices) == (rung.precision, rung.devices)
 
 
 def _free_bytes(plan: Plan, rung: Rung) -> int:

@@ -124,8 +124,8 @@ class Supervisor:
         plan = self._make_plan()
         if plan.refusal and choice.is_default:
             return self._begin(demo_instead(choice, plan.refusal.why))
-        self.recovery.barred = ledger.failed_rungs(self.engine.ledger, plan)
-        self._carry_out(self._make_plan() if self.recovery.barred else plan)
+        self.recovery.failed_rungs = ledger.failed_rungs(self.engine.ledger, plan)
+        self._carry_out(self._make_plan() if self.recovery.failed_rungs else plan)
 
     def _make_plan(self) -> Plan:
         assert self.checkpoint is not None
@@ -133,7 +133,7 @@ class Supervisor:
 
     def _plan_for(self, choice: ModelChoice, checkpoint: Checkpoint) -> Plan:
         past = self.recovery
-        return make_plan(measure(self.settings, choice, checkpoint, None, past.barred, past.only, past.unusable))
+        return make_plan(measure(self.settings, choice, checkpoint, None, past.failed_rungs, past.only, past.unusable))
 
     def _carry_out(self, plan: Plan) -> None:
         self.plan = plan

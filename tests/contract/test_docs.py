@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from entrypoint.commands.serve import VERSION
-from entrypoint.settings.settings import NAMES, OPTIONS
+from entrypoint.settings.settings import OPTIONS, SETTING_NAMES
 from tests.contract.documents import CONFIGURATION, DOCUMENTS, PAGES, README, fenced, name, read
 from tests.paths import TOP
 from tools.settings_docs import renewed
@@ -55,7 +55,7 @@ def test_the_readme_is_short() -> None:
 
 
 def test_every_setting_has_one_row() -> None:
-    assert sorted(settings_rows(CONFIGURATION)) == sorted(NAMES)
+    assert sorted(settings_rows(CONFIGURATION)) == sorted(SETTING_NAMES)
 
 
 def test_the_readmes_rows_are_those_of_the_full_table() -> None:
@@ -64,14 +64,14 @@ def test_the_readmes_rows_are_those_of_the_full_table() -> None:
     assert rows.items() <= settings_rows(CONFIGURATION).items()
 
 
-@pytest.mark.parametrize("setting", NAMES)
+@pytest.mark.parametrize("setting", SETTING_NAMES)
 def test_every_setting_is_in_the_example_once(setting: str) -> None:
     assert len(re.findall(rf"^#?{setting}=", read(EXAMPLE), re.MULTILINE)) == 1
 
 
 def test_no_setting_is_made_up() -> None:
     for path in (*DOCUMENTS, EXAMPLE, *COMPOSE):
-        assert set(re.findall(r"\bGLM_[A-Z_]+\b", read(path))) <= set(NAMES), name(path)
+        assert set(re.findall(r"\bGLM_[A-Z_]+\b", read(path))) <= set(SETTING_NAMES), name(path)
 
 
 def test_the_examples_env_file_is_accepted(tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def test_a_precision_that_was_set_is_not_replaced_but_the_line_is_told() -> None
 
 
 def plan_with(free_gib: float, recovery: Recovery) -> Plan:
-    return make_plan(question(SMALL, devices=(gpu(free_gib),), failed_rungs=recovery.barred, only=recovery.only))
+    return make_plan(question(SMALL, devices=(gpu(free_gib),), failed_rungs=recovery.failed_rungs, only=recovery.only))
 
 
 def chosen(plan: Plan) -> Rung:
@@ -205,13 +205,15 @@ def test_the_ledger_remembers_slots_that_were_too_many(tmp_path: Path) -> None:
     fewer = replace(first, max_num_seqs=8)
     book = ledger.add(path, ledger.read_ledger(path), ledger.new_entry(plan, first, 1.0, None, proved=False))
     book = ledger.add(path, book, ledger.new_entry(plan, fewer, 2.0, 5, proved=True))
-    again = Recovery(automatic=True, barred=ledger.failed_rungs(ledger.read_ledger(path), plan))
+    again = Recovery(automatic=True, failed_rungs=ledger.failed_rungs(ledger.read_ledger(path), plan))
     rung = chosen(plan_with(10, again))
     assert (rung.precision, rung.max_num_seqs, rung.max_model_len) == ("bf16", 8, first.max_model_len)
-    asked = replace(question(SMALL, devices=(gpu(10),), failed_rungs=again.barred), settings=Settings(max_num_seqs=16))
+    asked = replace(
+        question(SMALL, devices=(gpu(10),), failed_rungs=again.failed_rungs), settings=Settings(max_num_seqs=16)
+    )
     assert chosen(make_plan(asked)).max_num_seqs == 16, "what is set is tried again"
     book = ledger.add(path, book, ledger.new_entry(plan, fewer, 3.0, 5, proved=True))
-    assert ledger.failed_rungs(book, plan) == again.barred, "as long as nobody has proved more"
+    assert ledger.failed_rungs(book, plan) == again.failed_rungs, "as long as nobody has proved more"
     book = ledger.add(path, book, ledger.new_entry(plan, first, 4.0, 5, proved=True))
     assert ledger.failed_rungs(book, plan) == ()
 
@@ -223,9 +225,9 @@ def test_the_ledger_remembers_a_failed_rung_until_it_is_proved(tmp_path: Path) -
     book = ledger.read_ledger(path)
     book = ledger.add(path, book, ledger.new_entry(plan, rung, 1.0, None, proved=False))
     book = ledger.read_ledger(path)
-    (barred,) = ledger.failed_rungs(book, plan)
-    assert (barred.precision, barred.devices) == ("bf16", ("GPU-0000",))
-    assert barred.why == RanOutBefore("bf16", rung.need_bytes)
+    (failed,) = ledger.failed_rungs(book, plan)
+    assert (failed.precision, failed.devices) == ("bf16", ("GPU-0000",))
+    assert failed.why == RanOutBefore("bf16", rung.need_bytes)
     other = replace(plan, model=replace(plan.model, stored_bytes=2))
     assert ledger.failed_rungs(book, other) == ()
     book = ledger.add(path, book, ledger.new_entry(plan, rung, 2.0, 5, proved=True))
