@@ -21,10 +21,10 @@ from entrypoint.state.state_dir import MemoryUsage, pid_namespace
 
 
 def read_model(settings: Settings) -> tuple[ModelChoice, Checkpoint]:
-    """The model that is asked for, its headers checked, wherever it lies; the demo where a default can't be had.
+    """The requested model, its headers checked, wherever it lies; the demo if a default can't be had.
 
     Raises:
-        SettingsError, CheckpointError, HubRefused: a model that was asked for by name can't be had.
+        SettingsError, CheckpointError, HubRefused: a model that was set by name can't be had.
     """
     choice = resolve_model(settings)
     try:
@@ -102,7 +102,7 @@ def _model(choice: ModelChoice, checkpoint: Checkpoint) -> Model:
 
 def discounted(device: Device, held: MemoryUsage) -> Device:
     """A card without what this Berth's own engine holds of it, and without that engine among its holders."""
-    own = held.gpu_bytes.get(device.uuid, 0)
-    if not own or device.free_bytes is None or device.total_bytes is None:
+    engine_bytes = held.gpu_bytes.get(device.uuid, 0)
+    if not engine_bytes or device.free_bytes is None or device.total_bytes is None:
         return device
-    return replace(device, free_bytes=min(device.total_bytes, device.free_bytes + own), holders=())
+    return replace(device, free_bytes=min(device.total_bytes, device.free_bytes + engine_bytes), holders=())

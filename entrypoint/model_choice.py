@@ -37,7 +37,7 @@ def resolve_model(settings: Settings) -> ModelChoice:
     """Finds the checkpoint on this machine; a model that was set is never replaced.
 
     Raises:
-        SettingsError: it is neither a folder nor a hub id; the line names where it was looked for.
+        SettingsError: it is neither a folder nor a hub id; the message names the folders.
     """
     if settings.model is None:
         return _unset(settings)

@@ -28,7 +28,7 @@ class Text:
     en: str
     zh: str
     code: str = ""
-    """What programs tell it by; empty for a sentence that is no reason, such as the engine's own words."""
+    """What programs tell it by; empty for a sentence that is not a reason, such as the engine's own words."""
     values: dict[str, Any] = field(default_factory=dict)
     """The numbers and names in it. A reason within the reason is an object with its own `code`."""
 
@@ -57,7 +57,7 @@ class Device:
     cuda_driver: tuple[int, ...] | None = None
     """The newest CUDA version that the driver runs."""
     reserved_bytes: int = 0
-    """What the driver keeps for itself, where it tells; nobody's to free."""
+    """What the driver reserves, if it says so; it can't be freed."""
     unified: bool = False
     """It shares the host's memory: what it takes is taken from `Host.available_bytes`. Its own counts are None."""
     parent: str | None = None
@@ -75,7 +75,7 @@ class Host:
     available_bytes: int
     ram_bytes: int
     limit_bytes: int | None
-    """The container's memory limit; None where there is none below the RAM."""
+    """The container's memory limit; None if there is none below the RAM."""
     disk_free_bytes: int
     cpu_count: int
     """Cores that this process may use: its affinity within the control groups' quotas."""
@@ -89,7 +89,7 @@ class Host:
     held_bytes: int = 0
     """What a Berth that already runs here holds; counted as free in `available_bytes`."""
     gpu_note: Text | None = None
-    """Why no GPU is seen, where that can be told."""
+    """Why no GPU is seen, if that is known."""
     gpu_notes: tuple[Text, ...] = ()
     """What there is to know of the GPUs: one that was left out, shared memory, memory that others hold."""
 
@@ -148,9 +148,9 @@ class Rung:
     notes: tuple[Text, ...] = ()
     """What else is to be known of it, beside the reason: that quantising saves little, for one."""
     placements: tuple[Placement, ...] = ()
-    """One a device, where the rung is spread over several; their needs and what is free add up to the rung's."""
+    """One a device if the rung is spread over several; their needs and what is free add up to the rung's."""
     host_need_bytes: int = 0
-    """Host memory that an engine on GPUs takes beside; 0 where it is among the terms."""
+    """Host memory that an engine on GPUs takes beside; 0 if it is among the terms."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "device", joined(self.devices))
@@ -167,7 +167,7 @@ class Rung:
 
     @property
     def short_bytes(self) -> int:
-        """How much is lacking on its devices; 0 where it fits. What is left on one is of no use to another."""
+        """How much is lacking on its devices; 0 if it fits. What is left on one is of no use to another."""
         parts = self.placements or (self,)
         return sum(max(0, part.need_bytes - part.free_bytes) for part in parts)
 

@@ -27,16 +27,16 @@ IMAGE_TORCH = TorchBuild("2.13.0+cu130", "13.0", ("sm_75", "sm_80", "sm_86", "sm
 
 @dataclass(frozen=True)
 class Cards:
-    """Cards of one kind: what was asked, how many, and each one's memory as nvidia-smi tells it."""
+    """Cards of one kind: as the user wrote them, how many, and each one's memory as nvidia-smi shows it."""
 
-    asked: str
+    text: str
     count: int
     total_bytes: int
 
 
 @dataclass(frozen=True)
 class HypotheticalPlan:
-    """One plan of the `plan` command; `asked` None is this machine."""
+    """One plan of the `plan` command; if `asked` is None, it is for this machine."""
 
     asked: str | None
     plan: Plan
@@ -60,7 +60,7 @@ def parse_capability(text: str | None) -> tuple[int, int]:
 
 
 def kept_bytes(total_bytes: int) -> int:
-    """What the driver keeps of an idle card: 512 MiB, or an eightieth of its memory where that is more.
+    """What the driver keeps of an idle card: 512 MiB, or an eightieth of its memory if that is more.
 
     Told by others, not measured here: T4 about 450 MiB of 15 GiB (KAI-Scheduler 2212), a card of 48 GiB 569 MiB, A100
     912 MB (nvml-wrapper 57).
@@ -73,19 +73,19 @@ def what_if(
 ) -> PlanInputs:
     """The same inputs with these idle cards instead of what is here, in a host that can load onto them.
 
-    `cpu` offers this machine's CPU and RAM as a way out, too.
+    `cpu` offers this machine's CPU and RAM, too.
     """
-    kept = min(cards.total_bytes, kept_bytes(cards.total_bytes))
+    reserved = min(cards.total_bytes, kept_bytes(cards.total_bytes))
     devices = tuple(
         Device(
             index=index,
             uuid=f"what-if-{index}",
-            name=f"a card of {cards.asked.rpartition('x')[2]}",
+            name=f"a card of {cards.text.rpartition('x')[2]}",
             total_bytes=cards.total_bytes,
-            free_bytes=cards.total_bytes - kept,
+            free_bytes=cards.total_bytes - reserved,
             compute_capability=capability,
             driver="assumed",
-            reserved_bytes=kept,
+            reserved_bytes=reserved,
         )
         for index in range(cards.count)
     )
@@ -99,7 +99,7 @@ def what_if(
 def every_rung(inputs: PlanInputs) -> tuple[Rung, ...]:
     """Each rung at 2048 tokens, twice that and so on up to the model's own context; rung by rung."""
     plans = [at_context(inputs, context).rungs for context in contexts(inputs.shape.context)]
-    # Where one card is enough at a short length, several are no rung there: the longest list has them all in order.
+    # If one card is enough at a short length, there is no rung for several: the longest list has all in order.
     fullest = max(plans, key=len)
     order = dict.fromkeys(_kind(rung) for rung in (*fullest, *itertools.chain(*plans)))
     return tuple(rung for kind in order for rungs in plans for rung in rungs if _kind(rung) == kind)
@@ -120,14 +120,14 @@ def contexts(longest: int) -> tuple[int, ...]:
 
 
 def at_context(inputs: PlanInputs, context: int) -> Plan:
-    """The plan with this context set, and one slot where the number of slots isn't set."""
+    """The plan with this context set, and one slot if their number isn't set."""
     slots = inputs.settings.max_num_seqs or 1
     settings = replace(inputs.settings, max_model_len=context, max_num_seqs=slots)
     return make_plan(replace(inputs, settings=settings))
 
 
 def nearest_miss(inputs: PlanInputs, rungs: Sequence[Rung]) -> Rung | None:
-    """Where nothing fits: what lacks least at the shortest context that would be taken; None where none could run."""
+    """If nothing fits: what lacks least at the shortest context that Berth would choose. None if nothing could run."""
     if inputs.settings.max_model_len is None:
         rungs = at_context(inputs, min(LEAST_CONTEXT, inputs.shape.context)).rungs
     return min((rung for rung in rungs if rung.verdict == "too_large"), key=lambda rung: rung.short_bytes, default=None)
@@ -140,6 +140,6 @@ def _cards(part: str) -> Cards:
     if not total or count > MOST_CARDS:
         raise SettingsError(
             f"--vram {part!r}: should be a card's memory with its unit, such as 8GiB, 24GB or 15360MiB, "
-            f"or up to {MOST_CARDS} cards, such as 2x24GiB; several with a comma between"
+            f"or up to {MOST_CARDS} cards, such as 2x24GiB; separate several with commas"
         )
     return Cards(part, count, total)

@@ -27,15 +27,15 @@ from entrypoint.units import size
 CARD_TITLES = ("  cards", "precision", "context", "slots")
 
 
-def cards_table(answers: Sequence[HypotheticalPlan], inputs_list: Sequence[PlanInputs], width: int) -> list[Line]:
+def cards_table(answers: Sequence[HypotheticalPlan], inputs_of_answers: Sequence[PlanInputs], width: int) -> list[Line]:
     """One line a card: what it would get, or what is lacking; then what was assumed."""
     model = answers[0].plan.model
     about = f"{model.name}: {model.parameters / 1e6:,.1f} M parameters, context up to {model.max_model_len}"
     unit = unit_for(max((rung.need_bytes for answer in answers for rung in answer.plan.rungs), default=0))
-    rows = [_card(answer, inputs, unit) for answer, inputs in zip(answers, inputs_list, strict=True)]
+    rows = [_card(answer, inputs, unit) for answer, inputs in zip(answers, inputs_of_answers, strict=True)]
     titles = (*CARD_TITLES, f"need {unit.name}", f"free {unit.name}", "")
     lines = [*labelled("Model", about, width), BLANK, *table(titles, rows, width, frozenset({0, 1, 6})), BLANK]
-    return lines + labelled("Assumed", _assumed(inputs_list[0]), width, "dim")
+    return lines + labelled("Assumed", _assumed(inputs_of_answers[0]), width, "dim")
 
 
 def every_table(answer: HypotheticalPlan, width: int) -> list[Line]:
@@ -51,34 +51,34 @@ def every_table(answer: HypotheticalPlan, width: int) -> list[Line]:
         for number, rung in enumerate(group):
             name = "" if number else f"{rung.precision} {place(answer.plan.devices, rung.devices)}"
             rows.append(_length(name, rung, unit))
-    counted = f"{at_once(answer.every[0].max_num_seqs).en}; GLM_MAX_NUM_SEQS, where it is set, says for how many"
+    counted = f"{at_once(answer.every[0].max_num_seqs).en}; GLM_MAX_NUM_SEQS changes this"
     lines += [BLANK, *table(titles, rows, width, frozenset({0, len(titles) - 1})), BLANK]
     return lines + labelled("Counted", counted, width, "dim")
 
 
 def _card(answer: HypotheticalPlan, inputs: PlanInputs, unit: Unit) -> TableRow:
-    devices, asked = answer.plan.devices, answer.asked or ""
+    devices, cards = answer.plan.devices, answer.asked or ""
     if rung := answer.plan.chosen:
         where = f" {place(devices, rung.devices)}" if len(devices) > 1 else ""
         return _row(
-            asked, rung, f"{rung.precision}{where}", "chosen", unit, (*placements(answer.plan, rung), *remarks(rung))
+            cards, rung, f"{rung.precision}{where}", "chosen", unit, (*placements(answer.plan, rung), *remarks(rung))
         )
     if missed := nearest_miss(inputs, answer.plan.rungs):
-        return _row(asked, missed, missed.precision, "too_large", unit, remarks(missed))
+        return _row(cards, missed, missed.precision, "too_large", unit, remarks(missed))
     refusal = answer.plan.refusal
     blanks = [StyledText("-", "dim")] * (len(CARD_TITLES) + 1)
     cells = (
-        StyledText(f"{MARKS['unsupported']} {asked}", STYLES["unsupported"]),
+        StyledText(f"{MARKS['unsupported']} {cards}", STYLES["unsupported"]),
         *blanks,
         StyledText("unsupported", "red"),
     )
     return TableRow(cells, (refusal.why.en,) if refusal else ())
 
 
-def _row(asked: str, rung: Rung, what: str, verdict: Verdict, unit: Unit, notes: tuple[str, ...]) -> TableRow:
+def _row(cards: str, rung: Rung, what: str, verdict: Verdict, unit: Unit, notes: tuple[str, ...]) -> TableRow:
     style = STYLES[verdict] if verdict == "too_large" else ""
     cells = (
-        StyledText(f"{MARKS['too_large'] if verdict == 'too_large' else ' '} {asked}", style or "bold"),
+        StyledText(f"{MARKS['too_large'] if verdict == 'too_large' else ' '} {cards}", style or "bold"),
         StyledText(what, style),
         StyledText(str(rung.max_model_len), style),
         StyledText(str(rung.max_num_seqs), style),
@@ -108,12 +108,12 @@ def _assumed(inputs: PlanInputs) -> str:
     capability = ".".join(map(str, inputs.devices[0].compute_capability or ()))
     torch = inputs.torch.version if inputs.torch else "unknown"
     cpu = (
-        f"this machine's, {size(inputs.host.available_bytes)}"
+        f"this machine's CPU, with {size(inputs.host.available_bytes)} of RAM"
         if inputs.cpu
-        else "not offered, and the host has the RAM that loading takes"
+        else "no layers on the CPU, and enough RAM to load the model"
     )
     return (
-        f"idle cards of compute capability {capability}, of whose memory the driver keeps {size(LEAST_KEPT_BYTES)}, or "
-        f"1/{KEPT_SHARE} where that is more; torch {torch}; the CPU is {cpu}. Memory is given as nvidia-smi tells it: "
-        "some cards sold with 24 GB show 22.5 GiB."
+        f"idle GPUs of compute capability {capability}; the driver reserves {size(LEAST_KEPT_BYTES)} of each, or "
+        f"1/{KEPT_SHARE} if that is more; torch {torch}; {cpu}. Memory is as nvidia-smi shows it: some cards sold as "
+        "24 GB have 22.5 GiB."
     )

@@ -37,7 +37,7 @@ FEWER_TERMS: Groups = {
     "activations": ("activations",),
     "overhead": ("load_peak", "runtime", "margin"),
 }
-"""For a narrow terminal, and where each length is a row."""
+"""For a narrow terminal, and for tables with a row for each length."""
 MARKS: Mapping[Verdict, str] = {"chosen": "→", "fits": " ", "too_large": "✗", "unsupported": "✗", "excluded": "-"}
 STYLES: Mapping[Verdict, str] = {"chosen": "bold green", "too_large": "red", "unsupported": "red", "excluded": "dim"}
 KINDS: Mapping[OriginKind, str] = {
@@ -97,7 +97,7 @@ def machine(plan: Plan, width: int) -> list[Line]:
     limit = f", container limit {size(host.limit_bytes)}" if host.limit_bytes else ""
     lines += labelled("Memory", f"{size(host.available_bytes)} free of {size(host.ram_bytes)} RAM{limit}", width)
     if host.held_bytes:
-        lines += labelled("", f"{size(host.held_bytes)} of it a running Berth holds", width)
+        lines += labelled("", f"{size(host.held_bytes)} of it used by a running Berth", width)
     native = "native" if host.cpu_bf16 else "no"
     lines += labelled("CPU", f"{host.cpu_count} of {host.cpu_name}, {native} bf16", width)
     for device in plan.devices:
@@ -120,7 +120,7 @@ def lacks(rung: Rung, unit: Unit) -> str:
 
 
 def note(rung: Rung) -> str:
-    """What the numbers of a rung don't tell; why one was chosen stands above them all."""
+    """What the numbers of a rung don't show; the reason of the chosen one stands above the table."""
     if rung.verdict == "chosen":
         return ""
     reason = () if rung.reason.code == "short_of_memory" else (rung.reason.en,)
@@ -149,8 +149,8 @@ def _row(plan: Plan, rung: Rung, groups: Groups, unit: Unit) -> TableRow:
         *(StyledText(number, faint or "dim") for number in numbers(rung, groups, unit)),
         StyledText(lacks(rung, unit), style),
     )
-    said = (note(rung),) if note(rung) else ()
-    return TableRow(cells, (*placements(plan, rung), *said))
+    notes = (note(rung),) if note(rung) else ()
+    return TableRow(cells, (*placements(plan, rung), *notes))
 
 
 def placements(plan: Plan, rung: Rung) -> tuple[str, ...]:
@@ -177,11 +177,11 @@ def _origins(plan: Plan, width: int) -> list[Line]:
     names = max(len(origin.name) for origin in plan.origins) + 2
     values = {origin.name: _value(plan, origin) for origin in plan.origins}
     room = min(24, max(map(len, values.values()))) + 2
-    lines: list[Line] = [(StyledText("Settings, and where each comes from", "dim"),)]
+    lines: list[Line] = [(StyledText("Settings and where they come from", "dim"),)]
     for origin in plan.origins:
         value = values[origin.name]
         head: Line = (StyledText(f"  {origin.name.ljust(names)}"), StyledText(value.ljust(room), "bold"))
-        why = "as said above" if plan.chosen and origin.why == plan.chosen.reason else origin.why.en
+        why = "see above" if plan.chosen and origin.why == plan.chosen.reason else origin.why.en
         why = why if why.lower().startswith(KINDS[origin.kind]) else f"{KINDS[origin.kind]}: {why}"
         rest = labelled("", why, width, "dim", indent=2 + names + room)
         lines += [(*head, *rest[0][1:]), *rest[1:]] if len(value) <= room - 2 else [head, *rest]
@@ -194,11 +194,11 @@ def _value(plan: Plan, origin: Origin) -> str:
 
 
 def _device(device: Device, width: int) -> list[Line]:
-    memory = "shares the host's memory" if device.unified else "memory not told by the driver"
+    memory = "shares the host's memory" if device.unified else "memory not reported by the driver"
     if device.free_bytes is not None and device.total_bytes is not None:
         memory = f"{size(device.free_bytes)} free of {size(device.total_bytes)}"
     if device.reserved_bytes:
-        memory += f", {size(device.reserved_bytes)} kept by the driver"
+        memory += f", {size(device.reserved_bytes)} reserved by the driver"
     capability = ".".join(map(str, device.compute_capability or ())) or "unknown"
     text = f"{device.name}: {memory}, compute capability {capability}, driver {device.driver}, {device.uuid}"
     lines = labelled(f"GPU {device.index}", text, width)

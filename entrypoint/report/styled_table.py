@@ -52,7 +52,7 @@ class Unit:
 
 
 def unit_for(largest_bytes: int) -> Unit:
-    """GiB with two digits, or MiB with one where everything is small."""
+    """GiB with two digits, or MiB with one if everything is small."""
     return Unit("GiB", GIB, 2) if largest_bytes >= 2 * GIB else Unit("MiB", MIB, 1)
 
 
@@ -65,13 +65,13 @@ def table(
     """
     widths = column_widths(titles, rows)
     lines = [_cells([StyledText(title, "dim") for title in titles], widths, left)]
-    said: set[str] = set()
+    printed: set[str] = set()
     for row, following in itertools.zip_longest(rows, rows[1:]):
         lines.append(_cells(row.cells, widths, left))
         if following is None or following.notes != row.notes:
             for note in row.notes:
-                lines += wrapped(note, width, indent=4, style="dim") if note not in said else []
-            said.update(row.notes)
+                lines += wrapped(note, width, indent=4, style="dim") if note not in printed else []
+            printed.update(row.notes)
     return lines
 
 
@@ -105,7 +105,7 @@ def plain(lines: Iterable[Line]) -> list[str]:
 
 
 def show(lines: Iterable[Line], console: Console) -> None:
-    """Prints the lines in colours where the console has them."""
+    """Prints the lines in colours if the console has them."""
     from rich.text import Text
 
     marks = {} if console.encoding.lower().startswith("utf") else PLAIN_MARKS

@@ -50,14 +50,14 @@ def stands(path: Path, config: AppConfig) -> bool:
 
 def device_map(rung: Rung) -> dict[str, str]:
     """The device of every module, see `EngineConfig.device_map`; nothing is left for the engine to decide."""
-    seen = {uuid: f"cuda:{index}" for index, uuid in enumerate(rung.gpus)} | {CPU: CPU}
+    torch_names = {uuid: f"cuda:{index}" for index, uuid in enumerate(rung.gpus)} | {CPU: CPU}
     if not rung.placements:
-        return {"": seen[rung.devices[0]]}
-    modules = {"model.embed_tokens": seen[rung.placements[0].device]}
+        return {"": torch_names[rung.devices[0]]}
+    modules = {"model.embed_tokens": torch_names[rung.placements[0].device]}
     for placement in rung.placements:
         for layer in range(placement.first_layer, placement.first_layer + placement.layers):
-            modules[f"model.layers.{layer}"] = seen[placement.device]
-    last = seen[rung.placements[-1].device]
+            modules[f"model.layers.{layer}"] = torch_names[placement.device]
+    last = torch_names[rung.placements[-1].device]
     return modules | {"model.norm": last, "lm_head": last}
 
 

@@ -51,13 +51,13 @@ class Ledger:
 
 
 def read_ledger(path: Path) -> Ledger:
-    """The ledger; an empty one where there is none. A damaged one is begun anew, with a line in the log."""
+    """The ledger; an empty one if there is none. A damaged one is replaced, with a line in the log."""
     try:
         return from_json(Ledger, _with_devices(json.loads(path.read_text(encoding="utf-8"))), path.name)
     except FileNotFoundError:
         return Ledger()
     except (OSError, ValueError) as error:
-        log.warning("%s can't be used and is begun anew: %s", path, error)
+        log.warning("%s can't be read, starting a new one: %s", path, error)
         return Ledger()
 
 

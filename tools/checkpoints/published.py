@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from app.contract.plan import Host, Model, Text
+from app.contract.plan import Host, Model
 from entrypoint.checkpoint.checkpoint import checkpoint_from_config
+from entrypoint.messages.sentence import text
 from entrypoint.plan.hypothetical import Cards, what_if
 from entrypoint.plan.inputs import PlanInputs
 from entrypoint.plan.planner import make_plan
+from entrypoint.reasons.model import ModelSet
 from entrypoint.settings.settings import Settings
 from tools.checkpoints.shape import NOT_CONFIG, PUBLISHED_SHAPES
 
@@ -70,7 +72,7 @@ def published_inputs(name: str) -> PlanInputs:
         stored_bytes=checkpoint.stored_bytes,
         stored_dtype=checkpoint.stored_dtype,
         max_model_len=checkpoint.shape.context,
-        why=Text("a published model", "已发布的模型"),
+        why=text(ModelSet(name)),
     )
     return PlanInputs(
         settings=Settings(model=name), model=model, layout=checkpoint.layout, shape=checkpoint.shape, host=HOST
@@ -81,11 +83,11 @@ def published_inputs(name: str) -> PlanInputs:
 def sweep(name: str, sizes: range = SIZES) -> tuple[CardPlan, ...]:
     """What `plan --vram` answers for each size, in GiB."""
     inputs = published_inputs(name)
-    found = []
+    plans = []
     for gib in sizes:
         chosen = make_plan(what_if(inputs, Cards(f"{gib}GiB", 1, gib * GIB))).chosen
         if chosen:
-            found.append(CardPlan(gib, chosen.precision, chosen.max_model_len, chosen.max_num_seqs))
+            plans.append(CardPlan(gib, chosen.precision, chosen.max_model_len, chosen.max_num_seqs))
         else:
-            found.append(CardPlan(gib, None))
-    return tuple(found)
+            plans.append(CardPlan(gib, None))
+    return tuple(plans)

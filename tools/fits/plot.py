@@ -73,10 +73,10 @@ def _bar(precision: str | None, run: list[CardPlan], top: int, base: float) -> I
     """One precision from its first size to where the next begins."""
     begin, end = _x(run[0].gib), _x(min(run[-1].gib + 1, SIZES[-1]))
     kind = precision or "none"
-    told = f"{precision} from {run[0].gib} GiB" if precision else f"nothing up to {run[-1].gib} GiB"
+    label = f"{precision} from {run[0].gib} GiB" if precision else f"nothing up to {run[-1].gib} GiB"
     width = round(end - begin, 1)
     yield (
-        f'<rect class="{kind}" x="{begin}" y="{top}" width="{width}" height="{BAR}" rx="3"><title>{told}</title></rect>'
+        f'<rect class="{kind}" x="{begin}" y="{top}" width="{width}" height="{BAR}" rx="3"><title>{label}</title></rect>'
     )
     middle, anchor = round((begin + end) / 2, 1), 'text-anchor="middle"'
     if not precision:

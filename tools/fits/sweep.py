@@ -20,8 +20,8 @@ def _model(name: str, planned: Sequence[CardPlan]) -> Iterator[str]:
         sizes = list(run)
         span = str(sizes[0].gib) if len(sizes) == 1 else f"{sizes[0].gib}-{sizes[-1].gib}"
         precision, slots = key
-        told = (precision, str(slots), _lengths(sizes)) if precision else ("-", "-", "-")
-        yield f"{'' if number else name:24}{span:>9}  {told[0]:11}{told[1]:>5}  {told[2]}"
+        columns = (precision, str(slots), _lengths(sizes)) if precision else ("-", "-", "-")
+        yield f"{'' if number else name:24}{span:>9}  {columns[0]:11}{columns[1]:>5}  {columns[2]}"
 
 
 def _lengths(sizes: Sequence[CardPlan]) -> str:

@@ -36,7 +36,7 @@ def page_table() -> str:
 
 
 def readme_table() -> str:
-    """The usual cards, and one model of each size."""
+    """Common cards, and one model of each size."""
     return table(README_CARDS, README_MODELS)
 
 
@@ -48,7 +48,7 @@ def table(sizes: str, models: Sequence[str]) -> str:
 
 
 def capability(cards: Cards) -> tuple[int, int]:
-    """That of the usual card of this size: consumer cards of 2020, from 80 GiB on Hopper."""
+    """That of a typical card of this size: consumer cards of 2020, from 80 GiB on Hopper."""
     return (9, 0) if cards.total_bytes >= HOPPER_FROM_BYTES else (8, 6)
 
 
@@ -73,7 +73,7 @@ def outputs() -> dict[Path, str]:
 
 
 def _label(cards: Cards) -> str:
-    size = cards.asked.rpartition("x")[2].replace("GiB", " GiB")
+    size = cards.text.rpartition("x")[2].replace("GiB", " GiB")
     return f"{cards.count} × {size}" if cards.count > 1 else size
 
 

@@ -189,7 +189,8 @@ def test_a_required_gpu_that_is_not_seen_is_a_refusal_with_the_cause(nvml: Stub,
     planned = plan(python, environment, GLM_REQUIRE_GPU="1")
     assert planned.code == 3
     refusal = planned.plan["refusal"]
-    assert refusal["why"]["en"].startswith("GLM_REQUIRE_GPU=1, and no GPU is seen. The NVIDIA driver is not loaded")
+    assert refusal["why"]["code"] == "no_gpu_seen"
+    assert refusal["why"]["values"]["note"]["en"].startswith("The NVIDIA driver is not loaded")
     assert refusal["env_line"] == "GLM_REQUIRE_GPU=0"
 
 

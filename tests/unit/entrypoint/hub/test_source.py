@@ -332,8 +332,8 @@ def test_a_default_that_does_not_fit_gives_way_to_the_demo(hub: HubServer, setti
     hub.folders[REPO], hub.hash_nothing = sparse_checkpoint(tmp_path / "huge", replace(GLM4_9B, layers=2000)), True
     model = fitting_inputs(replace(settings, model=None, default_model=REPO), MemoryUsage()).model
     assert model.name == "demo"
-    assert f"its default, {REPO}, can't be served now: {REPO} does not fit" in model.why.en
-    assert model.why.en.count("GiB") >= 2
+    assert (model.why.code, model.why.values["model"]) == ("demo_instead", REPO)
+    assert model.why.values["why"]["code"] == "model_too_large"
     named = fitting_inputs(replace(settings, model=REPO), MemoryUsage()).model
     assert named.name == REPO
 

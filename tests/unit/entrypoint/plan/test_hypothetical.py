@@ -156,8 +156,12 @@ def test_one_line_a_card_then_what_was_assumed() -> None:
     (pair,) = [number for number, line in enumerate(lines) if line.split()[:4] == ["2x8GiB", "int8", "GPU", "0+1"]]
     assert lines[pair + 1].startswith("    GPU 0: layers 0-") and lines[pair + 2].startswith("    GPU 1: layers ")
     text = " ".join(" ".join(lines).split())
-    assert "compute capability 7.5" in text and "the driver keeps 512 MiB, or 1/80" in text and "2.13.0+cu130" in text
-    assert "the CPU is not offered" in text
+    assert (
+        "compute capability 7.5" in text
+        and "the driver reserves 512 MiB of each, or 1/80" in text
+        and "2.13.0+cu130" in text
+    )
+    assert "no layers on the CPU" in text
     assert max(map(len, lines)) <= 100
 
 
@@ -192,7 +196,7 @@ def test_the_full_table_is_readable_in_100_columns() -> None:
     assert head.split() == ["GiB", "context", "weights", "cache", "activations", "overhead", "need", "free"]
     assert sum(line.startswith("  int8 GPU 0+1") for line in lines) == 1
     assert any(line.endswith(" short") for line in lines) and any(line.endswith("  fits") for line in lines)
-    assert lines[-1] == "Counted   one request at a time; GLM_MAX_NUM_SEQS, where it is set, says for how many"
+    assert lines[-1] == "Counted   one request at a time; GLM_MAX_NUM_SEQS changes this"
 
 
 def test_settings_exclude_with_their_reason() -> None:
@@ -250,4 +254,4 @@ def test_exit_codes_and_wrong_options(model: Path) -> None:
     for alone in (["--compute-capability", "7.5"], ["--allow-cpu"]):
         told = plan_command(model, *alone)
         assert (told.returncode, told.stdout) == (exits.REFUSED_SETTING, "")
-        assert "about the cards that --vram names" in told.stderr
+        assert "need --vram" in told.stderr

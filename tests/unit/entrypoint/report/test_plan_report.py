@@ -41,11 +41,11 @@ def test_the_order_is_choice_why_other_rungs_origins_machine() -> None:
         "    fits too; a higher precision was chosen",
         "  bf16 CPU    ",
         "    fits too; the GPU was chosen",
-        "  GLM_PRECISION      int8   measured: as said above",
+        "  GLM_PRECISION      int8   measured: see above",
         "  device             GPU 0  measured: 12.00 GiB free on this device",
         "Model     toy: ",
         "Memory    64.00 GiB free of 64.00 GiB RAM, container limit 32.00 GiB",
-        "          1.00 GiB of it a running Berth holds",
+        "          1.00 GiB of it used by a running Berth",
         "CPU       8 of Toy, native bf16",
         "GPU 0     Toy RTX: 12.00 GiB free of 80.00 GiB, compute capability 8.6, driver 580.95, GPU-0000",
     ]
