@@ -8,7 +8,7 @@ from dataclasses import replace
 from app.contract.plan import Device, Model, Precision, Text
 from entrypoint.checkpoint.checkpoint import Checkpoint, CheckpointError, read_checkpoint
 from entrypoint.hub.remote_headers import HubRefused, Reading, reason
-from entrypoint.machine import gpu_messages
+from entrypoint.machine.gpu_notes import gpu_notes
 from entrypoint.machine.gpus import probe_gpus
 from entrypoint.machine.host import read_host
 from entrypoint.machine.torch_build import read_torch_build
@@ -17,7 +17,7 @@ from entrypoint.model_choice import ModelChoice, demo_instead, resolve_model
 from entrypoint.plan.inputs import FailedRung, PlanInputs
 from entrypoint.plan.planner import make_plan
 from entrypoint.settings.settings import Settings
-from entrypoint.state.state_dir import Held, pid_namespace
+from entrypoint.state.state_dir import MemoryUsage, pid_namespace
 
 
 def read_model(settings: Settings) -> tuple[ModelChoice, Checkpoint]:
@@ -39,7 +39,7 @@ def read_model(settings: Settings) -> tuple[ModelChoice, Checkpoint]:
         return choice, read_checkpoint(choice.folder)
 
 
-def fitting_inputs(settings: Settings, held: Held) -> PlanInputs:
+def fitting_inputs(settings: Settings, held: MemoryUsage) -> PlanInputs:
     """What `serve` would plan on: a default that doesn't fit at all gives way to the demo. Raises as `read_model`."""
     choice, checkpoint = read_model(settings)
     inputs = measure(settings, choice, checkpoint, held)
@@ -54,7 +54,7 @@ def measure(
     settings: Settings,
     choice: ModelChoice,
     checkpoint: Checkpoint,
-    held: Held | None = None,
+    held: MemoryUsage | None = None,
     failed_rungs: tuple[FailedRung, ...] = (),
     only: tuple[Precision, tuple[str, ...]] | None = None,
     unusable: Mapping[str, Text] | None = None,
@@ -63,13 +63,16 @@ def measure(
 
     `unusable` says of GPUs, by UUID, why the engine could not use them.
     """
-    held = held or Held()
+    held = held or MemoryUsage()
     gpus = probe_gpus(settings.environment)
     devices = tuple(replace(discounted(d, held), unusable=(unusable or {}).get(d.uuid)) for d in gpus.devices)
     shared = sum(held.gpu_bytes.get(device.uuid, 0) for device in devices if device.unified)
     in_group = held.namespace == pid_namespace()
-    host = read_host(settings.hf_home, held.anonymous_bytes + shared, in_group, gpus.none)
-    host = replace(host, gpu_notes=(*gpus.notes, *gpu_messages.notes(devices, host.available_bytes)))
+    host = read_host(
+        settings.hf_home, held.anonymous_bytes + shared, in_group, text(gpus.why_none) if gpus.why_none else None
+    )
+    notes = (*gpus.notes, *gpu_notes(devices, host.available_bytes))
+    host = replace(host, gpu_notes=tuple(map(text, notes)))
     return PlanInputs(
         settings=settings,
         model=_model(choice, checkpoint),
@@ -97,7 +100,7 @@ def _model(choice: ModelChoice, checkpoint: Checkpoint) -> Model:
     )
 
 
-def discounted(device: Device, held: Held) -> Device:
+def discounted(device: Device, held: MemoryUsage) -> Device:
     """A card without what this Berth's own engine holds of it, and without that engine among its holders."""
     engine_bytes = held.gpu_bytes.get(device.uuid, 0)
     if not engine_bytes or device.free_bytes is None or device.total_bytes is None:

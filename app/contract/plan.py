@@ -78,6 +78,7 @@ class Host:
     """The container's memory limit; None if there is none below the RAM."""
     disk_free_bytes: int
     cpu_count: int
+    """Cores that this process may use: its affinity within the control groups' quotas."""
     cpu_name: str
     cpu_bf16: bool
     """Whether the processor computes bf16 natively (avx512_bf16, amx_bf16, or Arm's bf16)."""

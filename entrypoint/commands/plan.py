@@ -32,7 +32,7 @@ from entrypoint.report.hypothetical_report import cards_table, every_table
 from entrypoint.report.plan_report import report
 from entrypoint.report.styled_table import BLANK, show
 from entrypoint.settings.settings import Settings, SettingsError
-from entrypoint.state.state_dir import read_held
+from entrypoint.state.state_dir import read_usage
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -73,7 +73,7 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _inputs(settings: Settings, here: bool) -> PlanInputs:
-    held = read_held(settings.state_dir)
+    held = read_usage(settings.state_dir)
     if here:
         return fitting_inputs(settings, held)
     return measure(settings, *read_model(settings), held)

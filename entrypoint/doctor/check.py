@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import threading
+import functools
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import Literal
 
 from app.contract.plan import Text
 from entrypoint.settings.settings import Settings
+from entrypoint.timeouts import start
 
 Verdict = Literal["pass", "warn", "fail"]
 
@@ -34,25 +36,21 @@ class Group:
 
 def examine(settings: Settings, groups: Sequence[Group]) -> list[Check]:
     """All groups at once, each within its time: one that hangs or breaks is a check that failed, never the end."""
-    found: dict[str, Sequence[Check]] = {}
+    started = [(group, start(functools.partial(group.run, settings))) for group in groups]
+    return [check for group, future in started for check in _checks(group, future)]
 
-    def look(group: Group) -> None:
-        try:
-            found[group.name] = group.run(settings)
-        except Exception as error:  # whatever it was, the other checks are worth having
-            broke = f"{type(error).__name__}: {error}"
-            found[group.name] = [Check(group.name, "fail", Text(f"the check broke: {broke}", f"检查出错：{broke}"))]
 
-    threads = [threading.Thread(target=look, args=(group,), daemon=True) for group in groups]
-    for thread in threads:
-        thread.start()
-    for thread, group in zip(threads, groups, strict=True):
-        thread.join(group.seconds)
-    return [check for group in groups for check in found.get(group.name) or [_too_slow(group)]]
+def _checks(group: Group, future: Future[Sequence[Check]]) -> Sequence[Check]:
+    if not wait([future], group.seconds).done:
+        return [_too_slow(group)]
+    if error := future.exception():  # whatever it is, the other checks are worth having
+        broke = f"{type(error).__name__}: {error}"
+        return [Check(group.name, "fail", Text(f"the check broke: {broke}", f"检查出错：{broke}"))]
+    return future.result()
 
 
 def _too_slow(group: Group) -> Check:
-    finding = Text(f"not through within {group.seconds:.0f} s", f"{group.seconds:.0f} 秒内没有完成")
+    finding = Text(f"timed out after {group.seconds:.0f} s", f"{group.seconds:.0f} 秒内没有完成")
     remedy = Text(
         "Something that this asks hangs: look into dmesg on the host and run nvidia-smi there.",
         "被检查的某个部分卡住了：请查看主机的 dmesg，并在主机上运行 nvidia-smi。",

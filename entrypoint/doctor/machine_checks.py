@@ -11,14 +11,16 @@ from pathlib import Path
 
 from app.contract.plan import Device, Text
 from entrypoint.doctor.check import Check, Group, Verdict
-from entrypoint.machine import gpu_messages
+from entrypoint.machine.gpu_notes import memory_in_use
 from entrypoint.machine.gpus import ANSWER_SECONDS, probe_gpus
 from entrypoint.machine.host import read_host
 from entrypoint.machine.torch_build import TorchBuild, read_torch_build, why_unusable
 from entrypoint.measure import discounted
+from entrypoint.messages.sentence import text
 from entrypoint.paths import existing
+from entrypoint.reasons.machine import NoDriver
 from entrypoint.settings.settings import Settings, SettingsError
-from entrypoint.state.state_dir import RUN_DIR, Held, is_running, make_run_dir, owner, pid_namespace, read_held
+from entrypoint.state.state_dir import RUN_DIR, MemoryUsage, is_running, make_run_dir, owner, pid_namespace, read_usage
 from entrypoint.supervisor.listener import bind
 from entrypoint.units import GIB, size
 
@@ -49,21 +51,23 @@ HELD_REMEDY = Text("End what holds it, or plan with what is left.", "请结束�
 def gpu_checks(settings: Settings) -> list[Check]:
     """Driver and toolkit, compute capability against the torch build, memory held by others."""
     gpus = probe_gpus(settings.environment)
-    if gpus.none is not None:
-        harmless = gpus.none == gpu_messages.NO_DRIVER and not settings.require_gpu
-        finding = Text(f"{gpus.none.en} {ON_CPU.en}", f"{gpus.none.zh}{ON_CPU.zh}") if harmless else gpus.none
+    notes = [text(note) for note in gpus.notes]
+    if gpus.why_none is not None:
+        harmless = isinstance(gpus.why_none, NoDriver) and not settings.require_gpu
+        finding = text(gpus.why_none)
+        finding = Text(f"{finding.en} {ON_CPU.en}", f"{finding.zh}{ON_CPU.zh}") if harmless else finding
         verdict: Verdict = "pass" if harmless else "fail" if settings.require_gpu else "warn"
         return [
             Check("driver", verdict, finding, GPU_REMEDY if verdict == "fail" else None),
-            *(Check("driver", "warn", note) for note in gpus.notes),
+            *(Check("driver", "warn", note) for note in notes),
         ]
-    first, torch, held = gpus.devices[0], read_torch_build(), read_held(settings.state_dir)
+    first, torch, held = gpus.devices[0], read_torch_build(), read_usage(settings.state_dir)
     cuda = ".".join(map(str, first.cuda_driver or ())) or "?"
     names = ", ".join(device.name for device in gpus.devices)
     finding = Text(
         f"driver {first.driver}, CUDA up to {cuda}: {names}", f"驱动 {first.driver}，CUDA 至 {cuda}：{names}"
     )
-    checks = [Check("driver", "pass", finding), *(Check("driver", "warn", note) for note in gpus.notes)]
+    checks = [Check("driver", "pass", finding), *(Check("driver", "warn", note) for note in notes)]
     if shutil.which("docker") and not shutil.which("nvidia-ctk"):
         checks.append(Check("toolkit", "warn", TOOLKIT, TOOLKIT_REMEDY))
     usable = any(why_unusable(device, torch) is None for device in gpus.devices)
@@ -83,10 +87,10 @@ def _capability(device: Device, torch: TorchBuild | None, bad: Verdict) -> Check
     return Check(name, "pass", Text(f"{has} is in torch {torch.version}", f"torch {torch.version} 支持 {has}"))
 
 
-def _gpu_memory(device: Device, held: Held) -> Check:
+def _gpu_memory(device: Device, held: MemoryUsage) -> Check:
     name, own = f"GPU {device.index} memory", discounted(device, held)
-    if note := gpu_messages.held_note(own):
-        return Check(name, "warn", note, HELD_REMEDY)
+    if in_use := memory_in_use(own):
+        return Check(name, "warn", text(in_use), HELD_REMEDY)
     if own.free_bytes is None or own.total_bytes is None:
         return Check(name, "pass", Text("shares the host's memory", "与主机共享内存"))
     free, total = size(own.free_bytes), size(own.total_bytes)
@@ -95,7 +99,7 @@ def _gpu_memory(device: Device, held: Held) -> Check:
 
 def memory_checks(settings: Settings) -> list[Check]:
     """RAM and the container's limit."""
-    held = read_held(settings.state_dir)
+    held = read_usage(settings.state_dir)
     host = read_host(settings.hf_home, held.anonymous_bytes, held.namespace == pid_namespace())
     free, ram = size(host.available_bytes), size(host.ram_bytes)
     limit, limit_zh = "no container limit", "没有容器内存上限"

@@ -25,7 +25,7 @@ from entrypoint.paths import existing
 from entrypoint.plan.planner import make_plan
 from entrypoint.settings.settings import Settings, SettingsError
 from entrypoint.state.ledger import versions
-from entrypoint.state.state_dir import read_held
+from entrypoint.state.state_dir import read_usage
 from entrypoint.units import size
 
 HUB_SECONDS = 3.0
@@ -171,7 +171,7 @@ def _remote(settings: Settings, choice: ModelChoice, model: HubModel) -> list[Ch
 def _plan(settings: Settings, choice: ModelChoice, checkpoint: Checkpoint) -> list[Check]:
     count = f"{checkpoint.parameters / 1e6:,.1f}"
     model = Check("model", "pass", Text(f"{choice.name}: {count} M parameters", f"{choice.name}：{count} M 参数"))
-    plan = make_plan(measure(settings, choice, checkpoint, read_held(settings.state_dir)))
+    plan = make_plan(measure(settings, choice, checkpoint, read_usage(settings.state_dir)))
     if plan.chosen is None:
         assert plan.refusal is not None
         return [model, _refused("plan", _needed(choice), plan.refusal)]

@@ -42,7 +42,7 @@ class Deadline:
         """Seconds that are left. Raises HubError when there are none."""
         left = self._at - time.monotonic()
         if left <= 0:
-            raise HubError("slow", f"not through within {self.seconds:.0f} s")
+            raise HubError("slow", f"timed out after {self.seconds:.0f} s")
         return left
 
 

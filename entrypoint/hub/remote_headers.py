@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import queue
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from entrypoint.hub.cache import HubCache
 from entrypoint.hub.listing import Deadline, HubError, HubModel, Listing, RemoteFile
 from entrypoint.hub.source import HubSource
 from entrypoint.settings.settings import Settings
+from entrypoint.timeouts import start
 
 if TYPE_CHECKING:
     from entrypoint.hub.client import Hub
@@ -60,34 +59,24 @@ class Reading:
         self._patient = patient
         self._limit = ANSWER_SECONDS if self._patient else DEFAULT_ANSWER_SECONDS
         self._overdue = time.monotonic() + self._limit + 1  # a name server may be waited for longer than any deadline
-        self._outcome: queue.SimpleQueue[RemoteModel | Exception] = queue.SimpleQueue()
-        threading.Thread(target=self._run, name="hub-headers", daemon=True).start()
+        self._future = start(self._read)
 
     def result(self) -> RemoteModel | None:
         """The model, or None while it is being read. Raises HubRefused, CheckpointError."""
         try:
-            outcome = self._outcome.get_nowait()
-        except queue.Empty:
+            if self._future.done():
+                return self._future.result()
             if time.monotonic() < self._overdue:
                 return None
-            outcome = HubError("slow", f"not through within {self._limit:.0f} s")
-        if isinstance(outcome, HubError):
-            raise HubRefused(self._refusal(outcome)) from outcome
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
+            raise HubError("slow", f"timed out after {self._limit:.0f} s")
+        except HubError as error:
+            raise HubRefused(self._refusal(error)) from error
 
     def wait(self) -> RemoteModel:
         """The model, once it is read. Raises HubRefused, CheckpointError."""
         while (found := self.result()) is None:
             time.sleep(POLL_SECONDS)
         return found
-
-    def _run(self) -> None:
-        try:
-            self._outcome.put(self._read())
-        except Exception as error:  # raised again where the result is taken
-            self._outcome.put(error)
 
     def _read(self) -> RemoteModel:
         settings, model = self._settings, self._model

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import as_completed
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from entrypoint.checkpoint.safetensors_header import LENGTH_BYTES, CheckpointError, Tensor, header_length, parse_header
@@ -21,6 +20,7 @@ from entrypoint.checkpoint.source import (
 from entrypoint.checkpoint.torch_index import tensors_from_total
 from entrypoint.hub.cache import HubCache
 from entrypoint.hub.listing import Deadline, HubError, Listing, RemoteFile
+from entrypoint.timeouts import start_each
 
 if TYPE_CHECKING:
     from entrypoint.hub.client import Hub
@@ -140,30 +140,9 @@ def in_parallel(work: Callable[[RemoteFile], T], files: Sequence[RemoteFile], te
     Raises:
         HubError, CheckpointError: the first that a file's work raised.
     """
-    waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
-    done: queue.SimpleQueue[tuple[int, T | Exception]] = queue.SimpleQueue()
-    for index in range(len(files)):
-        waiting.put(index)
-
-    def read() -> None:
-        while True:
-            try:
-                index = waiting.get_nowait()
-            except queue.Empty:
-                return
-            try:
-                done.put((index, work(files[index])))
-            except Exception as error:  # raised where the results are taken
-                done.put((index, error))
-
-    for _ in range(min(READERS, len(files))):
-        threading.Thread(target=read, daemon=True).start()
-    found: dict[int, T] = {}
+    futures = start_each(work, files, READERS)
     tell(0)
-    while len(found) < len(files):
-        index, result = done.get()
-        if isinstance(result, Exception):
-            raise result
-        found[index] = result
-        tell(len(found))
-    return [found[index] for index in range(len(files))]
+    for done, future in enumerate(as_completed(futures), start=1):
+        future.result()
+        tell(done)
+    return [future.result() for future in futures]

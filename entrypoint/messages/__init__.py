@@ -3,6 +3,8 @@
 Importing a module registers its sentences.
 """
 
+from entrypoint.messages import engine as engine
+from entrypoint.messages import machine as machine
 from entrypoint.messages import model as model
 from entrypoint.messages import plan as plan
 from entrypoint.messages import refusal as refusal

@@ -11,14 +11,14 @@ from app.contract.limits import QUEUE_LIMIT
 from app.contract.plan import CPU, Plan, Rung
 from entrypoint.model_choice import ModelChoice
 from entrypoint.plan.activations import PREFILL_CHUNK
-from entrypoint.state.api_key import Access
+from entrypoint.state.api_key import AccessFiles
 
 
 def app_config(
     choice: ModelChoice,
     run_dir: Path,
     plan: Plan | None,
-    access: Access,
+    access: AccessFiles,
     request_seconds: int = 0,
     database: Path | None = None,
 ) -> AppConfig:
@@ -35,7 +35,7 @@ def app_config(
         SESSIONS_FILE=str(access.sessions_file),
         TRUSTED_PROXIES=access.trusted_proxies,
         DATABASE=str(database) if database else None,
-        ENGINE=_engine(chosen) if chosen else None,
+        ENGINE=_engine(chosen, plan.host.cpu_count) if plan and chosen else None,
         ORIGINS=plan.origins if plan else (),
     )
 
@@ -61,7 +61,7 @@ def device_map(rung: Rung) -> dict[str, str]:
     return modules | {"model.norm": last, "lm_head": last}
 
 
-def _engine(rung: Rung) -> EngineConfig:
+def _engine(rung: Rung, cpu_threads: int) -> EngineConfig:
     return EngineConfig(
         precision=rung.precision,
         compute_dtype=rung.compute_dtype,
@@ -71,4 +71,5 @@ def _engine(rung: Rung) -> EngineConfig:
         max_num_seqs=rung.max_num_seqs,
         prefill_chunk=min(PREFILL_CHUNK, rung.max_model_len),
         planned_bytes=rung.need_bytes,
+        cpu_threads=cpu_threads,
     )

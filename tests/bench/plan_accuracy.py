@@ -39,7 +39,7 @@ from entrypoint.state.api_key import Access
 from entrypoint.state.app_config import app_config
 from entrypoint.supervisor.engine_process import EngineRun
 from tools.checkpoints.make_checkpoint import make_checkpoint
-from tools.checkpoints.shape import Shape
+from tools.checkpoints.shape import CheckpointShape
 
 MIB = 1024**2
 START_SECONDS = 900.0
@@ -52,7 +52,7 @@ class Model:
     """A shape to be tried, and with which contexts."""
 
     name: str
-    shape: Shape
+    shape: CheckpointShape
     contexts: tuple[int, ...]
 
 
@@ -93,7 +93,7 @@ class Row:
 
 def models(device: str) -> tuple[Model, ...]:
     """Full size on a GPU; on the CPU a few layers, more than 1 GB in bf16 each."""
-    like = Shape.published
+    like = CheckpointShape.published
     if device == "gpu":
         contexts = (2048, 8192, 32768)
         return (
@@ -102,7 +102,7 @@ def models(device: str) -> tuple[Model, ...]:
             Model("GLM-4-32B-0414, 20 layers", like("zai-org/GLM-4-32B-0414", layers=20), contexts),
         )
     # In the proportions of a whole model: with few layers, embedding and head outweigh what int8 and int4 save.
-    whole = Shape(hidden=2048, layers=24, head_dim=128, intermediate=6848, vocab=32768)
+    whole = CheckpointShape(hidden=2048, layers=24, head_dim=128, intermediate=6848, vocab=32768)
     flash, air = (
         like("zai-org/GLM-4.7-Flash", layers=3, vocab=65536),
         like("zai-org/GLM-4.5-Air", layers=2, vocab=65536),

@@ -53,7 +53,7 @@ def spread(*devices: str) -> dict[str, str]:
 
 
 def backend_for(folder: Path, precision: Precision, dtype: Dtype, devices: dict[str, str]) -> TransformersBackend:
-    config = EngineConfig(precision, dtype, ("unused",), devices, LENGTH, 1, 32, 0)
+    config = EngineConfig(precision, dtype, ("unused",), devices, LENGTH, 1, 32, 0, cpu_threads=2)
     checkpoint = open_checkpoint(folder)
     place = placement_of(config, checkpoint.shape.layers)
     model = load.load_model(checkpoint, config, lambda _count: None)

@@ -22,13 +22,14 @@ from app.contract.config import AppConfig, EngineConfig
 from app.contract.plan import CPU, Dtype, Precision, gpus_of
 from app.contract.status import Beat, EngineDown, EngineEvent, Loading, Proving, Ready
 from app.contract.wire import ChatRequest, Failed, Finished, Message, Reply, SamplingParams, Stats, StatsRequest
+from entrypoint.machine.cgroup import cpu_count
 from tests.paths import TOP
 from tools.checkpoints.make_checkpoint import make_checkpoint
-from tools.checkpoints.shape import Shape
+from tools.checkpoints.shape import CheckpointShape
 
 START_SECONDS = 100
 REPLY_SECONDS = 60
-TINY = Shape(
+TINY = CheckpointShape(
     hidden=128, layers=2, heads=4, kv_heads=2, head_dim=32, intermediate=256, vocab=600, context=512, dtype="float32"
 )
 EVENTS: dict[str, type[EngineEvent]] = {
@@ -79,7 +80,17 @@ class EngineProcess:
     ) -> None:
         self.socket_path = folder / "engine.sock"
         modules = device_map or {"": "cuda:0" if gpus_of(devices) else CPU}
-        engine = EngineConfig(precision, dtype, devices, modules, max_model_len, max_num_seqs, prefill_chunk, 1 << 30)
+        engine = EngineConfig(
+            precision,
+            dtype,
+            devices,
+            modules,
+            max_model_len,
+            max_num_seqs,
+            prefill_chunk,
+            1 << 30,
+            cpu_threads=cpu_count(),
+        )
         status = str(folder / "status.json")
         config = AppConfig("tiny", str(model), status, str(self.socket_path), queue_limit, ENGINE=engine)
         write_atomically(folder / "config.json", config)

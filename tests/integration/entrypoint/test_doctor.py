@@ -127,7 +127,7 @@ def test_gpus_with_faults(nvml: Stub, python: Path, tmp_path: Path) -> None:
     assert len(lost) == 1 and "Xid 79" in lost[0]["finding"]["en"]
     assert report.one("GPU 0 memory")[:2] == (
         "warn",
-        "20.00 GiB of GPU 0's 24.00 GiB is held by others (perhaps other containers).",
+        "Other processes use 20.00 GiB of the 24.00 GiB of GPU 0 (perhaps by other containers).",
     )
     verdict, finding, remedy = report.one("GPU 1 capability")
     assert verdict == "warn" and "6.1 is not in torch" in finding and "TORCH=cuda" in remedy
@@ -298,7 +298,7 @@ def test_a_check_that_hangs_or_breaks_is_one_that_failed() -> None:
     fine = Check("fine", "pass", Text("well", "好"))
     groups = (Group("slow", 0.05, hangs), Group("odd", 10, breaks), Group("fine", 10, lambda _: [fine]))
     slow, odd, last = examine(Settings(), groups)
-    assert (slow.verdict, slow.finding.en) == ("fail", "not through within 0 s")
+    assert (slow.verdict, slow.finding.en) == ("fail", "timed out after 0 s")
     assert (odd.verdict, odd.finding.en) == ("fail", "the check broke: RuntimeError: odd")
     assert last == fine
     assert lines([last])[-1] == "all checks pass: 1"

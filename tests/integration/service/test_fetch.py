@@ -67,7 +67,7 @@ def test_planned_downloaded_served_and_kept(hub: HubServer, tmp_path: Path) -> N
         assert TOKEN not in Path(f"/proc/{service.child('app.web')}/environ").read_text()
         had = status["progress"]["done_bytes"]
         os.kill(fetch, signal.SIGKILL)
-        wait_until(lambda: "is started again; it goes on where it stopped" in service.log(), 30, "the death is named")
+        wait_until(lambda: "it restarts and continues where it stopped" in service.log(), 30, "the death is named")
         downloading(service, had)
         hub.faults.bytes_per_second = None
         status = service.wait_for("ready")

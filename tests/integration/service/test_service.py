@@ -18,9 +18,9 @@ from app.contract.config import read_config
 from tests.processes.service import Service, alive, descendants, free_port, run_entrypoint, running, wait_until
 from tests.sparse import sparse_checkpoint
 from tools.checkpoints.make_checkpoint import make_checkpoint
-from tools.checkpoints.shape import Shape
+from tools.checkpoints.shape import CheckpointShape
 
-SHAPE = Shape(hidden=64, layers=2, heads=4, kv_heads=2, head_dim=16, intermediate=128, vocab=512, context=512)
+SHAPE = CheckpointShape(hidden=64, layers=2, heads=4, kv_heads=2, head_dim=16, intermediate=128, vocab=512, context=512)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def test_a_second_one_on_the_same_state_is_refused(service: Service, model: Path
     )
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
-    assert "another Berth runs on it" in done.stderr
+    assert "another Berth uses it" in done.stderr
 
 
 def test_no_process_but_the_engine_has_torch(service: Service) -> None:
@@ -246,7 +246,7 @@ def test_a_port_in_use(model: Path, tmp_path: Path) -> None:
         ({"GLM_PRECISION": "int3"}, "GLM_PRECISION=int3: should be auto or one of"),
         ({"GLM_PRECISSION": "int8"}, "GLM_PRECISSION is not a setting; did you mean GLM_PRECISION?"),
         ({"GLM_BIND": "203.0.113.7", "GLM_AUTH": "on"}, "GLM_BIND=203.0.113.7: "),
-        ({"GLM_BIND": "0.0.0.0"}, "GLM_AUTH=off: not where others can reach it, and GLM_BIND=0.0.0.0 is no loopback"),
+        ({"GLM_BIND": "0.0.0.0"}, "GLM_AUTH=off: only allowed on a loopback address; GLM_BIND=0.0.0.0 is not one"),
         ({"GLM_MAX_MODEL_LEN": "99999"}, "GLM_MAX_MODEL_LEN=99999: should be at most 512"),
         ({"GLM_STATE_DIR": "/proc/berth"}, "GLM_STATE_DIR=/proc/berth: "),
     ],

@@ -73,7 +73,7 @@ def spread(*layers: str, first: str, last: str) -> dict[str, str]:
 
 
 def config_for(devices: dict[str, str], precision: Precision = "fp32", dtype: Dtype = "float32") -> EngineConfig:
-    return EngineConfig(precision, dtype, ("unused",), devices, LENGTH, 1, CHUNK, 0)
+    return EngineConfig(precision, dtype, ("unused",), devices, LENGTH, 1, CHUNK, 0, cpu_threads=2)
 
 
 def backend_for(checkpoint: Checkpoint, config: EngineConfig) -> TransformersBackend:

@@ -23,7 +23,7 @@ from entrypoint.measure import fitting_inputs, read_model
 from entrypoint.model_choice import resolve_model
 from entrypoint.reasons.model import DemoInstead
 from entrypoint.settings.settings import Settings, SettingsError
-from entrypoint.state.state_dir import Held
+from entrypoint.state.state_dir import MemoryUsage
 from tests.hub_server import COMMIT, HubServer, hub_serving
 from tests.paths import FIXTURES
 from tests.sparse import CHATGLM3_6B, GLM4_9B, sparse_checkpoint
@@ -330,11 +330,11 @@ def test_a_default_is_waited_for_no_longer_than_its_three_seconds(hub: HubServer
 
 def test_a_default_that_does_not_fit_gives_way_to_the_demo(hub: HubServer, settings: Settings, tmp_path: Path) -> None:
     hub.folders[REPO], hub.hash_nothing = sparse_checkpoint(tmp_path / "huge", replace(GLM4_9B, layers=2000)), True
-    model = fitting_inputs(replace(settings, model=None, default_model=REPO), Held()).model
+    model = fitting_inputs(replace(settings, model=None, default_model=REPO), MemoryUsage()).model
     assert model.name == "demo"
     assert (model.why.code, model.why.values["model"]) == ("demo_instead", REPO)
     assert model.why.values["why"]["code"] == "model_too_large"
-    named = fitting_inputs(replace(settings, model=REPO), Held()).model
+    named = fitting_inputs(replace(settings, model=REPO), MemoryUsage()).model
     assert named.name == REPO
 
 

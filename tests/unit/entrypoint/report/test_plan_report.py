@@ -12,6 +12,7 @@ from app.contract.plan import Placement, Text
 from entrypoint.machine.gpus import probe_gpus
 from entrypoint.machine.torch_build import read_torch_build
 from entrypoint.plan.planner import make_plan
+from entrypoint.reasons.machine import NoDriver
 from entrypoint.report.plan_report import plan_lines, report
 from entrypoint.report.styled_table import show
 from entrypoint.settings.settings import Settings
@@ -125,11 +126,10 @@ def test_a_refusal_comes_first_with_the_line_to_change() -> None:
 
 def test_this_machine_answers_or_says_why_not() -> None:
     gpus = probe_gpus({})
-    assert (gpus.none is None) == bool(gpus.devices)
+    assert (gpus.why_none is None) == bool(gpus.devices)
     if not Path("/proc/driver/nvidia").exists():
         assert gpus.devices == ()
-        assert gpus.none is not None
-        assert gpus.none.en == "No NVIDIA driver is visible here."
+        assert gpus.why_none == NoDriver()
 
 
 def test_what_torch_can_run_on(tmp_path: Path) -> None:
