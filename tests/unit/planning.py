@@ -14,7 +14,7 @@ from entrypoint.reasons.model import ModelSet
 from entrypoint.settings.settings import Settings
 from tests.sparse import GLM4_9B
 
-__all__ = ["CUDA_BUILD", "GIB", "GLM4_9B", "HOST", "SMALL", "gpu", "question"]
+__all__ = ["CUDA_BUILD", "GIB", "GLM4_9B", "HOST", "SMALL", "gpu", "plan_inputs"]
 GIB = 1024**3
 SMALL = Shape(
     layers=16,
@@ -44,7 +44,7 @@ def gpu(free_gib: float, capability: tuple[int, ...] | None = (8, 6), index: int
     return Device(index, f"GPU-{index:04d}", "Toy RTX", 80 * GIB, int(free_gib * GIB), capability, "580.95")
 
 
-def question(shape: Shape = GLM4_9B, settings: Settings | None = None, **changes: Any) -> PlanInputs:
+def plan_inputs(shape: Shape = GLM4_9B, settings: Settings | None = None, **changes: Any) -> PlanInputs:
     why = text(ModelSet("x"))
     usual: dict[str, Any] = {
         "settings": settings or Settings(model="x"),

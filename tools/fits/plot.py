@@ -76,7 +76,8 @@ def _bar(precision: str | None, run: list[CardPlan], top: int, base: float) -> I
     label = f"{precision} from {run[0].gib} GiB" if precision else f"nothing up to {run[-1].gib} GiB"
     width = round(end - begin, 1)
     yield (
-        f'<rect class="{kind}" x="{begin}" y="{top}" width="{width}" height="{BAR}" rx="3"><title>{label}</title></rect>'
+        f'<rect class="{kind}" x="{begin}" y="{top}" width="{width}" height="{BAR}" rx="3">'
+        f"<title>{label}</title></rect>"
     )
     middle, anchor = round((begin + end) / 2, 1), 'text-anchor="middle"'
     if not precision:

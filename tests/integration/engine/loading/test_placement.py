@@ -38,7 +38,7 @@ from tests.integration.engine.loading.test_families import tensors_within
 from tests.pretend_devices import CPU, Mixed, PretendDevices
 from tests.processes.engine import EngineProcess
 from tests.tokens import tokens
-from tests.unit.planning import HOST, gpu, question
+from tests.unit.planning import HOST, gpu, plan_inputs
 
 LENGTH = 80
 CHUNK = 32
@@ -180,7 +180,7 @@ def test_one_device_by_two_names_gives_the_same_logits(
 
 def rung_over(layout: Layout, shape: Shape, precision: Precision = "bf16") -> Rung:
     """The CPU and two GPUs with nothing free, so that each has one of the three layers."""
-    asked = question(shape, layout=layout, devices=(gpu(0), gpu(0, index=1)), host=HOST)
+    asked = plan_inputs(shape, layout=layout, devices=(gpu(0), gpu(0, index=1)), host=HOST)
     devices = (None, *asked.devices)
     return lay_out(asked, Candidate(precision, devices, "GPU-0000+GPU-0001+cpu", "bfloat16"), LENGTH, 1)
 

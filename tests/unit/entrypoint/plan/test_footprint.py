@@ -23,7 +23,7 @@ from entrypoint.plan.footprint import (
 )
 from entrypoint.plan.planner import make_plan
 from entrypoint.settings.settings import Settings
-from tests.unit.planning import GIB, GLM4_9B, HOST, gpu, question
+from tests.unit.planning import GIB, GLM4_9B, HOST, gpu, plan_inputs
 
 LINEAR = Parameter("w", (256, 192), linear=True)
 FLASH = Shape(
@@ -213,7 +213,7 @@ def test_activations_of_experts_and_latents_bound_what_the_proof_measured(
 
 def test_a_shape_that_the_4_bit_kernels_cannot_take_is_no_rung() -> None:
     odd = replace(MID, intermediate=4000)
-    plan = make_plan(question(odd, host=replace(HOST, available_bytes=GIB)))
+    plan = make_plan(plan_inputs(odd, host=replace(HOST, available_bytes=GIB)))
     (rung,) = [rung for rung in plan.rungs if rung.precision == "int4"]
     assert (rung.verdict, rung.reason.code) == ("unsupported", "rows_not_in_blocks")
 
@@ -228,7 +228,7 @@ def test_a_mixture_of_experts_says_how_little_quantising_saves() -> None:
     """Flash's 29.9 B parameters: 55.77 GiB in bf16, 54.36 in int8, 53.67 in int4 (measured elsewhere)."""
     settings = Settings(model="x", max_model_len=2048)
     host = replace(HOST, available_bytes=int(57.5 * GIB))
-    plan = make_plan(question(FLASH, settings, layout=LAYOUTS["glm4_moe_lite"], host=host))
+    plan = make_plan(plan_inputs(FLASH, settings, layout=LAYOUTS["glm4_moe_lite"], host=host))
     rungs = {rung.precision: rung for rung in plan.rungs}
     assert (rungs["bf16"].verdict, rungs["bf16"].notes) == ("too_large", ())
     (note,) = rungs["int8"].notes
@@ -240,10 +240,10 @@ def test_a_mixture_of_experts_says_how_little_quantising_saves() -> None:
     assert (note.values["precision"], round(note.values["saved_bytes"] / GIB, 2)) == ("int4", 2.10)
     stored = StoredFormat("bitsandbytes nf4", "int4", True, 53 * GIB)
     (as_stored, *_) = make_plan(
-        question(FLASH, settings, layout=LAYOUTS["glm4_moe_lite"], host=host, stored=stored)
+        plan_inputs(FLASH, settings, layout=LAYOUTS["glm4_moe_lite"], host=host, stored=stored)
     ).rungs
     assert (as_stored.reason.code, as_stored.notes) == ("fits_as_stored", ())
-    dense = make_plan(question(GLM4_9B)).rungs
+    dense = make_plan(plan_inputs(GLM4_9B)).rungs
     assert not [rung for rung in dense if rung.notes]
 
 

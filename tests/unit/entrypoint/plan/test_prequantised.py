@@ -22,7 +22,7 @@ from entrypoint.plan.planner import make_plan
 from entrypoint.settings.settings import Settings
 from tests.processes.service import run_entrypoint
 from tests.sparse import GLM4_9B, config_for
-from tests.unit.planning import GIB, HOST, gpu, question
+from tests.unit.planning import GIB, HOST, gpu, plan_inputs
 
 FP8 = {"quant_method": "fp8", "weight_block_size": [128, 128]}
 COMPRESSED = {
@@ -75,7 +75,7 @@ def made(folder: Path, quantisation: dict[str, Any], **changes: tuple[str, tuple
 
 
 def plan_of(checkpoint: Checkpoint, settings: Settings | None = None, **changes: Any) -> Plan:
-    return make_plan(question(settings=settings, stored=checkpoint.stored, **changes))
+    return make_plan(plan_inputs(settings=settings, stored=checkpoint.stored, **changes))
 
 
 @pytest.mark.parametrize(
@@ -150,8 +150,8 @@ def test_fp8_is_planned_from_its_headers_and_refused(
 
 def test_the_16_bit_checkpoint_beside_a_published_fp8_one_is_named(tmp_path: Path) -> None:
     checkpoint = read_checkpoint(made(tmp_path / "m", FP8))
-    asked = question(stored=checkpoint.stored)
-    plan = make_plan(replace(asked, model=replace(asked.model, name="zai-org/GLM-4.5-Air-FP8"), host=HOST))
+    inputs = plan_inputs(stored=checkpoint.stored)
+    plan = make_plan(replace(inputs, model=replace(inputs.model, name="zai-org/GLM-4.5-Air-FP8"), host=HOST))
     assert plan.refusal is not None
     assert plan.refusal.env_line == "GLM_MODEL=zai-org/GLM-4.5-Air"
 

@@ -12,7 +12,7 @@ from app.layouts.registry import LAYOUTS
 from app.layouts.shape import Experts, Latent, Shape
 from entrypoint.plan.planner import TARGET_CONTEXT, make_plan
 from entrypoint.settings.settings import Settings
-from tests.unit.planning import GIB, GLM4_9B, HOST, SMALL, gpu, question
+from tests.unit.planning import GIB, GLM4_9B, HOST, SMALL, gpu, plan_inputs
 
 LITE = Shape(
     layers=12,
@@ -65,10 +65,10 @@ def plan_for(
     slots: int | None = None,
 ) -> Plan:
     layout, shape = model
-    asked = Settings(model="x", precision=precision, max_model_len=context, max_num_seqs=slots)
+    options = Settings(model="x", precision=precision, max_model_len=context, max_num_seqs=slots)
     host = replace(HOST, available_bytes=int(ram_gib * GIB))
     given = tuple(gpu(gib, capability, index) for index, (gib, capability) in enumerate(devices))
-    return make_plan(question(shape, asked, layout=LAYOUTS[layout], devices=given, host=host))
+    return make_plan(plan_inputs(shape, options, layout=LAYOUTS[layout], devices=given, host=host))
 
 
 @settings(max_examples=150, deadline=None)

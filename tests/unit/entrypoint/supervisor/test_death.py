@@ -18,7 +18,7 @@ from entrypoint.settings.settings import Settings
 from entrypoint.state import ledger
 from entrypoint.supervisor.death import Evidence, certify, final_refusal
 from entrypoint.supervisor.recovery import MEMORY_WAIT_SECONDS, Recovery, recovery_action
-from tests.unit.planning import GIB, SMALL, gpu, question
+from tests.unit.planning import GIB, SMALL, gpu, plan_inputs
 
 KILLED = Evidence(
     at=1.0,
@@ -105,7 +105,9 @@ def test_a_precision_that_was_set_is_not_replaced_but_the_line_is_told() -> None
 
 
 def plan_with(free_gib: float, recovery: Recovery) -> Plan:
-    return make_plan(question(SMALL, devices=(gpu(free_gib),), failed_rungs=recovery.failed_rungs, only=recovery.only))
+    return make_plan(
+        plan_inputs(SMALL, devices=(gpu(free_gib),), failed_rungs=recovery.failed_rungs, only=recovery.only)
+    )
 
 
 def chosen(plan: Plan) -> Rung:
@@ -136,7 +138,7 @@ def test_a_neighbour_that_keeps_the_memory_costs_a_rung_at_the_third_wait() -> N
     recovery = Recovery(automatic=True)
     first = chosen(plan_with(10, recovery))
     assert recovery.after(certify(KILLED), first, 0.0).kind == "fewer"
-    single = replace(question(SMALL, devices=(gpu(10),), only=recovery.only), most_slots=1)
+    single = replace(plan_inputs(SMALL, devices=(gpu(10),), only=recovery.only), most_slots=1)
     full = chosen(make_plan(single)).need_bytes / GIB * 0.85
     assert recovery.verdict(plan_with(full, recovery), first, 10.0) == "wait"
     assert recovery.verdict(plan_with(full, recovery), first, 20.0) == "wait"
@@ -209,7 +211,7 @@ def test_the_ledger_remembers_slots_that_were_too_many(tmp_path: Path) -> None:
     rung = chosen(plan_with(10, again))
     assert (rung.precision, rung.max_num_seqs, rung.max_model_len) == ("bf16", 8, first.max_model_len)
     asked = replace(
-        question(SMALL, devices=(gpu(10),), failed_rungs=again.failed_rungs), settings=Settings(max_num_seqs=16)
+        plan_inputs(SMALL, devices=(gpu(10),), failed_rungs=again.failed_rungs), settings=Settings(max_num_seqs=16)
     )
     assert chosen(make_plan(asked)).max_num_seqs == 16, "what is set is tried again"
     book = ledger.add(path, book, ledger.new_entry(plan, fewer, 3.0, 5, proved=True))
@@ -235,7 +237,7 @@ def test_the_ledger_remembers_a_failed_rung_until_it_is_proved(tmp_path: Path) -
 
 
 def test_a_ledger_that_names_devices_in_one_string_is_still_read(tmp_path: Path) -> None:
-    path, inputs = tmp_path / "ledger.json", question(devices=(gpu(12), gpu(12, index=1)))
+    path, inputs = tmp_path / "ledger.json", plan_inputs(devices=(gpu(12), gpu(12, index=1)))
     plan = make_plan(inputs)
     entry = ledger.new_entry(plan, chosen(plan), 1.0, None, proved=False)
     ledger.add(path, ledger.Ledger(), entry)
@@ -253,14 +255,14 @@ def test_a_damaged_ledger_is_begun_anew(tmp_path: Path) -> None:
 
 
 def test_a_gpu_that_torch_cannot_use_is_left_out_even_where_the_precision_was_set() -> None:
-    rung = make_plan(question(SMALL, devices=(gpu(8),))).chosen
+    rung = make_plan(plan_inputs(SMALL, devices=(gpu(8),))).chosen
     assert rung is not None
     recovery = Recovery(automatic=False, only=(rung.precision, rung.devices))
     death = certify(replace(KILLED, phase="loading", exit_code=1, account=EngineDown("no_cuda", "no libcuda")))
     recovery.after(death, rung, 0.0)
     assert recovery.only is None
     marked = replace(gpu(8), unusable=recovery.unusable[rung.device])
-    plan = make_plan(question(SMALL, devices=(marked,)))
+    plan = make_plan(plan_inputs(SMALL, devices=(marked,)))
     assert plan.chosen is not None and plan.chosen.device == "cpu"
     assert recovery.verdict(plan, rung, 1.0) == "start"
 
