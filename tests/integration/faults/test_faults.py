@@ -111,7 +111,7 @@ def test_an_engine_that_hangs_is_ended_and_named(service: Service) -> None:
     back(service, deaths)
     death = service.status()["last_death"]
     assert (death["cause"], death["phase"]) == ("hung", "ready")
-    assert death["why"]["code"] == "hung"
+    assert death["why"]["code"] == "engine_hung"
     assert death["why"]["values"]["seconds"] >= SILENCE_SECONDS
     assert death["remedy"]["code"] == "restarts_by_itself"
 
