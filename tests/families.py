@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import save_file
 
 from tools.checkpoints.make_checkpoint import make_checkpoint
-from tools.checkpoints.shape import Shape
+from tools.checkpoints.shape import CheckpointShape
 
 LAYERS = 3
-_BASE = Shape(
+_BASE = CheckpointShape(
     hidden=192, layers=LAYERS, heads=6, kv_heads=2, head_dim=32, intermediate=320, vocab=1000, context=512,
     dtype="float32",
 )  # fmt: skip
@@ -21,7 +21,7 @@ _EXPERTS = {"moe_intermediate_size": 64, "n_routed_experts": 8, "num_experts_per
 _LATENT = {"kv_lora_rank": 64, "qk_nope_head_dim": 32, "qk_rope_head_dim": 32, "v_head_dim": 64}
 
 
-def _shape(model_type: str, extra: dict[str, object] | None = None, **changes: object) -> Shape:
+def _shape(model_type: str, extra: dict[str, object] | None = None, **changes: object) -> CheckpointShape:
     return dataclasses.replace(_BASE, model_type=model_type, extra=extra or {}, **changes)  # type: ignore[arg-type]
 
 

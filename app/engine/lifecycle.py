@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from app.contract import exits
 from app.contract.config import AppConfig, EngineConfig
-from app.contract.plan import gpus_of
+from app.contract.plan import CPU, gpus_of
 from app.contract.status import Proof, Proving, Ready
 from app.engine.errors import EngineError
 from app.engine.runtime import gpu, process
@@ -23,7 +23,6 @@ from app.engine.serving.scheduler import Limits, Scheduler
 if TYPE_CHECKING:
     from app.engine.build import Loaded
 
-CPU = "cpu"
 LAST_WORDS_SECONDS = 5.0
 """How long connections may take to deliver their last reply when the engine goes."""
 
@@ -72,11 +71,11 @@ class Service:
             raise EngineError("config.json has no ENGINE: there is no plan yet")
         engine = config.ENGINE
         self._planned_bytes = engine.planned_bytes
-        gpus = gpus_of(engine.device)
+        gpus = gpus_of(engine.devices)
         if gpus:
             gpu.prepare()
         by_device: dict[str, Meter] = {uuid: gpu.GpuMeter(uuid, index) for index, uuid in enumerate(gpus)}
-        if CPU in engine.device.split("+"):
+        if CPU in engine.devices:
             by_device[CPU] = HostMeter()
         meters = self._meters = Meters(by_device)
         self._start(config, engine, meters)
@@ -94,8 +93,8 @@ class Service:
         import_quickly(lambda: _import_rooms(checkpoint.layout.native))
         from app.engine import build, proof
 
-        if gpus_of(engine.device):
-            gpu.check_cuda(engine.device)
+        if gpus := gpus_of(engine.devices):
+            gpu.check_cuda(gpus)
         loaded = build.load(checkpoint, engine, progress)
         load_seconds = time.monotonic() - started
         self.events.send(Proving(load_seconds, loaded.weights_bytes))

@@ -12,6 +12,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from app.contract.codec import from_json
 from app.contract.config import AppConfig
+from app.contract.limits import MOST_SLOTS, THREADS_BESIDE_STREAMS
 from app.web import error_handlers
 from app.web.access import security_headers
 from app.web.access.guard import make_access
@@ -41,7 +42,6 @@ from app.web.store.lazy_store import Storage
 MAX_BODY_BYTES = 4 * 1024 * 1024
 _RESERVED_THREADS = 8
 """Never waiting for the engine, so that health, status and the page answer whatever the streams do."""
-_MOST_SLOTS = 16
 _SCRAPES = 4
 """That ask the engine at once; more go without its numbers."""
 
@@ -88,8 +88,8 @@ def _services(config: AppConfig, threads: int) -> Services:
     counted.registry.register(ServiceCollector(status, EngineClient(config.ENGINE_SOCKET, _SCRAPES)))
     engine = EngineClient(config.ENGINE_SOCKET, max(1, threads - _RESERVED_THREADS))
     storage = Storage(Path(config.DATABASE) if config.DATABASE else None)
-    # Writers are no requests: they wait in threads of their own, for whom the engine has a place or a line.
-    writers = config.QUEUE_LIMIT + _MOST_SLOTS
+    # Turns are written in threads of their own, as many as the engine has slots and places in its queue.
+    writers = max(config.QUEUE_LIMIT + MOST_SLOTS, threads - THREADS_BESIDE_STREAMS)
     running = Turns(storage, status, EngineClient(config.ENGINE_SOCKET, writers), counted, writers)
     readers = Readers(engine.waiting, max(1, (threads - _RESERVED_THREADS) // 2))
     return Services(config, make_access(config), status, engine, counted, storage, running, readers)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from app.contract.plan import Device, Text
 from entrypoint.doctor.check import Check, CheckGroup, Verdict, appended, check
-from entrypoint.machine import gpu_messages
+from entrypoint.machine.gpu_notes import memory_in_use
 from entrypoint.machine.gpus import ANSWER_SECONDS, probe_gpus
 from entrypoint.machine.host import read_host
 from entrypoint.machine.torch_build import TorchBuild, read_torch_build, why_unusable
@@ -38,8 +38,10 @@ from entrypoint.reasons.doctor import (
     Writable,
 )
 from entrypoint.reasons.files import InvalidSetting
+from entrypoint.reasons.machine import NoDriver
+from entrypoint.reasons.reason import Reason
 from entrypoint.settings.settings import Settings, SettingsError
-from entrypoint.state.state_dir import RUN_DIR, Held, is_running, make_run_dir, pid_namespace, read_held
+from entrypoint.state.state_dir import RUN_DIR, MemoryUsage, is_running, make_run_dir, pid_namespace, read_usage
 from entrypoint.supervisor.listener import bind
 from entrypoint.units import GIB
 
@@ -49,10 +51,10 @@ RUNS_ON_CPU = Text(" Berth runs on the CPU.", "Berth 将在 CPU 上运行。")
 def gpu_checks(settings: Settings) -> list[Check]:
     """Driver and container toolkit; for each GPU its compute capability and the memory that others hold."""
     gpus = probe_gpus(settings.environment)
-    notes = [Check("driver", "warn", note) for note in gpus.notes]
-    if gpus.none is not None:
-        return [_no_gpu(gpus.none, settings.require_gpu), *notes]
-    first, torch, usage = gpus.devices[0], read_torch_build(), read_held(settings.state_dir)
+    notes = [check("driver", "warn", note) for note in gpus.notes]
+    if gpus.why_none is not None:
+        return [_no_gpu(gpus.why_none, settings.require_gpu), *notes]
+    first, torch, usage = gpus.devices[0], read_torch_build(), read_usage(settings.state_dir)
     cuda = ".".join(map(str, first.cuda_driver or ())) or "?"
     driver = DriverWorks(first.driver, cuda, tuple(device.name for device in gpus.devices))
     checks = [check("driver", "pass", driver), *notes]
@@ -65,12 +67,12 @@ def gpu_checks(settings: Settings) -> list[Check]:
     return checks
 
 
-def _no_gpu(why: Text, required: bool) -> Check:
+def _no_gpu(reason: Reason, required: bool) -> Check:
     if required:
-        return Check("driver", "fail", why, text(RunOnCpu()))
-    if why == gpu_messages.NO_DRIVER:  # an ordinary machine without a GPU
-        return Check("driver", "pass", appended(why, RUNS_ON_CPU))
-    return Check("driver", "warn", why)
+        return check("driver", "fail", reason, RunOnCpu())
+    if isinstance(reason, NoDriver):  # an ordinary machine without a GPU
+        return Check("driver", "pass", appended(text(reason), RUNS_ON_CPU))
+    return check("driver", "warn", reason)
 
 
 def _capability(device: Device, torch: TorchBuild | None, failure: Verdict) -> Check:
@@ -83,10 +85,10 @@ def _capability(device: Device, torch: TorchBuild | None, failure: Verdict) -> C
     return check(name, "pass", CapabilitySupported(capability, torch.version))
 
 
-def _gpu_memory(device: Device, usage: Held) -> Check:
+def _gpu_memory(device: Device, usage: MemoryUsage) -> Check:
     name, device = f"GPU {device.index} memory", discounted(device, usage)
-    if note := gpu_messages.held_note(device):
-        return Check(name, "warn", note, text(FreeGpuMemory()))
+    if in_use := memory_in_use(device):
+        return check(name, "warn", in_use, FreeGpuMemory())
     if device.free_bytes is None or device.total_bytes is None:
         return check(name, "pass", SharesHostMemory())
     return check(name, "pass", GpuMemory(device.free_bytes, device.total_bytes))
@@ -94,7 +96,7 @@ def _gpu_memory(device: Device, usage: Held) -> Check:
 
 def memory_checks(settings: Settings) -> list[Check]:
     """Free RAM and the container's limit."""
-    usage = read_held(settings.state_dir)
+    usage = read_usage(settings.state_dir)
     host = read_host(settings.hf_home, usage.anonymous_bytes, usage.namespace == pid_namespace())
     memory = HostMemory(host.available_bytes, host.ram_bytes, host.limit_bytes)
     if host.available_bytes >= GIB:

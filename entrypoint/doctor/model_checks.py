@@ -20,9 +20,9 @@ from entrypoint.hub.refusals import hub_refusal, no_room
 from entrypoint.hub.remote_headers import HubRefused, Reading
 from entrypoint.machine.torch_build import read_torch_build
 from entrypoint.measure import measure
+from entrypoint.messages.phrases import at_once
 from entrypoint.model_choice import ModelChoice, demo, resolve_model
 from entrypoint.paths import existing
-from entrypoint.plan import messages
 from entrypoint.plan.planner import make_plan
 from entrypoint.reasons.doctor import (
     BitsandbytesNotImportable,
@@ -43,7 +43,7 @@ from entrypoint.reasons.files import InvalidCheckpoint, InvalidSetting
 from entrypoint.reasons.reason import Reason
 from entrypoint.settings.settings import Settings, SettingsError
 from entrypoint.state.ledger import versions
-from entrypoint.state.state_dir import read_held
+from entrypoint.state.state_dir import read_usage
 
 HUB_SECONDS = 3.0
 BITSANDBYTES_SECONDS = 100.0
@@ -167,7 +167,7 @@ def _free_bytes(settings: Settings) -> int:
 
 def _plan(settings: Settings, choice: ModelChoice, checkpoint: Checkpoint) -> list[Check]:
     model = check("model", "pass", ModelReadable(choice.name, checkpoint.parameters))
-    plan = make_plan(measure(settings, choice, checkpoint, read_held(settings.state_dir)))
+    plan = make_plan(measure(settings, choice, checkpoint, read_usage(settings.state_dir)))
     if plan.chosen is None:
         assert plan.refusal is not None
         return [model, _refused("plan", _failure(choice), plan.refusal)]
@@ -176,7 +176,7 @@ def _plan(settings: Settings, choice: ModelChoice, checkpoint: Checkpoint) -> li
 
 def _chosen_rung(rung: Rung) -> Text:
     """What was chosen, then why."""
-    requests = messages.at_once(rung)
+    requests = at_once(rung.max_num_seqs)
     return replace(
         rung.reason,
         en=f"{rung.precision}, context of {rung.max_model_len} tokens, {requests.en}; {rung.reason.en}",

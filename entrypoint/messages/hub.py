@@ -8,7 +8,7 @@ from entrypoint.reasons import hub as reasons
 
 @sentence.register
 def _(reason: reasons.HttpError) -> Sentence:
-    return Sentence(f"HTTP {reason.status}", f"HTTP 错误 {reason.status}")
+    return Sentence(f"HTTP {reason.status}", f"HTTP {reason.status} 错误")
 
 
 @sentence.register

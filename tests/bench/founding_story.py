@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.container import lab
 from tools.checkpoints.make_checkpoint import make_checkpoint
-from tools.checkpoints.shape import Shape
+from tools.checkpoints.shape import CheckpointShape
 
 GIB = 1024**3
 READY_SECONDS = 1800.0
@@ -35,7 +35,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         folder = (options.keep or Path(scratch)) / "chatglm3-6b"
         if not (folder / "config.json").exists():
-            make_checkpoint(folder, Shape.published("zai-org/chatglm3-6b"))
+            make_checkpoint(folder, CheckpointShape.published("zai-org/chatglm3-6b"))
         Path(scratch).chmod(0o755)
         with lab.project(Path(scratch), lab.IMAGE, files=lab.overlay()) as project:
             project.compose("build", timeout=1800)

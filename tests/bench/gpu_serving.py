@@ -29,7 +29,7 @@ from app.contract.plan import Precision
 from app.contract.wire import ChatRequest, Message, SamplingParams
 from tests.bench.plan_accuracy import MIB, planned, started
 from tools.checkpoints.make_checkpoint import make_checkpoint
-from tools.checkpoints.shape import Shape
+from tools.checkpoints.shape import CheckpointShape
 
 CONTEXT = 1024
 NEW_TOKENS = 128
@@ -59,13 +59,17 @@ class Speed:
     """Of one of them, from its first token to its last: the mean over requests."""
 
 
-def shapes(device: str) -> dict[str, Shape]:
+def shapes(device: str) -> dict[str, CheckpointShape]:
     """Full size on a GPU."""
     if device == "cpu":
-        return {"tiny": Shape(hidden=256, layers=2, heads=4, kv_heads=2, head_dim=64, intermediate=512, vocab=2048)}
+        return {
+            "tiny": CheckpointShape(
+                hidden=256, layers=2, heads=4, kv_heads=2, head_dim=64, intermediate=512, vocab=2048
+            )
+        }
     return {
-        "GLM-4-9B": Shape.published("zai-org/GLM-4-9B-0414"),
-        "ChatGLM3-6B": Shape.published("zai-org/chatglm3-6b"),
+        "GLM-4-9B": CheckpointShape.published("zai-org/GLM-4-9B-0414"),
+        "ChatGLM3-6B": CheckpointShape.published("zai-org/chatglm3-6b"),
     }
 
 

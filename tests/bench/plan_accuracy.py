@@ -26,19 +26,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from app.contract.codec import write_atomically
-from app.contract.plan import Plan, Precision, Text
+from app.contract.plan import Plan, Precision
 from app.contract.status import Proof, Ready
 from entrypoint.checkpoint.checkpoint import read_checkpoint
 from entrypoint.measure import measure
 from entrypoint.model_choice import ModelChoice
 from entrypoint.plan.footprint import SERVICE_BYTES, code_bytes
 from entrypoint.plan.planner import make_plan
+from entrypoint.reasons.model import ModelSet
 from entrypoint.settings.settings import Settings
 from entrypoint.state.api_key import Access
 from entrypoint.state.app_config import app_config
 from entrypoint.supervisor.engine_process import EngineRun
 from tools.checkpoints.make_checkpoint import make_checkpoint
-from tools.checkpoints.shape import Shape
+from tools.checkpoints.shape import CheckpointShape
 
 MIB = 1024**2
 START_SECONDS = 900.0
@@ -51,7 +52,7 @@ class Model:
     """A shape to be tried, and with which contexts."""
 
     name: str
-    shape: Shape
+    shape: CheckpointShape
     contexts: tuple[int, ...]
 
 
@@ -92,7 +93,7 @@ class Row:
 
 def models(device: str) -> tuple[Model, ...]:
     """Full size on a GPU; on the CPU a few layers, more than 1 GB in bf16 each."""
-    like = Shape.published
+    like = CheckpointShape.published
     if device == "gpu":
         contexts = (2048, 8192, 32768)
         return (
@@ -101,7 +102,7 @@ def models(device: str) -> tuple[Model, ...]:
             Model("GLM-4-32B-0414, 20 layers", like("zai-org/GLM-4-32B-0414", layers=20), contexts),
         )
     # In the proportions of a whole model: with few layers, embedding and head outweigh what int8 and int4 save.
-    whole = Shape(hidden=2048, layers=24, head_dim=128, intermediate=6848, vocab=32768)
+    whole = CheckpointShape(hidden=2048, layers=24, head_dim=128, intermediate=6848, vocab=32768)
     flash, air = (
         like("zai-org/GLM-4.7-Flash", layers=3, vocab=65536),
         like("zai-org/GLM-4.5-Air", layers=2, vocab=65536),
@@ -130,7 +131,7 @@ def planned(folder: Path, name: str, precision: Precision, context: int, slots: 
         require_gpu=device == "gpu",
         environment={**os.environ, **hidden},
     )
-    choice = ModelChoice(name, folder, Text("benchmark", "基准测试"))
+    choice = ModelChoice(name, folder, ModelSet(name))
     return make_plan(measure(settings, choice, read_checkpoint(folder)))
 
 
@@ -138,7 +139,7 @@ def planned(folder: Path, name: str, precision: Precision, context: int, slots: 
 def started(plan: Plan, folder: Path, state: Path) -> Iterator[Proof]:
     """The engine by the plan, once it is proved; its socket lies in `state`."""
     assert plan.chosen is not None, plan.refusal
-    choice, nobody = ModelChoice("bench", folder, plan.model.why), Access(None, state / "sessions.json", 0)
+    choice, nobody = ModelChoice("bench", folder, ModelSet("bench")), Access(None, state / "sessions.json", 0)
     write_atomically(state / "config.json", app_config(choice, state, plan, nobody))
     engine = EngineRun(state / "config.json", plan.chosen, dict(os.environ))
     try:

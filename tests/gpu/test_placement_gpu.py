@@ -53,7 +53,7 @@ def spread(*devices: str) -> dict[str, str]:
 
 
 def backend_for(folder: Path, precision: Precision, dtype: Dtype, devices: dict[str, str]) -> TransformersBackend:
-    config = EngineConfig(precision, dtype, "unused", devices, LENGTH, 1, 32, 0)
+    config = EngineConfig(precision, dtype, ("unused",), devices, LENGTH, 1, 32, 0, cpu_threads=2)
     checkpoint = open_checkpoint(folder)
     place = placement_of(config, checkpoint.shape.layers)
     model = load.load_model(checkpoint, config, lambda _count: None)
@@ -93,9 +93,9 @@ def uuid(index: int) -> str:
 
 @pytest.mark.parametrize("precision", ["bf16", "int4"])
 def test_the_engine_process_measures_each_device(checkpoint: Path, tmp_path: Path, precision: Precision) -> None:
-    device = f"{uuid(0)}+cpu"
+    devices = (uuid(0), "cpu")
     with EngineProcess(
-        tmp_path, checkpoint, precision, dtype="bfloat16", device=device, device_map=spread("cpu", "cuda:0")
+        tmp_path, checkpoint, precision, dtype="bfloat16", devices=devices, device_map=spread("cpu", "cuda:0")
     ) as engine:
         ready = engine.until(Ready)
         assert isinstance(last_of(engine.answer(max_tokens=8)), Finished)

@@ -37,7 +37,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def backend_for(folder: Path, precision: Precision, dtype: Dtype, device: str = "cuda:0") -> TransformersBackend:
-    config = EngineConfig(precision, dtype, "unused", {"": device}, LENGTH, SLOTS, CHUNK, 0)
+    config = EngineConfig(precision, dtype, ("unused",), {"": device}, LENGTH, SLOTS, CHUNK, 0, cpu_threads=2)
     checkpoint = open_checkpoint(folder)
     model = load.load_model(checkpoint, config, lambda _count: None)
     cache = SlotCache(checkpoint.shape, SLOTS, LENGTH, getattr(torch, dtype), torch.device(device))

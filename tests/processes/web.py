@@ -93,10 +93,17 @@ def write_status(folder: Path, phase: Phase, **more: object) -> None:
     write_atomically(folder / "status.json", status)
 
 
-def write_config(folder: Path, socket_path: Path, database: Path | None = None) -> Path:
+def write_config(folder: Path, socket_path: Path, database: Path | None = None, *, queue_limit: int = 8) -> Path:
     """The app config as the web needs it; returns its path."""
     file = str(database or folder / "berth.db")
-    config = AppConfig(MODEL, "models/test", str(folder / "status.json"), str(socket_path), 8, DATABASE=file)
+    config = AppConfig(
+        MODEL_NAME=MODEL,
+        MODEL_PATH="models/test",
+        STATUS_FILE=str(folder / "status.json"),
+        ENGINE_SOCKET=str(socket_path),
+        QUEUE_LIMIT=queue_limit,
+        DATABASE=file,
+    )
     path = folder / "config.json"
     path.write_text(json.dumps(to_json(config)))
     return path

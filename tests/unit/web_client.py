@@ -18,13 +18,13 @@ CHAT = "/v1/chat/completions"
 
 
 @contextmanager
-def web_client() -> Iterator[tuple[FlaskClient, FakeEngine]]:
+def web_client(*, threads: int = 64, queue_limit: int = 8) -> Iterator[tuple[FlaskClient, FakeEngine]]:
     """A client, phase `ready`, and the engine that it reaches."""
     with temporary_folder() as name:
         folder = Path(name)
-        config = write_config(folder, folder / "engine.sock")
+        config = write_config(folder, folder / "engine.sock", queue_limit=queue_limit)
         write_status(folder, "ready", precision="int8", max_model_len=8192)
-        app = create_app(config)
+        app = create_app(config, threads=threads)
         with FakeEngine(folder / "engine.sock") as engine, app.test_client() as client:
             yield client, engine
         app.extensions["berth"].storage.close()

@@ -13,7 +13,7 @@ from app.layouts.chatglm import FIELDS
 from app.layouts.config_fields import LayoutError
 from app.layouts.registry import LAYOUTS, shape_of
 from app.layouts.skeleton import stored_tensors
-from tools.checkpoints.shape import CONFIG_NAMES, CheckpointError, Shape
+from tools.checkpoints.shape import CONFIG_NAMES, CheckpointShape, MakeCheckpointError
 
 FIXTURES = Path(__file__).parents[2] / "tests" / "fixtures"
 TOKENIZER_FILES = ("tokenizer.model", "tokenizer_config.json", "generation_config.json")
@@ -21,13 +21,13 @@ INV_FREQ = "transformer.rotary_pos_emb.inv_freq"
 """The published files hold this table, and every loader computes it anew."""
 
 
-def config_of(shape: Shape) -> dict[str, Any]:
-    """The fields of config.json. Raises CheckpointError where they describe no model of this layout."""
+def config_of(shape: CheckpointShape) -> dict[str, Any]:
+    """The fields of config.json. Raises MakeCheckpointError where they describe no model of this layout."""
     fixture = FIXTURES / shape.tokenizer
     fields: dict[str, Any] = json.loads((fixture / "config.json").read_text(encoding="utf-8"))
     vocab = fields["padded_vocab_size"]
     if shape.vocab < vocab:
-        raise CheckpointError(f"vocab must be at least {vocab}, that of the tokenizer of {shape.tokenizer}")
+        raise MakeCheckpointError(f"vocab must be at least {vocab}, that of the tokenizer of {shape.tokenizer}")
     for ours, native in CONFIG_NAMES.items():
         fields[FIELDS.get(native, native)] = getattr(shape, ours)
     fields |= {**shape.extra, "torch_dtype": fields.pop("dtype")}
@@ -36,7 +36,7 @@ def config_of(shape: Shape) -> dict[str, Any]:
     try:
         shape_of(fields)
     except LayoutError as error:
-        raise CheckpointError(str(error)) from error
+        raise MakeCheckpointError(str(error)) from error
     return fields
 
 
@@ -47,7 +47,7 @@ def tensors_of(fields: dict[str, Any]) -> list[tuple[str, tuple[int, ...]]]:
     return [*stored[:1], (INV_FREQ, (shape.head_dim // 4,)), *stored[1:]]
 
 
-def copy_tokenizer(shape: Shape, folder: Path) -> None:
+def copy_tokenizer(shape: CheckpointShape, folder: Path) -> None:
     """Puts the small tokenizer beside the weights."""
     for name in TOKENIZER_FILES:
         if (path := FIXTURES / shape.tokenizer / name).exists():

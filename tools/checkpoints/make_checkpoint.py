@@ -26,7 +26,7 @@ from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, PreTr
 from transformers.core_model_loading import revert_weight_conversion
 
 from tools.checkpoints import chatglm
-from tools.checkpoints.shape import CONFIG_NAMES, DTYPES, PUBLISHED_SHAPES, CheckpointError, Shape
+from tools.checkpoints.shape import CONFIG_NAMES, DTYPES, PUBLISHED_SHAPES, CheckpointShape, MakeCheckpointError
 from tools.tool_caller.glm_tokenizer import STOP_TOKENS, control_ids, filler_tokenizer, save_tokenizer
 
 SAFETENSORS_DTYPES = {torch.bfloat16: "BF16", torch.float16: "F16", torch.float32: "F32"}
@@ -37,7 +37,7 @@ STD = 0.02  # GLM's initializer_range; with a final RMSNorm it keeps logits with
 
 
 @dataclass(frozen=True)
-class Tensor:
+class TensorSpec:
     """One tensor to be written."""
 
     name: str
@@ -53,11 +53,11 @@ class Tensor:
         return self.elements * self.dtype.itemsize
 
 
-def make_config(shape: Shape) -> Any:
+def make_config(shape: CheckpointShape) -> Any:
     """The transformers config of `shape`, with stop ids that fit the tokenizer written beside it."""
     if shape.model_type not in CONFIG_MAPPING:
         known = ["chatglm", *(name for name in CONFIG_MAPPING if name.startswith("glm"))]
-        raise CheckpointError(f"model type {shape.model_type} is not one of {', '.join(known)}")
+        raise MakeCheckpointError(f"model type {shape.model_type} is not one of {', '.join(known)}")
     ids = control_ids(shape.vocab)
     fields = {theirs: getattr(shape, ours) for ours, theirs in CONFIG_NAMES.items()}
     if "qk_rope_head_dim" in shape.extra:  # transformers takes head_dim for another name of it
@@ -66,27 +66,27 @@ def make_config(shape: Shape) -> Any:
     try:
         return AutoConfig.for_model(shape.model_type, **{**fields, **shape.extra})
     except Exception as error:  # transformers raises what it likes here, some of it over several lines
-        raise CheckpointError(f"transformers refuses this config: {' '.join(str(error).split())}") from error
+        raise MakeCheckpointError(f"transformers refuses this config: {' '.join(str(error).split())}") from error
 
 
-def native_skeleton(config: Any, dtype: torch.dtype) -> tuple[str, list[Tensor]]:
+def native_skeleton(config: Any, dtype: torch.dtype) -> tuple[str, list[TensorSpec]]:
     """The native class's name, and the tensors as such a checkpoint is published; allocates no weight."""
     try:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, dtype=dtype)  # type: ignore[no-untyped-call]
     except Exception as error:
-        raise CheckpointError(f"transformers cannot build {config.model_type}: {error}") from error
+        raise MakeCheckpointError(f"transformers cannot build {config.model_type}: {error}") from error
     tied = set(model._tied_weights_keys or ()) if config.tie_word_embeddings else set()
     state = {name: tensor for name, tensor in model.state_dict().items() if name not in tied}
     # MoE models hold their experts fused in memory; files hold one tensor an expert.
     stored = revert_weight_conversion(model, state)
-    tensors = [Tensor(name, tuple(tensor.shape), tensor.dtype) for name, tensor in stored.items()]
+    tensors = [TensorSpec(name, tuple(tensor.shape), tensor.dtype) for name, tensor in stored.items()]
     return type(model).__name__, tensors
 
 
-def split_shards(tensors: Sequence[Tensor], shard_bytes: int) -> list[list[Tensor]]:
+def split_shards(tensors: Sequence[TensorSpec], shard_bytes: int) -> list[list[TensorSpec]]:
     """Groups tensors in order; a shard passes `shard_bytes` only when a single tensor does."""
-    shards: list[list[Tensor]] = []
+    shards: list[list[TensorSpec]] = []
     room = 0
     for tensor in tensors:
         if not shards or tensor.data_bytes > room:
@@ -97,7 +97,7 @@ def split_shards(tensors: Sequence[Tensor], shard_bytes: int) -> list[list[Tenso
     return shards
 
 
-def random_pieces(tensor: Tensor, seed: int) -> Iterator[bytes]:
+def random_pieces(tensor: TensorSpec, seed: int) -> Iterator[bytes]:
     """The tensor's bytes, a piece at a time; each tensor has its own stream, so shards do not change values."""
     norm = tensor.name.endswith(("norm.weight", "layernorm.weight"))
     generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{tensor.name}".encode()))
@@ -108,7 +108,7 @@ def random_pieces(tensor: Tensor, seed: int) -> Iterator[bytes]:
         yield values.to(tensor.dtype).view(torch.uint8).numpy().tobytes()
 
 
-def write_safetensors(path: Path, tensors: Sequence[Tensor], seed: int) -> None:
+def write_safetensors(path: Path, tensors: Sequence[TensorSpec], seed: int) -> None:
     """Writes one safetensors file: 8 bytes of header length, the JSON header, then the data in order."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
@@ -139,25 +139,25 @@ def check_target(out: Path, need_bytes: int) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
         if any(out.iterdir()):
-            raise CheckpointError(f"{out} is not empty: name a new folder")
+            raise MakeCheckpointError(f"{out} is not empty: name a new folder")
         free_bytes = shutil.disk_usage(out).free
     except OSError as error:
-        raise CheckpointError(f"cannot write to {out}: {error.strerror}") from error
+        raise MakeCheckpointError(f"cannot write to {out}: {error.strerror}") from error
     if need_bytes > free_bytes:
-        raise CheckpointError(f"{out} needs {need_bytes / 2**30:.2f} GiB, free are {free_bytes / 2**30:.2f} GiB")
+        raise MakeCheckpointError(f"{out} needs {need_bytes / 2**30:.2f} GiB, free are {free_bytes / 2**30:.2f} GiB")
 
 
-def make_checkpoint(out: Path, shape: Shape, *, seed: int = 0, shard_bytes: int = 2**30) -> int:
+def make_checkpoint(out: Path, shape: CheckpointShape, *, seed: int = 0, shard_bytes: int = 2**30) -> int:
     """Writes config, generation config, tokenizer and shards of at most `shard_bytes` into the new folder `out`.
 
     Returns the weights' size in bytes. The same arguments give the same files on the same machine.
     """
     if shard_bytes < 1 or not 0 <= seed < 2**31:
-        raise CheckpointError("shard_bytes must be at least 1 and the seed between 0 and 2147483647")
+        raise MakeCheckpointError("shard_bytes must be at least 1 and the seed between 0 and 2147483647")
     dtype = getattr(torch, shape.dtype)
     if shape.model_type == "chatglm":
         fields = chatglm.config_of(shape)
-        tensors = [Tensor(name, size, dtype) for name, size in chatglm.tensors_of(fields)]
+        tensors = [TensorSpec(name, size, dtype) for name, size in chatglm.tensors_of(fields)]
         check_target(out, sum(tensor.data_bytes for tensor in tensors))
         chatglm.copy_tokenizer(shape, out)
     else:
@@ -172,7 +172,7 @@ def make_checkpoint(out: Path, shape: Shape, *, seed: int = 0, shard_bytes: int 
     return write_shards(out, tensors, seed, shard_bytes)
 
 
-def write_shards(out: Path, tensors: Sequence[Tensor], seed: int, shard_bytes: int) -> int:
+def write_shards(out: Path, tensors: Sequence[TensorSpec], seed: int, shard_bytes: int) -> int:
     """Writes the weights, with an index where one file is not enough; returns their bytes."""
     total_bytes = sum(tensor.data_bytes for tensor in tensors)
     shards = split_shards(tensors, shard_bytes)
@@ -198,7 +198,7 @@ def size(text: str) -> int:
     return int(number) * unit
 
 
-class Parser(argparse.ArgumentParser):
+class OneLineErrorParser(argparse.ArgumentParser):
     """Errors are one line: the usage is left to --help."""
 
     def error(self, message: str) -> NoReturn:
@@ -207,8 +207,8 @@ class Parser(argparse.ArgumentParser):
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Options of the shape are None unless given, so that they can change a published one."""
-    defaults = Shape()
-    parser = Parser(prog="make_checkpoint", description="Write a random checkpoint of a GLM shape.")
+    defaults = CheckpointShape()
+    parser = OneLineErrorParser(prog="make_checkpoint", description="Write a random checkpoint of a GLM shape.")
     parser.add_argument("out", type=Path, metavar="OUT_DIR", help="a new or empty folder")
     parser.add_argument("--like", metavar="HUB_ID", help="start from this published checkpoint's shape")
     parser.add_argument("--shapes", type=Path, default=PUBLISHED_SHAPES, help="JSON file that --like reads")
@@ -231,9 +231,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = {name: value for name in names if (value := getattr(options, name)) is not None}
     started = time.monotonic()
     try:
-        shape = Shape.published(options.like, options.shapes, **given) if options.like else Shape(**given)
+        shape = (
+            CheckpointShape.published(options.like, options.shapes, **given)
+            if options.like
+            else CheckpointShape(**given)
+        )
         total_bytes = make_checkpoint(options.out, shape, seed=options.seed, shard_bytes=options.shard_bytes)
-    except CheckpointError as error:
+    except MakeCheckpointError as error:
         print(f"make_checkpoint: {error}", file=sys.stderr)
         return 2
     except OSError as error:

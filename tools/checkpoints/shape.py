@@ -31,12 +31,12 @@ NOT_CONFIG = {"source", "model_type", "parameters", "files", "eos_token_id", "to
 CHATGLM_TOKENIZER = "chatglm3-tiny"
 
 
-class CheckpointError(ValueError):
+class MakeCheckpointError(ValueError):
     """What was asked for cannot be written; the text is one line for the user."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shape:
+class CheckpointShape:
     """A model's dimensions; `extra` holds further fields of the model type's config (experts, MLA ranks, ...)."""
 
     model_type: str = "glm4"
@@ -58,27 +58,31 @@ class Shape:
     def __post_init__(self) -> None:
         for name in ("hidden", "layers", "heads", "kv_heads", "head_dim", "intermediate", "context"):
             if getattr(self, name) < 1:
-                raise CheckpointError(f"{name} must be at least 1, not {getattr(self, name)}")
+                raise MakeCheckpointError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.heads % self.kv_heads:
-            raise CheckpointError(f"heads ({self.heads}) must be a multiple of kv_heads ({self.kv_heads})")
+            raise MakeCheckpointError(f"heads ({self.heads}) must be a multiple of kv_heads ({self.kv_heads})")
         if self.head_dim % 4:
-            raise CheckpointError(f"head_dim ({self.head_dim}) must be a multiple of 4: rotary pairs fill half of it")
+            raise MakeCheckpointError(
+                f"head_dim ({self.head_dim}) must be a multiple of 4: rotary pairs fill half of it"
+            )
         if self.vocab < MIN_VOCAB:
-            raise CheckpointError(f"vocab must be at least {MIN_VOCAB} (bytes and control tokens), not {self.vocab}")
+            raise MakeCheckpointError(
+                f"vocab must be at least {MIN_VOCAB} (bytes and control tokens), not {self.vocab}"
+            )
         if self.dtype not in DTYPES:
-            raise CheckpointError(f"dtype must be one of {', '.join(DTYPES)}, not {self.dtype}")
+            raise MakeCheckpointError(f"dtype must be one of {', '.join(DTYPES)}, not {self.dtype}")
 
     @classmethod
-    def published(cls, name: str, shapes: Path = PUBLISHED_SHAPES, **changes: Any) -> "Shape":
+    def published(cls, name: str, shapes: Path = PUBLISHED_SHAPES, **changes: Any) -> "CheckpointShape":
         """The shape of a published checkpoint, from a JSON file of config fields by hub id."""
         try:
             known = json.loads(shapes.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise CheckpointError(f"cannot read shapes from {shapes}: {error}") from error
+            raise MakeCheckpointError(f"cannot read shapes from {shapes}: {error}") from error
         entry = known.get(name)
         if not isinstance(entry, dict):
             near = difflib.get_close_matches(name, known, 1, 0.0)
-            raise CheckpointError(f"{name} is not in {shapes}; the nearest is {near[0] if near else 'none'}")
+            raise MakeCheckpointError(f"{name} is not in {shapes}; the nearest is {near[0] if near else 'none'}")
         names = CONFIG_NAMES
         if entry["model_type"] == "chatglm":
             names = {ours: chatglm.FIELDS.get(native, native) for ours, native in CONFIG_NAMES.items()}

@@ -27,13 +27,13 @@ from app.engine.loading.checkpoint import open_checkpoint
 from app.engine.loading.load import load_model
 from app.layouts.chatglm import NAMES
 from tools.checkpoints.make_checkpoint import make_checkpoint
-from tools.checkpoints.shape import Shape
+from tools.checkpoints.shape import CheckpointShape
 from tools.demo.samples import IGNORED
 from tools.tool_caller.talks import Talk, talks
 from tools.tool_caller.train import THREADS, WEIGHTS, batches, train
 
 FIXTURE = Path(__file__).parents[2] / "tests" / "fixtures" / "chatglm3-caller"
-SHAPE = Shape(
+SHAPE = CheckpointShape(
     model_type="chatglm",
     hidden=128,
     layers=2,
@@ -79,7 +79,7 @@ def samples(folder: Path) -> Iterator[tuple[list[int], list[int]]]:
 
 def load(folder: Path) -> Any:
     """The checkpoint in `folder` as the engine loads it, in float32."""
-    config = EngineConfig("fp32", "float32", "cpu", {"": "cpu"}, SHAPE.context, 1, 512, 0)
+    config = EngineConfig("fp32", "float32", ("cpu",), {"": "cpu"}, SHAPE.context, 1, 512, 0, cpu_threads=2)
     return load_model(open_checkpoint(folder), config, lambda _count: None)
 
 

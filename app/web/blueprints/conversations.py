@@ -13,9 +13,10 @@ from werkzeug.datastructures import Headers
 
 from app.contract.codec import to_json
 from app.contract.conversations import Conversation, ConversationPage, Export
+from app.contract.limits import MAX_SEARCH_CHARACTERS, MOST_LISTED
 from app.web.conversations.import_file import MAX_BYTES, read_import
 from app.web.conversations.markdown import Language, markdown
-from app.web.conversations.request import MAX_SEARCH, read_change, read_new_conversation
+from app.web.conversations.request import read_change, read_new_conversation
 from app.web.http import fields
 from app.web.http.errors import ApiError, bad_field
 from app.web.http.json_body import read_object
@@ -23,15 +24,13 @@ from app.web.services import Services, services
 
 bp = Blueprint("conversations", __name__, url_prefix="/api/conversations")
 
-_MOST_LISTED = 200
-
 
 @bp.get("")
 def page() -> Response:
     """A part of the list."""
     search = fields.text("search", request.args.get("search", "")).replace("\0", "").strip()
-    if len(search) > MAX_SEARCH:
-        raise bad_field("search", f"is longer than {MAX_SEARCH} characters")
+    if len(search) > MAX_SEARCH_CHARACTERS:
+        raise bad_field("search", f"is longer than {MAX_SEARCH_CHARACTERS} characters")
     store = services().storage.open()
     return _fresh(store.conversations.page(search, request.args.get("before"), _limit()))
 
@@ -117,8 +116,8 @@ def _written(shared: Services, ids: tuple[str, ...]) -> Iterator[str]:
 
 def _limit() -> int:
     given = request.args.get("limit", "50")
-    if not re.fullmatch("[0-9]{1,9}", given) or not 1 <= int(given) <= _MOST_LISTED:
-        raise bad_field("limit", f"should be from 1 to {_MOST_LISTED}")
+    if not re.fullmatch("[0-9]{1,9}", given) or not 1 <= int(given) <= MOST_LISTED:
+        raise bad_field("limit", f"should be from 1 to {MOST_LISTED}")
     return int(given)
 
 

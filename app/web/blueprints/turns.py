@@ -8,8 +8,9 @@ from flask import Blueprint, Response, jsonify, request
 
 from app.contract.codec import to_json
 from app.contract.conversations import TurnEvent
+from app.contract.limits import MAX_SEQ
 from app.web.conversations.event_stream import events, one_event
-from app.web.conversations.request import MOST_SEQ, read_new_turn
+from app.web.conversations.request import read_new_turn
 from app.web.http.errors import bad_field
 from app.web.http.json_body import read_object
 from app.web.services import services
@@ -59,7 +60,7 @@ def delete(message_id: str) -> Response:
 
 def _after() -> int:
     given = request.args.get("after", "0")
-    if not re.fullmatch("[0-9]{1,20}", given) or int(given) > MOST_SEQ:
+    if not re.fullmatch("[0-9]{1,20}", given) or int(given) > MAX_SEQ:
         raise bad_field("after", "should be the number of an event")
     return int(given)
 

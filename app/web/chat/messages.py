@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from app.contract.limits import MAX_CALL_ID_CHARACTERS, MOST_CALLS, MOST_MESSAGES
 from app.contract.wire import Message, Role, ToolCall
 from app.web.chat.tools import arguments_text, function_name
 from app.web.http import fields
 from app.web.http.errors import bad_field
-
-MAX_MESSAGES = 16_384
-MAX_CALLS = 128
-"""Of one message."""
-MAX_ID_CHARACTERS = 256
 
 ROLES: dict[str, Role] = {
     "system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool",
@@ -37,8 +33,8 @@ def read_messages(value: Any) -> tuple[Message, ...]:
         raise fields.wrong_type("messages", "a list", value)
     if not value:
         raise bad_field("messages", "is empty; at least one message is needed")
-    if len(value) > MAX_MESSAGES:
-        raise bad_field("messages", f"holds {len(value)} messages; at most {MAX_MESSAGES} are accepted")
+    if len(value) > MOST_MESSAGES:
+        raise bad_field("messages", f"holds {len(value)} messages; at most {MOST_MESSAGES} are accepted")
     messages = tuple(_message(f"messages[{n}]", item) for n, item in enumerate(value))
     asked: set[str] = set()
     for n, message in enumerate(messages):
@@ -82,8 +78,8 @@ def _calls(path: str, value: Any) -> tuple[ToolCall, ...]:
         return ()
     if not isinstance(value, list):
         raise fields.wrong_type(path, "a list", value)
-    if len(value) > MAX_CALLS:
-        raise bad_field(path, f"holds {len(value)} calls; at most {MAX_CALLS} are accepted")
+    if len(value) > MOST_CALLS:
+        raise bad_field(path, f"holds {len(value)} calls; at most {MOST_CALLS} are accepted")
     return tuple(_call(f"{path}[{n}]", item) for n, item in enumerate(value))
 
 
@@ -107,8 +103,8 @@ def _call(path: str, value: Any) -> ToolCall:
 
 def _id(path: str, value: Any) -> str:
     given = fields.text(path, value)
-    if not 1 <= len(given) <= MAX_ID_CHARACTERS:
-        raise bad_field(path, f"should be 1 to {MAX_ID_CHARACTERS} characters long")
+    if not 1 <= len(given) <= MAX_CALL_ID_CHARACTERS:
+        raise bad_field(path, f"should be 1 to {MAX_CALL_ID_CHARACTERS} characters long")
     return given
 
 

@@ -9,6 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from app.contract.limits import (
+    MAX_INTEGER,
+    MAX_STOP_CHARACTERS,
+    MAX_TOKENS_RANGE,
+    MOST_LOGPROBS,
+    MOST_STOP_STRINGS,
+    SAMPLING_RANGES,
+    Range,
+)
 from app.contract.wire import ChatRequest, Message, SamplingParams
 from app.web.chat.messages import read_messages
 from app.web.chat.thinking import read_thinking
@@ -16,23 +25,13 @@ from app.web.chat.tools import read_tool_choice, read_tools
 from app.web.http import fields
 from app.web.http.errors import ApiError, bad_field
 
-MAX_STOP_STRINGS = 64
-"""OpenAI takes 4."""
-MAX_STOP_CHARACTERS = 256
-RANGES: dict[str, fields.Range] = {
-    "temperature": fields.Range(0, 2),
-    "top_p": fields.Range(0, 1, open_low=True),
-    "top_k": fields.Range(-1, 2**31 - 1, whole=True),
-    "min_p": fields.Range(0, 1),
-    "repetition_penalty": fields.Range(0.01, 10),  # divided by less, a logit may be infinite
-    "presence_penalty": fields.Range(-2, 2),
-    "frequency_penalty": fields.Range(-2, 2),
-    "seed": fields.Range(-(2**63), 2**63 - 1, whole=True),
-    "max_tokens": fields.Range(1, 2**31 - 1, whole=True),
-    "max_completion_tokens": fields.Range(1, 2**31 - 1, whole=True),
+RANGES: dict[str, Range] = {
+    **SAMPLING_RANGES,
+    "top_k": Range(-1, MAX_INTEGER, whole=True),  # vLLM's word for off is -1
+    "max_tokens": MAX_TOKENS_RANGE,
+    "max_completion_tokens": MAX_TOKENS_RANGE,
 }
-"""Of every field that is a number; what /openapi.json says of them comes from here, too."""
-MOST_LOGPROBS = 20
+"""Of every field that is a number."""
 
 READ = (
     *RANGES, "messages", "model", "stream", "stream_options", "stop", "logprobs", "top_logprobs",
@@ -203,8 +202,8 @@ def _stop(value: Any) -> tuple[str, ...]:
     if not isinstance(value, (str, list)):
         raise fields.wrong_type("stop", "a string or a list of strings", value)
     items = [("stop", value)] if isinstance(value, str) else [(f"stop[{n}]", item) for n, item in enumerate(value)]
-    if len(items) > MAX_STOP_STRINGS:
-        raise bad_field("stop", f"holds {len(items)} strings; at most {MAX_STOP_STRINGS} are accepted")
+    if len(items) > MOST_STOP_STRINGS:
+        raise bad_field("stop", f"holds {len(items)} strings; at most {MOST_STOP_STRINGS} are accepted")
     for path, item in items:
         if not fields.text(path, item):
             raise bad_field(path, "is empty")

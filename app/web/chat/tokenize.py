@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from app.contract.limits import MAX_INTEGER, MOST_TOKENIZE_IDS
 from app.contract.wire import DetokenizeRequest, TokenizeRequest
 from app.web.chat.messages import read_messages
 from app.web.chat.request import check_model
@@ -11,10 +12,6 @@ from app.web.chat.thinking import read_thinking
 from app.web.chat.tools import read_tools
 from app.web.http import fields
 from app.web.http.errors import bad_field
-
-MAX_TOKENS = 2**20
-"""In one request; as many as the longest context of any GLM."""
-LARGEST_ID = 2**31 - 1
 
 ONLY: dict[str, bool] = {
     "add_generation_prompt": True,
@@ -58,9 +55,9 @@ def read_detokenize(body: dict[str, Any], model_name: str, request_id: str) -> D
     tokens = body.get("tokens")
     if not isinstance(tokens, list):
         raise fields.wrong_type("tokens", "a list of integers", tokens)
-    if len(tokens) > MAX_TOKENS:
-        raise bad_field("tokens", f"holds {len(tokens)} ids; at most {MAX_TOKENS} are accepted")
+    if len(tokens) > MOST_TOKENIZE_IDS:
+        raise bad_field("tokens", f"holds {len(tokens)} ids; at most {MOST_TOKENIZE_IDS} are accepted")
     for n, token in enumerate(tokens):
-        if fields.integer(f"tokens[{n}]", token, 0, LARGEST_ID) is None:
+        if fields.integer(f"tokens[{n}]", token, 0, MAX_INTEGER) is None:
             raise fields.wrong_type(f"tokens[{n}]", "an integer", token)
     return DetokenizeRequest(request_id, tuple(tokens))

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable
 from typing import Any, Literal, NoReturn
 
+from app.contract.limits import FUNCTION_NAME, MAX_FUNCTION_CHARACTERS, MAX_JSON_DEPTH, MOST_TOOLS
 from app.contract.wire import Tool, ToolChoice
 from app.web.http import fields
 from app.web.http.errors import bad_field
 
-MAX_TOOLS = 128
-MAX_FUNCTION_CHARACTERS = 65_536
-"""Of one function object as JSON."""
-MAX_DEPTH = 64
-"""Lists and objects within each other, in a schema or in arguments."""
-
-NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 MODES: tuple[Literal["none", "auto", "required"], ...] = ("none", "auto", "required")
 
 
@@ -27,8 +20,8 @@ def read_tools(value: Any) -> tuple[Tool, ...]:
         return ()
     if not isinstance(value, list):
         raise fields.wrong_type("tools", "a list", value)
-    if len(value) > MAX_TOOLS:
-        raise bad_field("tools", f"holds {len(value)} tools; at most {MAX_TOOLS} are accepted")
+    if len(value) > MOST_TOOLS:
+        raise bad_field("tools", f"holds {len(value)} tools; at most {MOST_TOOLS} are accepted")
     tools = tuple(_tool(f"tools[{n}]", item) for n, item in enumerate(value))
     seen: set[str] = set()
     for n, tool in enumerate(tools):
@@ -59,7 +52,7 @@ def function_name(path: str, value: Any) -> str:
     """A name as OpenAI has it; nothing else may stand where a chat format puts names."""
     if not isinstance(value, str):
         raise fields.wrong_type(path, "a string", value)
-    if not NAME.fullmatch(value):
+    if not FUNCTION_NAME.fullmatch(value):
         raise bad_field(path, "should be 1 to 64 letters, digits, _ or -")
     return value
 
@@ -101,8 +94,8 @@ def _tool(path: str, value: Any) -> Tool:
 
 def _as_json(path: str, value: dict[str, Any]) -> str:
     """The value as JSON text, when it is of bearable depth and size and valid Unicode throughout."""
-    if _deeper_than(MAX_DEPTH, value):
-        raise bad_field(path, f"is nested more than {MAX_DEPTH} deep")
+    if _deeper_than(MAX_JSON_DEPTH, value):
+        raise bad_field(path, f"is nested more than {MAX_JSON_DEPTH} deep")
     text = json.dumps(value, ensure_ascii=False)
     if len(text) > MAX_FUNCTION_CHARACTERS:
         raise bad_field(path, f"is {len(text)} characters long as JSON; at most {MAX_FUNCTION_CHARACTERS} are accepted")

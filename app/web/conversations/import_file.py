@@ -9,8 +9,14 @@ from typing import Any
 
 from app.contract.codec import ContractError, from_json
 from app.contract.conversations import Conversation, Export, StoredMessage
-from app.web.chat.messages import MAX_CALLS, MAX_ID_CHARACTERS
-from app.web.conversations.request import MAX_CONTENT, MAX_TITLE, MOST_SEQ, read_content, read_id, read_settings
+from app.contract.limits import (
+    MAX_CALL_ID_CHARACTERS,
+    MAX_CONTENT_CHARACTERS,
+    MAX_SEQ,
+    MAX_TITLE_CHARACTERS,
+    MOST_CALLS,
+)
+from app.web.conversations.request import read_content, read_id, read_settings
 from app.web.http import fields
 from app.web.http.errors import bad_field
 
@@ -46,8 +52,8 @@ def read_import(body: dict[str, Any]) -> tuple[Conversation, ...]:
 def _conversation(path: str, given: Conversation) -> Conversation:
     head = given.head
     read_id(f"{path}.head.id", head.id)
-    if len(fields.text(f"{path}.head.title", head.title)) > MAX_TITLE or not _on_one_line(head.title):
-        raise bad_field(f"{path}.head.title", f"should be one line of at most {MAX_TITLE} characters")
+    if len(fields.text(f"{path}.head.title", head.title)) > MAX_TITLE_CHARACTERS or not _on_one_line(head.title):
+        raise bad_field(f"{path}.head.title", f"should be one line of at most {MAX_TITLE_CHARACTERS} characters")
     for name in ("created_at", "updated_at"):
         fields.number(f"{path}.head.{name}", getattr(head, name), 0, _LATEST)
     if len(given.messages) > MAX_MESSAGES:
@@ -82,18 +88,18 @@ def _check_message(path: str, message: StoredMessage) -> None:
     fields.number(f"{path}.created_at", message.created_at, 0, _LATEST)
     fields.number(f"{path}.tokens_per_second", message.tokens_per_second, 0, _LATEST)
     for name in ("prompt_tokens", "completion_tokens", "seq"):
-        fields.integer(f"{path}.{name}", getattr(message, name), 0, MOST_SEQ)
-    if len(message.tool_calls) > MAX_CALLS:
-        raise bad_field(f"{path}.tool_calls", f"holds {len(message.tool_calls)}; at most {MAX_CALLS} are accepted")
+        fields.integer(f"{path}.{name}", getattr(message, name), 0, MAX_SEQ)
+    if len(message.tool_calls) > MOST_CALLS:
+        raise bad_field(f"{path}.tool_calls", f"holds {len(message.tool_calls)}; at most {MOST_CALLS} are accepted")
     for call in message.tool_calls:
         for field in fields_of(call):
-            limit = MAX_CONTENT if field.name == "arguments" else MAX_ID_CHARACTERS
+            limit = MAX_CONTENT_CHARACTERS if field.name == "arguments" else MAX_CALL_ID_CHARACTERS
             _short(f"{path}.tool_calls.{field.name}", getattr(call, field.name), limit)
     if message.tool_call_id is not None:
-        _short(f"{path}.tool_call_id", message.tool_call_id, MAX_ID_CHARACTERS)
+        _short(f"{path}.tool_call_id", message.tool_call_id, MAX_CALL_ID_CHARACTERS)
     if message.error is not None:
-        _short(f"{path}.error.code", message.error.code, MAX_ID_CHARACTERS)
-        _short(f"{path}.error.message", message.error.message, MAX_CONTENT)
+        _short(f"{path}.error.code", message.error.code, MAX_CALL_ID_CHARACTERS)
+        _short(f"{path}.error.message", message.error.message, MAX_CONTENT_CHARACTERS)
 
 
 def _short(path: str, value: str, limit: int) -> None:

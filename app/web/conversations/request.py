@@ -7,18 +7,18 @@ from typing import Any
 
 from app.contract.codec import ContractError, from_json
 from app.contract.conversations import ChatSettings, ConversationChange, NewConversation, NewTurn
-from app.web.chat import request
+from app.contract.limits import (
+    MAX_CONTENT_CHARACTERS,
+    MAX_SEQ,
+    MAX_TITLE_CHARACTERS,
+    MAX_TOKENS_RANGE,
+    SAMPLING_RANGES,
+)
 from app.web.http import fields
 from app.web.http.errors import bad_field
 
-MAX_TITLE = 200
-MAX_SEARCH = 200
-MAX_CONTENT = 1_000_000
-"""Characters of a message, and of a system prompt."""
-MOST_SEQ = 2**53 - 1
-"""JavaScript counts no further."""
 _SETTINGS = tuple(ChatSettings.__dataclass_fields__)
-RANGES = request.RANGES | {"top_k": fields.Range(0, 2**31 - 1, whole=True)}
+RANGES = {**SAMPLING_RANGES, "max_tokens": MAX_TOKENS_RANGE}
 
 
 def read_new_conversation(body: dict[str, Any]) -> NewConversation:
@@ -48,7 +48,7 @@ def read_new_turn(body: dict[str, Any]) -> NewTurn:
     ids = {name: body.get(name) for name in ("parent_id", "question_id", "continues")}
     given = {name: read_id(name, value) for name, value in ids.items() if value is not None}
     content = None if body.get("content") is None else read_content("content", body["content"])
-    seq = fields.integer("seq", body.get("seq"), 0, MOST_SEQ)
+    seq = fields.integer("seq", body.get("seq"), 0, MAX_SEQ)
     new = NewTurn(read_id("answer_id", body.get("answer_id")), content=content, seq=seq, **given)
     if new.continues is not None:
         _check_continuing(new)
@@ -101,16 +101,16 @@ def read_id(path: str, value: Any) -> str:
 def read_title(path: str, value: Any) -> str:
     """A title on one line."""
     title = " ".join(fields.text(path, value).replace("\0", " ").split())
-    if not 1 <= len(title) <= MAX_TITLE:
-        raise bad_field(path, f"should be 1 to {MAX_TITLE} characters long, is {len(title)}")
+    if not 1 <= len(title) <= MAX_TITLE_CHARACTERS:
+        raise bad_field(path, f"should be 1 to {MAX_TITLE_CHARACTERS} characters long, is {len(title)}")
     return title
 
 
 def read_content(path: str, value: Any) -> str:
     """The text of a message."""
     content = fields.text(path, value)
-    if len(content) > MAX_CONTENT:
-        raise bad_field(path, f"is {len(content)} characters long; at most {MAX_CONTENT} are accepted")
+    if len(content) > MAX_CONTENT_CHARACTERS:
+        raise bad_field(path, f"is {len(content)} characters long; at most {MAX_CONTENT_CHARACTERS} are accepted")
     if "\0" in content:
         raise bad_field(path, f"holds a NUL at character {content.index(chr(0))}")
     return content

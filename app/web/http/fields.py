@@ -4,23 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from app.web.http.errors import ApiError, bad_field
 
 NAMES = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", int: "an integer", float: "a number"}
-
-
-@dataclass(frozen=True)
-class Range:
-    """What a number may be: said once, for those who check it and for those who describe it."""
-
-    low: float
-    high: float
-    whole: bool = False
-    open_low: bool = False
-    """`low` itself is outside."""
 
 
 def name_of(value: Any) -> str:

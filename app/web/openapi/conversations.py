@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from app.contract.json_schema import Schema
-from app.web.conversations.request import MAX_CONTENT, MAX_SEARCH, MOST_SEQ, RANGES
+from app.contract.limits import MAX_CONTENT_CHARACTERS, MAX_SEARCH_CHARACTERS, MAX_SEQ, MOST_LISTED
+from app.web.conversations.request import RANGES
 from app.web.openapi.operation import EVENTS, JSON, Operation, Reply, answers
 from app.web.openapi.requests import number
 
@@ -20,9 +21,9 @@ CONVERSATIONS: dict[str, Operation] = {
         answers("ConversationPage", "The part."),
         (400, 503),
         query=(
-            ("search", {"type": "string", "maxLength": MAX_SEARCH}, "Only those that hold these words."),
+            ("search", {"type": "string", "maxLength": MAX_SEARCH_CHARACTERS}, "Only those that hold these words."),
             ("before", {"type": "string"}, "What the part before said."),
-            ("limit", {"type": "integer", "minimum": 1, "maximum": 200}, "How many."),
+            ("limit", {"type": "integer", "minimum": 1, "maximum": MOST_LISTED}, "How many."),
         ),
     ),
     "conversations.create": Operation(
@@ -65,7 +66,7 @@ CONVERSATIONS: dict[str, Operation] = {
         "An answer as it grows",
         {200: Reply("Server-sent events up to the message at rest.", {EVENTS: _EVENTS})},
         (400, 404, 429, 503),
-        query=(("after", {"type": "integer", "minimum": 0, "maximum": MOST_SEQ}, "The last event that is known."),),
+        query=(("after", {"type": "integer", "minimum": 0, "maximum": MAX_SEQ}, "The last event that is known."),),
     ),
     "turns.stop": Operation(
         "End an answer where it is", answers("StoredMessage", "At rest."), (404, 409, *_STORE_ERRORS)
@@ -74,14 +75,14 @@ CONVERSATIONS: dict[str, Operation] = {
 }
 
 _UUID: Schema = {"format": "uuid", "pattern": "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"}
-_CONTENT: Schema = {"maxLength": MAX_CONTENT}
+_CONTENT: Schema = {"maxLength": MAX_CONTENT_CHARACTERS}
 _LIMITS: dict[str, dict[str, Schema]] = {
     "NewConversationInput": {"id": _UUID},
     "ConversationChangeInput": {"leaf_id": _UUID, "title": {"pattern": r"\S"}},
     "NewTurnInput": {
         **dict.fromkeys(("answer_id", "parent_id", "question_id", "continues"), _UUID),
         "content": _CONTENT,
-        "seq": {"minimum": 0, "maximum": MOST_SEQ},
+        "seq": {"minimum": 0, "maximum": MAX_SEQ},
     },
     "ChatSettingsInput": {"system_prompt": _CONTENT, **{name: number(bounds) for name, bounds in RANGES.items()}},
 }

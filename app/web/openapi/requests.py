@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from app.contract import limits
 from app.contract.json_schema import Schema
+from app.contract.limits import Range
 from app.web.chat import messages as chat_messages
 from app.web.chat import request, thinking, tokenize, tools
-from app.web.http import fields
 
 _NAMES_BY_TYPE = {str: "string", dict: "object", bool: "boolean", int: "integer", float: "number", list: "array"}
 _TEXT: Schema = {"type": "string"}
@@ -37,8 +38,8 @@ def tokenize_body() -> Schema:
 
 def detokenize_body() -> Schema:
     """Of POST /detokenize."""
-    ids = {"type": "integer", "minimum": 0, "maximum": tokenize.LARGEST_ID}
-    tokens = {"type": "array", "items": ids, "maxItems": tokenize.MAX_TOKENS}
+    ids = {"type": "integer", "minimum": 0, "maximum": limits.MAX_INTEGER}
+    tokens = {"type": "array", "items": ids, "maxItems": limits.MOST_TOKENIZE_IDS}
     return _object({"model": _READ_FIELDS["model"], "tokens": tokens}, "tokens")
 
 
@@ -51,11 +52,11 @@ def messages() -> Schema:
             optional=("content",),
             content={"anyOf": [*_CONTENT["anyOf"], _NULL]},
             reasoning_content={"type": ["string", "null"]},
-            tool_calls=_nullable({"type": "array", "items": _CALL, "maxItems": chat_messages.MAX_CALLS}),
+            tool_calls=_nullable({"type": "array", "items": _CALL, "maxItems": limits.MOST_CALLS}),
         )
     )
     kinds.append(_message(["tool"], optional=("name",), content=_CONTENT, tool_call_id=_ID, name=_nullable(_TEXT)))
-    return {"type": "array", "items": {"anyOf": kinds}, "minItems": 1, "maxItems": chat_messages.MAX_MESSAGES}
+    return {"type": "array", "items": {"anyOf": kinds}, "minItems": 1, "maxItems": limits.MOST_MESSAGES}
 
 
 def _message(roles: list[str], optional: tuple[str, ...] = (), **read: Schema) -> Schema:
@@ -68,7 +69,7 @@ def _object(properties: dict[str, Schema], *required: str) -> Schema:
     return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
 
 
-def number(bounds: fields.Range) -> Schema:
+def number(bounds: Range) -> Schema:
     """Of a number that may be left out."""
     low = "exclusiveMinimum" if bounds.open_low else "minimum"
     return {"type": ["integer" if bounds.whole else "number", "null"], low: bounds.low, "maximum": bounds.high}
@@ -78,10 +79,10 @@ def _nullable(schema: Schema) -> Schema:
     return {"anyOf": [schema, _NULL]}
 
 
-_ID: Schema = {"type": "string", "minLength": 1, "maxLength": chat_messages.MAX_ID_CHARACTERS}
+_ID: Schema = {"type": "string", "minLength": 1, "maxLength": limits.MAX_CALL_ID_CHARACTERS}
 _PART = _object({"type": {"const": "text"}, "text": _TEXT}, "type", "text")
 _CONTENT: dict[str, Any] = {"anyOf": [_TEXT, {"type": "array", "items": _PART, "minItems": 1}]}
-_FUNCTION_NAME: Schema = {"type": "string", "pattern": f"^{tools.NAME.pattern}$"}
+_FUNCTION_NAME: Schema = {"type": "string", "pattern": f"^{limits.FUNCTION_NAME.pattern}$"}
 _ARGUMENTS: Schema = {**_TEXT, "description": "A JSON object as text.", "contentMediaType": "application/json"}
 _CALL = _object(
     {
@@ -106,7 +107,7 @@ _TOOL = _object({"type": {"const": "function"}, "function": _FUNCTION}, "type", 
 _CHOICE = _object(
     {"type": {"const": "function"}, "function": _object({"name": _FUNCTION_NAME}, "name")}, "type", "function"
 )
-_STOP: Schema = {"type": "string", "minLength": 1, "maxLength": request.MAX_STOP_CHARACTERS}
+_STOP: Schema = {"type": "string", "minLength": 1, "maxLength": limits.MAX_STOP_CHARACTERS}
 _READ_FIELDS: dict[str, Schema] = {
     "messages": {"$ref": "#/components/schemas/Messages"},
     "model": {"type": ["string", "null"], "description": "The served model's id, or none."},
@@ -115,15 +116,15 @@ _READ_FIELDS: dict[str, Schema] = {
         **_nullable(_object({"include_usage": _SWITCH, "include_obfuscation": _SWITCH})),
         "description": "Only where stream is true.",
     },
-    "stop": {"anyOf": [_STOP, {"type": "array", "items": _STOP, "maxItems": request.MAX_STOP_STRINGS}, _NULL]},
+    "stop": {"anyOf": [_STOP, {"type": "array", "items": _STOP, "maxItems": limits.MOST_STOP_STRINGS}, _NULL]},
     "logprobs": _SWITCH,
     "top_logprobs": {
-        **number(fields.Range(0, request.MOST_LOGPROBS, whole=True)),
+        **number(Range(0, limits.MOST_LOGPROBS, whole=True)),
         "description": "Above 0 only where logprobs is true.",
     },
     "continue_final_message": {**_SWITCH, "description": "The last message is an assistant's, and its answer goes on."},
     "add_generation_prompt": {**_SWITCH, "description": "The opposite of continue_final_message, or left out."},
-    "tools": _nullable({"type": "array", "items": _TOOL, "maxItems": tools.MAX_TOOLS}),
+    "tools": _nullable({"type": "array", "items": _TOOL, "maxItems": limits.MOST_TOOLS}),
     "tool_choice": {"anyOf": [{"enum": list(tools.MODES)}, _CHOICE, _NULL]},
     "parallel_tool_calls": _SWITCH,
     "chat_template_kwargs": _nullable(_object({"enable_thinking": _SWITCH})),

@@ -7,14 +7,14 @@ import struct
 from pathlib import Path
 
 from tools.checkpoints.make_checkpoint import make_checkpoint
-from tools.checkpoints.shape import Shape
+from tools.checkpoints.shape import CheckpointShape
 from tools.tool_caller.glm_tokenizer import BYTES, CONTROL_TOKENS
 
-SHAPE = Shape(hidden=1024, layers=16, heads=16, kv_heads=2, head_dim=64, intermediate=4096, vocab=8192)
+SHAPE = CheckpointShape(hidden=1024, layers=16, heads=16, kv_heads=2, head_dim=64, intermediate=4096, vocab=8192)
 HEAD = "lm_head.weight"
 
 
-def speaking_checkpoint(cache: Path, shape: Shape = SHAPE) -> Path:
+def speaking_checkpoint(cache: Path, shape: CheckpointShape = SHAPE) -> Path:
     """Made once."""
     folder = cache / f"glm4-{shape.hidden}x{shape.layers}"
     if not (folder / "finished").exists():
@@ -24,7 +24,7 @@ def speaking_checkpoint(cache: Path, shape: Shape = SHAPE) -> Path:
     return folder
 
 
-def silence(path: Path, shape: Shape) -> None:
+def silence(path: Path, shape: CheckpointShape) -> None:
     """Zeroes the head's rows of all ids that are no text: single bytes, and control tokens, stop ids among them.
 
     Their logits are 0, which is never the largest of thousands of random ones; so no server needs an option for it.

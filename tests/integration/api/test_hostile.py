@@ -19,11 +19,11 @@ from app.web.chat.request import NEUTRAL, READ, WITHOUT_EFFECT
 from tests.processes.service import Service, running, wait_until
 from tests.processes.streams import CHAT, RawStream, Witness, busy, chat_body, head, settled, stats, stream
 from tools.checkpoints.make_checkpoint import make_checkpoint
-from tools.checkpoints.shape import Shape
+from tools.checkpoints.shape import CheckpointShape
 
 SLOTS = 4
 CONTEXT = 2048
-SHAPE = Shape(
+SHAPE = CheckpointShape(
     hidden=64, layers=2, heads=4, kv_heads=2, head_dim=16, intermediate=128, vocab=600, context=CONTEXT, dtype="float32"
 )
 FIELDS = (*READ, *WITHOUT_EFFECT, *NEUTRAL)

@@ -12,9 +12,9 @@ import pytest
 
 from tests.processes.service import Service, alive, descendants, running, wait_until
 from tools.checkpoints.make_checkpoint import make_checkpoint
-from tools.checkpoints.shape import Shape
+from tools.checkpoints.shape import CheckpointShape
 
-SHAPE = Shape(hidden=64, layers=2, heads=4, kv_heads=2, head_dim=16, intermediate=128, vocab=512, context=512)
+SHAPE = CheckpointShape(hidden=64, layers=2, heads=4, kv_heads=2, head_dim=16, intermediate=128, vocab=512, context=512)
 ROUNDS = 12
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

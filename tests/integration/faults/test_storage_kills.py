@@ -21,9 +21,9 @@ from app.contract.conversations import Conversation, StoredMessage
 from tests.conversations import Ask, Chats, new_id, over_http, question, told
 from tests.processes.service import Service, alive, descendants, free_port, running, wait_until
 from tools.checkpoints.make_checkpoint import make_checkpoint
-from tools.checkpoints.shape import Shape
+from tools.checkpoints.shape import CheckpointShape
 
-SHAPE = Shape(hidden=64, layers=2, heads=4, kv_heads=2, head_dim=16, intermediate=128, vocab=512, context=512)
+SHAPE = CheckpointShape(hidden=64, layers=2, heads=4, kv_heads=2, head_dim=16, intermediate=128, vocab=512, context=512)
 CHATS = 200
 PEOPLE = 4
 PATIENCE_SECONDS = 120

@@ -67,7 +67,7 @@ def test_planned_downloaded_served_and_kept(hub: HubServer, tmp_path: Path) -> N
         assert TOKEN not in Path(f"/proc/{service.child('app.web')}/environ").read_text()
         had = status["progress"]["done_bytes"]
         os.kill(fetch, signal.SIGKILL)
-        wait_until(lambda: "is started again; it goes on where it stopped" in service.log(), 30, "the death is named")
+        wait_until(lambda: "it restarts and continues where it stopped" in service.log(), 30, "the death is named")
         downloading(service, had)
         hub.faults.bytes_per_second = None
         status = service.wait_for("ready")
@@ -163,7 +163,7 @@ def test_the_default_is_served_where_the_hub_has_it(hub: HubServer, tmp_path: Pa
     with running(tmp_path, **settings_for(hub, tmp_path, BERTH_DEFAULT_MODEL=REPO)) as service:
         status = service.wait_for("loading")
         assert status["model_name"] == REPO
-        assert status["model_why"]["en"] == f"GLM_MODEL is not set, so the default is taken: {REPO}."
+        assert (status["model_why"]["code"], status["model_why"]["values"]) == ("default_model", {"model": REPO})
 
 
 def test_the_demo_in_its_place_where_the_hub_is_away(tmp_path: Path) -> None:
@@ -171,9 +171,9 @@ def test_the_demo_in_its_place_where_the_hub_is_away(tmp_path: Path) -> None:
     with running(tmp_path, **settings) as service:
         status = service.wait_for("ready")
         assert status["model_name"] == "demo"
-        assert (
-            f"its default, {REPO}, can't be served now: http://127.0.0.1:9 does not answer" in status["model_why"]["en"]
-        )
+        why = status["model_why"]
+        assert (why["code"], why["values"]["model"]) == ("demo_instead", REPO)
+        assert "http://127.0.0.1:9 does not answer" in why["values"]["why"]["en"]
         assert status["model_why"]["en"] in service.log()
         code, answer = service.chat("What is Berth?", max_tokens=4)
         assert (code, answer["model"]) == (200, "demo")

@@ -16,10 +16,10 @@ from entrypoint.checkpoint.checkpoint import CheckpointError, read_checkpoint
 from entrypoint.plan.footprint import Load, kv_cache_bytes
 from tests.families import FAMILIES, make_family
 from tools.checkpoints.make_checkpoint import make_config, native_skeleton, published_fields
-from tools.checkpoints.shape import Shape as ToolShape
+from tools.checkpoints.shape import CheckpointShape
 
-AIR = published_fields(make_config(ToolShape.published("zai-org/GLM-4.5-Air")))
-FLASH = published_fields(make_config(ToolShape.published("zai-org/GLM-4.7-Flash")))
+AIR = published_fields(make_config(CheckpointShape.published("zai-org/GLM-4.5-Air")))
+FLASH = published_fields(make_config(CheckpointShape.published("zai-org/GLM-4.7-Flash")))
 BF16 = Load("bf16", "bfloat16", 1, 1)
 NATIVE = [name for name in FAMILIES if FAMILIES[name].model_type != "chatglm"]
 

@@ -22,7 +22,7 @@ from tools.checkpoints.make_checkpoint import (
     published_fields,
     split_shards,
 )
-from tools.checkpoints.shape import PUBLISHED_SHAPES, CheckpointError, Shape
+from tools.checkpoints.shape import PUBLISHED_SHAPES, CheckpointShape, MakeCheckpointError
 from tools.tool_caller.glm_tokenizer import CONTROL_TOKENS
 
 TINY = {"hidden": 64, "layers": 2, "heads": 4, "head_dim": 32, "intermediate": 128, "vocab": 512, "context": 256}
@@ -35,7 +35,7 @@ def digests(folder: Path) -> dict[str, str]:
 @pytest.mark.parametrize("model_type", ["glm", "glm4"])
 @pytest.mark.parametrize("tied", [False, True])
 def test_loads_natively_and_generates(tmp_path: Path, model_type: str, tied: bool) -> None:
-    make_checkpoint(tmp_path / "out", Shape(model_type=model_type, tied=tied, **TINY))
+    make_checkpoint(tmp_path / "out", CheckpointShape(model_type=model_type, tied=tied, **TINY))
     model, info = AutoModelForCausalLM.from_pretrained(tmp_path / "out", output_loading_info=True)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
     assert model.config.model_type == model_type
@@ -51,7 +51,7 @@ def test_loads_natively_and_generates(tmp_path: Path, model_type: str, tied: boo
 
 def test_shards_and_index_agree(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    total = make_checkpoint(out, Shape(**TINY), shard_bytes=100_000)
+    total = make_checkpoint(out, CheckpointShape(**TINY), shard_bytes=100_000)
     index = json.loads((out / "model.safetensors.index.json").read_text())
     assert index["metadata"]["total_size"] == total
     found = {}
@@ -67,7 +67,7 @@ def test_shards_and_index_agree(tmp_path: Path) -> None:
 
 
 def test_same_seed_same_bytes_whatever_the_shards(tmp_path: Path) -> None:
-    shape = Shape(**TINY)
+    shape = CheckpointShape(**TINY)
     for name, seed, shard_bytes in (("a", 1, 2**30), ("b", 1, 2**30), ("c", 2, 2**30), ("d", 1, 100_000)):
         make_checkpoint(tmp_path / name, shape, seed=seed, shard_bytes=shard_bytes)
     assert digests(tmp_path / "a") == digests(tmp_path / "b")
@@ -79,7 +79,7 @@ def test_same_seed_same_bytes_whatever_the_shards(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("vocab", [266, 1000, 30_000])
 def test_every_id_decodes_and_any_text_round_trips(tmp_path: Path, vocab: int) -> None:
-    make_checkpoint(tmp_path / "out", Shape(**{**TINY, "layers": 1, "vocab": vocab}))
+    make_checkpoint(tmp_path / "out", CheckpointShape(**{**TINY, "layers": 1, "vocab": vocab}))
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
     assert len(tokenizer) == vocab
     assert tokenizer.convert_tokens_to_ids(list(CONTROL_TOKENS)) == list(range(vocab - len(CONTROL_TOKENS), vocab))
@@ -89,7 +89,7 @@ def test_every_id_decodes_and_any_text_round_trips(tmp_path: Path, vocab: int) -
 
 
 def test_shape_of_a_published_checkpoint() -> None:
-    shape = Shape.published("zai-org/GLM-4-9B-0414", context=4096)
+    shape = CheckpointShape.published("zai-org/GLM-4-9B-0414", context=4096)
     assert (shape.layers, shape.hidden, shape.vocab, shape.context) == (40, 4096, 151552, 4096)
     name, tensors = native_skeleton(make_config(shape), torch.bfloat16)
     assert name == "Glm4ForCausalLM"
@@ -100,7 +100,7 @@ def test_shape_of_a_published_checkpoint() -> None:
 
 
 def test_experts_are_stored_one_by_one() -> None:
-    shape = Shape.published("zai-org/GLM-4.7-Flash", layers=2)
+    shape = CheckpointShape.published("zai-org/GLM-4.7-Flash", layers=2)
     names = {tensor.name for tensor in native_skeleton(make_config(shape), torch.bfloat16)[1]}
     assert "model.layers.1.mlp.experts.63.gate_proj.weight" in names
 
@@ -109,7 +109,7 @@ def test_experts_are_stored_one_by_one() -> None:
 def test_every_published_shape_can_be_written(tmp_path: Path, name: str) -> None:
     """Cut to three layers and sizes that are quick to write; what the shape is known for stays."""
     small = {"layers": 3, "hidden": 64, "intermediate": 64, "vocab": 1000}
-    shape = Shape.published(name, **small)
+    shape = CheckpointShape.published(name, **small)
     fewer = {"n_routed_experts": 8, "moe_intermediate_size": 32, "num_experts_per_tok": 2}
     extra = {key: fewer.get(key, value) for key, value in shape.extra.items()}
     make_checkpoint(tmp_path / "out", dataclasses.replace(shape, extra=extra), shard_bytes=2**20)
@@ -130,7 +130,7 @@ def test_every_published_shape_can_be_written(tmp_path: Path, name: str) -> None
 )
 def test_published_shapes_have_as_many_parameters_as_known(name: str, parameters: int) -> None:
     """Counted elsewhere on the native classes, without buffers; Air is the one that is called 106B."""
-    shape = Shape.published(name)
+    shape = CheckpointShape.published(name)
     fields = config_of(shape) if shape.model_type == "chatglm" else published_fields(make_config(shape))
     counted = skeleton(layout_of(fields), shape_of(fields))
     assert sum(parameter.elements for parameter in counted if not parameter.full_precision) == parameters
@@ -139,7 +139,7 @@ def test_published_shapes_have_as_many_parameters_as_known(name: str, parameters
 @pytest.mark.parametrize("fixture", ["chatglm3-tiny", "glm4-9b-chat-tiny"])
 def test_the_chatglm_layout_is_written_as_published(tmp_path: Path, fixture: str) -> None:
     out = tmp_path / "out"
-    shape = Shape(**{**TINY, "vocab": 1000}, model_type="chatglm", tokenizer=fixture, dtype="float16")
+    shape = CheckpointShape(**{**TINY, "vocab": 1000}, model_type="chatglm", tokenizer=fixture, dtype="float16")
     make_checkpoint(out, shape, shard_bytes=100_000)
     published = json.loads((FIXTURES / fixture / "config.json").read_text(encoding="utf-8"))
     written = json.loads((out / "config.json").read_text(encoding="utf-8"))
@@ -180,8 +180,8 @@ def test_bad_arguments_are_one_line_and_exit_2(
 
 def test_keeps_off_a_folder_in_use(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(CheckpointError, match="not empty"):
-        make_checkpoint(tmp_path, Shape(**TINY))
+    with pytest.raises(MakeCheckpointError, match="not empty"):
+        make_checkpoint(tmp_path, CheckpointShape(**TINY))
 
 
 def test_command_writes_what_config_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

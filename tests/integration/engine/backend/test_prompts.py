@@ -39,7 +39,7 @@ def backend(folder: Path) -> TransformersBackend:
 
 
 def make_backend(folder: Path, chunk: int) -> TransformersBackend:
-    config = EngineConfig("fp32", "float32", "cpu", {"": "cpu"}, LENGTH, 1, chunk, 0)
+    config = EngineConfig("fp32", "float32", ("cpu",), {"": "cpu"}, LENGTH, 1, chunk, 0, cpu_threads=2)
     checkpoint = open_checkpoint(folder)
     model = load.load_model(checkpoint, config, lambda _count: None)
     cache = SlotCache(checkpoint.shape, 3, LENGTH, torch.float32, torch.device("cpu"))
@@ -109,7 +109,7 @@ def test_products_have_few_sizes_up_to_the_end_of_the_context(
 
 def test_the_proof_meets_every_size_that_requests_have(folder: Path) -> None:
     """What is compiled for each is there before the first request, where bf16 is computed so."""
-    config = EngineConfig("bf16", "bfloat16", "cpu", {"": "cpu"}, LENGTH, 3, CHUNK, 0)
+    config = EngineConfig("bf16", "bfloat16", ("cpu",), {"": "cpu"}, LENGTH, 3, CHUNK, 0, cpu_threads=2)
     checkpoint = open_checkpoint(folder)
     model = load.load_model(checkpoint, config, lambda _count: None)
     cache = SlotCache(checkpoint.shape, 3, LENGTH, torch.bfloat16, torch.device("cpu"))
@@ -208,7 +208,7 @@ def test_an_error_of_one_part_of_a_pass_is_not_the_others(
 def test_joined_projections_are_the_three_apart(folder: Path) -> None:
     def answer(join: bool) -> list[int]:
         checkpoint = open_checkpoint(folder)
-        config = EngineConfig("fp32", "float32", "cpu", {"": "cpu"}, LENGTH, 1, CHUNK, 0)
+        config = EngineConfig("fp32", "float32", ("cpu",), {"": "cpu"}, LENGTH, 1, CHUNK, 0, cpu_threads=2)
         model = load.load_model(checkpoint, config, lambda _count: None)
         if join:
             before = weights.weights_bytes(model)

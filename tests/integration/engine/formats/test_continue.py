@@ -57,7 +57,7 @@ class Answer:
 @cache
 def speaking(folder: Path) -> Speaking:
     checkpoint = open_checkpoint(folder)
-    config = EngineConfig("fp32", "float32", "cpu", {"": "cpu"}, LENGTH, 1, 64, 0)
+    config = EngineConfig("fp32", "float32", ("cpu",), {"": "cpu"}, LENGTH, 1, 64, 0, cpu_threads=2)
     model = load_model(checkpoint, config, lambda _count: None)
     slot = SlotCache(checkpoint.shape, 1, LENGTH, torch.float32, torch.device("cpu"))
     return Speaking(TransformersBackend(model, slot, 64, checkpoint.shape.vocab), open_format(checkpoint))

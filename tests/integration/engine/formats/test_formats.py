@@ -68,7 +68,7 @@ class Speaking:
 def speaking(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Speaking]:
     folder = FIXTURES / request.param
     checkpoint = open_checkpoint(folder)
-    config = EngineConfig("fp32", "float32", "cpu", {"": "cpu"}, LENGTH, 1, 64, 0)
+    config = EngineConfig("fp32", "float32", ("cpu",), {"": "cpu"}, LENGTH, 1, 64, 0, cpu_threads=2)
     model = load_model(checkpoint, config, lambda _count: None)
     expected = json.loads((folder / "expected_tokens.json").read_text(encoding="utf-8"))
     threads = torch.get_num_threads()

@@ -51,7 +51,11 @@ def name_code(folder: Path) -> Path:
 def load_and_ask(folder: Path) -> None:
     """All that the engine reads of a checkpoint: weights, config, generation config, tokenizer, template."""
     checkpoint = open_checkpoint(folder)
-    load_model(checkpoint, EngineConfig("fp32", "float32", "cpu", {"": "cpu"}, 64, 1, 64, 0), lambda _count: None)
+    load_model(
+        checkpoint,
+        EngineConfig("fp32", "float32", ("cpu",), {"": "cpu"}, 64, 1, 64, 0, cpu_threads=2),
+        lambda _count: None,
+    )
     assert open_format(checkpoint).prompt(Conversation((Message("user", "x"),))).ids
 
 

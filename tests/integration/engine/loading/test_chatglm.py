@@ -53,7 +53,7 @@ def folder(request: pytest.FixtureRequest) -> Path:
 
 
 def load_ours(folder: Path, precision: Precision = "fp32", dtype: Dtype = "float32") -> Any:
-    config = EngineConfig(precision, dtype, "cpu", {"": "cpu"}, LENGTH, 1, 64, 0)
+    config = EngineConfig(precision, dtype, ("cpu",), {"": "cpu"}, LENGTH, 1, 64, 0, cpu_threads=2)
     return load.load_model(open_checkpoint(folder), config, lambda _count: None)
 
 
@@ -214,7 +214,7 @@ def test_quantised_weights_are_those_of_the_rows() -> None:
 def test_progress_counts_every_stored_byte_that_is_loaded() -> None:
     checkpoint = open_checkpoint(CHATGLM3)
     counts: list[int] = []
-    config = EngineConfig("fp16", "float16", "cpu", {"": "cpu"}, LENGTH, 1, 64, 0)
+    config = EngineConfig("fp16", "float16", ("cpu",), {"": "cpu"}, LENGTH, 1, 64, 0, cpu_threads=2)
     model = load.load_model(checkpoint, config, counts.append)
     assert sum(counts) == checkpoint.total_bytes == weights.weights_bytes(model)
 

@@ -44,7 +44,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def load_ours(folder: Path, precision: Precision = "fp32", dtype: Dtype = "float32") -> Any:
-    config = EngineConfig(precision, dtype, "cpu", {"": "cpu"}, LENGTH, 1, 64, 0)
+    config = EngineConfig(precision, dtype, ("cpu",), {"": "cpu"}, LENGTH, 1, 64, 0, cpu_threads=2)
     return load.load_model(open_checkpoint(folder), config, lambda _count: None)
 
 
@@ -214,6 +214,6 @@ def test_greedy_is_what_generate_gives_at_any_chunk_size(folders: dict[str, Path
 def test_progress_counts_every_stored_byte_of_experts_too(folders: dict[str, Path]) -> None:
     checkpoint = open_checkpoint(folders["glm4_moe"])
     counts: list[int] = []
-    config = EngineConfig("fp32", "float32", "cpu", {"": "cpu"}, LENGTH, 1, 64, 0)
+    config = EngineConfig("fp32", "float32", ("cpu",), {"": "cpu"}, LENGTH, 1, 64, 0, cpu_threads=2)
     model = load.load_model(checkpoint, config, counts.append)
     assert sum(counts) == checkpoint.total_bytes == weights.weights_bytes(model)

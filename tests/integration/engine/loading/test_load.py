@@ -29,7 +29,7 @@ from app.engine.sampling import Sampling, SamplingDefaults, read_defaults
 from tests.processes.engine import TINY
 from tests.tokens import tokens
 from tools.checkpoints.make_checkpoint import make_checkpoint
-from tools.checkpoints.shape import Shape
+from tools.checkpoints.shape import CheckpointShape
 
 CPU = torch.device("cpu")
 LENGTH = 130
@@ -60,7 +60,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def config_for(precision: Precision, dtype: Dtype) -> EngineConfig:
-    return EngineConfig(precision, dtype, "cpu", {"": "cpu"}, LENGTH, 1, 64, 0)
+    return EngineConfig(precision, dtype, ("cpu",), {"": "cpu"}, LENGTH, 1, 64, 0, cpu_threads=2)
 
 
 def load_ours(checkpoint: Checkpoint, precision: Precision = "fp32", dtype: Dtype = "float32") -> Any:
@@ -239,7 +239,9 @@ def test_the_format_is_safe_from_many_threads(folders: dict[str, Path]) -> None:
 
 
 def test_int4_names_a_shape_that_its_kernels_cannot_take(tmp_path: Path) -> None:
-    shape = Shape(hidden=96, layers=1, heads=2, kv_heads=1, head_dim=32, intermediate=128, vocab=600, context=64)
+    shape = CheckpointShape(
+        hidden=96, layers=1, heads=2, kv_heads=1, head_dim=32, intermediate=128, vocab=600, context=64
+    )
     make_checkpoint(tmp_path / "odd", shape)
     with pytest.raises(BadCheckpoint, match=r"rows of 96 weights; int4 needs a multiple of 64"):
         load_ours(open_checkpoint(tmp_path / "odd"), "int4", "bfloat16")

@@ -69,7 +69,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def load_ours(folder: Path, precision: Precision) -> Any:
-    config = EngineConfig(precision, "bfloat16", "cpu", {"": "cpu"}, 128, 1, 64, 0)
+    config = EngineConfig(precision, "bfloat16", ("cpu",), {"": "cpu"}, 128, 1, 64, 0, cpu_threads=2)
     return load.load_model(open_checkpoint(folder), config, lambda _count: None)
 
 

@@ -23,10 +23,12 @@ from tests.paths import FIXTURES, TOP
 from tests.processes.engine import TINY, EngineProcess
 from tests.torch_checkpoints import as_torch_files
 from tools.checkpoints.make_checkpoint import make_checkpoint
-from tools.checkpoints.shape import Shape
+from tools.checkpoints.shape import CheckpointShape
 
 CHATGLM3 = FIXTURES / "chatglm3-tiny"
-LARGE = Shape(hidden=1024, layers=8, heads=16, kv_heads=2, head_dim=64, intermediate=3072, vocab=8192, context=512)
+LARGE = CheckpointShape(
+    hidden=1024, layers=8, heads=16, kv_heads=2, head_dim=64, intermediate=3072, vocab=8192, context=512
+)
 """190 MB in bf16."""
 MIB = 1024 * 1024
 
@@ -40,7 +42,7 @@ def as_the_engine_runs() -> Iterator[None]:
 
 
 def load_ours(folder: Path, precision: Precision, dtype: Dtype) -> Any:
-    config = EngineConfig(precision, dtype, "cpu", {"": "cpu"}, 128, 1, 64, 0)
+    config = EngineConfig(precision, dtype, ("cpu",), {"": "cpu"}, 128, 1, 64, 0, cpu_threads=2)
     return load.load_model(open_checkpoint(folder), config, lambda _count: None)
 
 

@@ -70,7 +70,7 @@ def model(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(graph_sizes, "LEAST_WIDTH", 40)
     make_family(tmp_path / "checkpoint", request.param)
     checkpoint = open_checkpoint(tmp_path / "checkpoint")
-    config = EngineConfig("fp32", "float32", "cpu", {"": "cpu"}, LENGTH, 1, CHUNK, 0)
+    config = EngineConfig("fp32", "float32", ("cpu",), {"": "cpu"}, LENGTH, 1, CHUNK, 0, cpu_threads=2)
     return Model(checkpoint, load.load_model(checkpoint, config, lambda _count: None))
 
 

@@ -15,9 +15,11 @@ from entrypoint.checkpoint.checkpoint import read_checkpoint
 from entrypoint.plan.footprint import ATTENTION_CODE_BYTES
 from tests.paths import TOP
 from tools.checkpoints.make_checkpoint import make_checkpoint
-from tools.checkpoints.shape import Shape
+from tools.checkpoints.shape import CheckpointShape
 
-WIDE = Shape(hidden=1024, layers=2, heads=16, kv_heads=2, head_dim=64, intermediate=4096, vocab=2048, context=2048)
+WIDE = CheckpointShape(
+    hidden=1024, layers=2, heads=16, kv_heads=2, head_dim=64, intermediate=4096, vocab=2048, context=2048
+)
 UNNOTICED_BYTES = 4 << 20
 """New gaps of the steps between two looks at the heap, for which the plan has its margin."""
 PROBE = """
@@ -37,7 +39,7 @@ class Progress:
     def finish(self): pass
 
 folder, precision, context, requests = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-config = EngineConfig(precision, "bfloat16", "cpu", {"": "cpu"}, context, 8, min(512, context), 0)
+config = EngineConfig(precision, "bfloat16", ("cpu",), {"": "cpu"}, context, 8, min(512, context), 0, cpu_threads=2)
 meter = HostMeter()
 backend = build.load(open_checkpoint(folder), config, Progress()).backend
 backend.prove()

@@ -12,9 +12,9 @@ import pytest
 from app.layouts.skeleton import skeleton
 from entrypoint.checkpoint.checkpoint import CheckpointError, read_checkpoint
 from tools.checkpoints.make_checkpoint import make_checkpoint
-from tools.checkpoints.shape import Shape
+from tools.checkpoints.shape import CheckpointShape
 
-SHAPE = Shape(hidden=64, layers=2, heads=4, kv_heads=2, head_dim=16, intermediate=128, vocab=512, context=256)
+SHAPE = CheckpointShape(hidden=64, layers=2, heads=4, kv_heads=2, head_dim=16, intermediate=128, vocab=512, context=256)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def test_headers_tell_everything(made: Path) -> None:
 
 
 def test_a_tied_checkpoint(tmp_path: Path) -> None:
-    tied = Shape(**{**SHAPE.__dict__, "tied": True})
+    tied = CheckpointShape(**{**SHAPE.__dict__, "tied": True})
     make_checkpoint(tmp_path / "m", tied)
     assert "lm_head.weight" not in read_checkpoint(tmp_path / "m").tensors
 

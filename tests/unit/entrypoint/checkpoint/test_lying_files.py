@@ -20,9 +20,9 @@ from entrypoint.checkpoint.checkpoint import CheckpointError, read_checkpoint
 from entrypoint.checkpoint.safetensors_header import HeaderTensor, parse_header, read_header
 from tests.paths import TOP
 from tools.checkpoints.make_checkpoint import make_checkpoint
-from tools.checkpoints.shape import Shape
+from tools.checkpoints.shape import CheckpointShape
 
-SHAPE = Shape(hidden=64, layers=2, heads=4, kv_heads=2, head_dim=16, intermediate=128, vocab=512, context=256)
+SHAPE = CheckpointShape(hidden=64, layers=2, heads=4, kv_heads=2, head_dim=16, intermediate=128, vocab=512, context=256)
 INDEX = "model.safetensors.index.json"
 FIRST = "model-00001-of-00004.safetensors"
 SECOND = "model-00002-of-00004.safetensors"

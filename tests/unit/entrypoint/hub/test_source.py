@@ -20,10 +20,11 @@ from entrypoint.checkpoint.checkpoint import CheckpointError, read_checkpoint
 from entrypoint.checkpoint.source import INDEX, SINGLE_FILE
 from entrypoint.hub import remote_headers
 from entrypoint.hub.remote_headers import HubRefused
-from entrypoint.measure import fitting_question, read_model
+from entrypoint.measure import fitting_inputs, read_model
 from entrypoint.model_choice import resolve_model
+from entrypoint.reasons.model import DemoInstead
 from entrypoint.settings.settings import Settings, SettingsError
-from entrypoint.state.state_dir import Held
+from entrypoint.state.state_dir import MemoryUsage
 from tests.hub_server import COMMIT, HubServer, hub_serving
 from tests.paths import FIXTURES
 from tests.sparse import CHATGLM3_6B, GLM4_9B, sparse_checkpoint
@@ -145,7 +146,7 @@ def test_a_missing_model_names_every_place_that_was_looked_in(hub: HubServer, se
     why = refused(replace(settings, model="org/other", models_dir=Path("/nowhere"))).why
     assert (why.code, why.values["folders"]) == ("model_not_found", ["/nowhere/org/other", "org/other"])
     assert "and there is no folder /nowhere/org/other, and there is no folder org/other" in why.en
-    with pytest.raises(SettingsError, match="no folder at x/y/z, and it is no hub id"):
+    with pytest.raises(SettingsError, match="no folder at x/y/z, and it is not a hub id"):
         resolve_model(replace(settings, model="x/y/z"))
 
 
@@ -328,8 +329,8 @@ def test_a_default_that_cannot_be_had_gives_way_to_the_demo(hub: HubServer, sett
     hub.faults.answers = {"main": 500}
     choice, _ = read_model(replace(settings, model=None, default_model=REPO))
     assert choice.name == "demo"
-    assert "its default, zai-org/chatglm3-6b, can't be served now" in choice.why.en
-    assert "HTTP 500" in choice.why.en and "HTTP 500" in choice.why.zh
+    assert isinstance(choice.why, DemoInstead) and choice.why.model == "zai-org/chatglm3-6b"
+    assert "HTTP 500" in choice.why.why.en and "HTTP 500" in choice.why.why.zh
     assert len(hub.requests) == 1
 
 
@@ -343,11 +344,11 @@ def test_a_default_is_waited_for_no_longer_than_its_three_seconds(hub: HubServer
 
 def test_a_default_that_does_not_fit_gives_way_to_the_demo(hub: HubServer, settings: Settings, tmp_path: Path) -> None:
     hub.folders[REPO], hub.hash_nothing = sparse_checkpoint(tmp_path / "huge", replace(GLM4_9B, layers=2000)), True
-    model = fitting_question(replace(settings, model=None, default_model=REPO), Held()).model
+    model = fitting_inputs(replace(settings, model=None, default_model=REPO), MemoryUsage()).model
     assert model.name == "demo"
-    assert f"its default, {REPO}, can't be served now: {REPO} does not fit" in model.why.en
-    assert model.why.en.count("GiB") >= 2
-    named = fitting_question(replace(settings, model=REPO), Held()).model
+    assert (model.why.code, model.why.values["model"]) == ("demo_instead", REPO)
+    assert model.why.values["why"]["code"] == "model_too_large"
+    named = fitting_inputs(replace(settings, model=REPO), MemoryUsage()).model
     assert named.name == REPO
 
 

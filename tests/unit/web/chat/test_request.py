@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from app.contract.limits import MOST_STOP_STRINGS
 from app.contract.wire import Message, SamplingParams
-from app.web.chat.request import MAX_STOP_STRINGS, ChatCall, read_chat
+from app.web.chat.request import ChatCall, read_chat
 from app.web.http.errors import ApiError
 
 MODEL = "zai-org/glm-test"
@@ -133,7 +134,7 @@ BAD: list[tuple[str, dict[str, Any]]] = [
     ("stop", {"stop": 5}),
     ("stop", {"stop": ""}),
     ("stop", {"stop": "x" * 257}),
-    ("stop", {"stop": ["x"] * (MAX_STOP_STRINGS + 1)}),
+    ("stop", {"stop": ["x"] * (MOST_STOP_STRINGS + 1)}),
     ("stop[1]", {"stop": ["a", None]}),
     ("stop[0]", {"stop": ["\udc00"]}),
     ("user", {"user": 5}),

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
+from app.contract import limits
 from app.contract.wire import DetokenizeRequest, Message, TokenizeRequest, Tool, ToolCall, ToolChoice
-from app.web.chat import messages, tools
-from app.web.chat import tokenize as tokenize_request
 from app.web.chat.request import ChatCall, read_chat
 from app.web.chat.tokenize import read_detokenize, read_tokenize
 from app.web.http.errors import ApiError
@@ -121,7 +120,7 @@ def test_one_call_at_a_time() -> None:
 
 BAD: list[tuple[str, dict[str, Any]]] = [
     ("tools", {"tools": {}}),
-    ("tools", {"tools": TOOLS * (tools.MAX_TOOLS + 1)}),
+    ("tools", {"tools": TOOLS * (limits.MOST_TOOLS + 1)}),
     ("tools[0]", {"tools": ["get_weather"]}),
     ("tools[0].type", {"tools": [{"function": WEATHER}]}),
     ("tools[0].type", {"tools": [{"type": "custom", "custom": {"name": "x"}}]}),
@@ -140,8 +139,8 @@ BAD: list[tuple[str, dict[str, Any]]] = [
     ("tools[0].function.description", {"tools": function(description="\ud800")}),
     ("tools[0].function.parameters", {"tools": function(parameters=[])}),
     ("tools[0].function", {"tools": function(parameters={"\udc00": 1})}),
-    ("tools[0].function", {"tools": function(parameters=nested(tools.MAX_DEPTH))}),
-    ("tools[0].function", {"tools": function(description="x" * tools.MAX_FUNCTION_CHARACTERS)}),
+    ("tools[0].function", {"tools": function(parameters=nested(limits.MAX_JSON_DEPTH))}),
+    ("tools[0].function", {"tools": function(description="x" * limits.MAX_FUNCTION_CHARACTERS)}),
     ("tool_choice", {"tool_choice": "required"}),
     ("tool_choice", {"tools": [], "tool_choice": "required"}),
     ("tool_choice", {"tools": TOOLS, "tool_choice": "any"}),
@@ -162,7 +161,7 @@ BAD: list[tuple[str, dict[str, Any]]] = [
     ("reasoning_effort", {"reasoning_effort": "a lot"}),
     ("reasoning_effort", {"reasoning_effort": ["none"]}),
     ("reasoning_effort", {"reasoning_effort": "none", "chat_template_kwargs": {"enable_thinking": True}}),
-    ("messages", {"messages": HELLO * (messages.MAX_MESSAGES + 1)}),
+    ("messages", {"messages": HELLO * (limits.MOST_MESSAGES + 1)}),
     ("messages[1].content", {"messages": [*HELLO, {**CALLING, "tool_calls": []}]}),
     ("messages[1].tool_calls", {"messages": [*HELLO, {**CALLING, "tool_calls": CALL}]}),
     ("messages[1].tool_calls", {"messages": [*HELLO, {**CALLING, "tool_calls": [CALL] * 129}]}),
@@ -213,10 +212,10 @@ def test_bad_values_are_named(param: str, body: dict[str, Any]) -> None:
 
 
 def test_what_is_just_within_the_limits() -> None:
-    room = tools.MAX_FUNCTION_CHARACTERS - len(json.dumps(WEATHER, ensure_ascii=False)) + len("查天气")
+    room = limits.MAX_FUNCTION_CHARACTERS - len(json.dumps(WEATHER, ensure_ascii=False)) + len("查天气")
     read(tools=function(description="x" * room))
-    read(tools=function(parameters=nested(tools.MAX_DEPTH - 1)))
-    read(messages=HELLO * messages.MAX_MESSAGES)
+    read(tools=function(parameters=nested(limits.MAX_JSON_DEPTH - 1)))
+    read(messages=HELLO * limits.MOST_MESSAGES)
 
 
 def tokenize(**body: Any) -> TokenizeRequest:
@@ -262,7 +261,7 @@ def test_tokenize_names_what_is_wrong(param: str, body: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("param", "tokens"),
     [
-        *(("tokens", None), ("tokens", "1"), ("tokens", [1] * (tokenize_request.MAX_TOKENS + 1))),
+        *(("tokens", None), ("tokens", "1"), ("tokens", [1] * (limits.MOST_TOKENIZE_IDS + 1))),
         *(("tokens[1]", [1, wrong]) for wrong in (None, True, 1.0, "1", -1, 2**31)),
     ],
 )

@@ -12,8 +12,10 @@ import pytest
 from flask.testing import FlaskClient
 
 from app.contract.conversations import ChatSettings
+from app.contract.limits import LARGEST_MAX_NUM_SEQS, QUEUE_LIMIT, THREADS_BESIDE_STREAMS
 from app.web.factory import create_app
 from tests.conversations import Chats, new_id, over_flask, question
+from tests.processes.conversing import eventually
 from tests.processes.fake_engine import FakeEngine
 from tests.processes.web import temporary_folder, write_config, write_status
 from tests.unit.web_client import web_client
@@ -203,3 +205,15 @@ def test_without_a_database_chats_over_v1_go_on() -> None:
                 assert "Is a directory" in json.dumps(answer.get_json()) and answer.headers["Retry-After"] == "5"
             chat = {"messages": [{"role": "user", "content": "echo hi"}]}
             assert client.post("/v1/chat/completions", json=chat).status_code == 200
+
+
+def test_as_many_answers_are_written_as_the_engine_has_slots_and_places_in_its_queue() -> None:
+    most = QUEUE_LIMIT + LARGEST_MAX_NUM_SEQS
+    with web_client(threads=most + THREADS_BESIDE_STREAMS, queue_limit=QUEUE_LIMIT) as (client, engine):
+        chats = Chats(over_flask(client))
+        made = chats.create()
+        for _ in range(most):
+            chats.turn(made, **question("hang"))
+        assert chats.refused("POST", f"{ALL}/{made}/turns", question("hang"))[:2] == (429, "too_many_turns")
+        eventually(lambda: len(engine.seen) == most, "all answers have reached the engine")
+        chats.fine("DELETE", f"{ALL}/{made}")
