@@ -11,19 +11,22 @@ from app.contract import exits
 from entrypoint.checkpoint.checkpoint import CheckpointError
 from entrypoint.commands import doctor, link, plan
 from entrypoint.hub.remote_headers import HubRefused
-from entrypoint.settings.settings import Settings, SettingsError, load_settings
+from entrypoint.settings.load import load_settings
+from entrypoint.settings.settings import Settings, SettingsError
 
 
 def main(arguments: list[str]) -> int:
     """Runs one command and returns its exit code; a wrong setting is one line on stderr."""
-    parser = argparse.ArgumentParser(prog="python -m entrypoint", description="A GLM chat service that fits the memory")
+    parser = argparse.ArgumentParser(
+        prog="python -m entrypoint", description="A GLM chat service that fits your memory"
+    )
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("serve", help="measure, plan, launch the chat service and watch over it")
+    commands.add_parser("serve", help="measure the machine, make a plan, run the chat service and keep it running")
     show = commands.add_parser("plan", help="print what fits this machine and why; writes nothing")
     plan.add_arguments(show)
-    check = commands.add_parser("doctor", help="check everything a deployment needs; exit 0, 1 (warnings) or 2")
+    check = commands.add_parser("doctor", help="check everything a deployment needs; exit code 0, 1 (warnings) or 2")
     doctor.add_arguments(check)
-    commands.add_parser("link", help="print the address to open, which signs a browser in where Berth made the key")
+    commands.add_parser("link", help="print the address to open; it signs your browser in if Berth made the key")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     try:

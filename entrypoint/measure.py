@@ -1,4 +1,4 @@
-"""From settings to a plan's question: everything that is measured, in one place."""
+"""From settings to a plan's inputs: everything that is measured, in one place."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ from dataclasses import replace
 from app.contract.plan import Device, Model, Precision, Text
 from entrypoint.checkpoint.checkpoint import Checkpoint, CheckpointError, read_checkpoint
 from entrypoint.hub.remote_headers import HubRefused, Reading, reason
-from entrypoint.machine import gpu_messages
+from entrypoint.machine.gpu_notes import gpu_notes
 from entrypoint.machine.gpus import probe_gpus
 from entrypoint.machine.host import read_host
 from entrypoint.machine.torch_build import read_torch_build
+from entrypoint.messages.sentence import text
 from entrypoint.model_choice import ModelChoice, demo_instead, resolve_model
-from entrypoint.plan.inputs import Barred, Question
+from entrypoint.plan.inputs import FailedRung, PlanInputs
 from entrypoint.plan.planner import make_plan
 from entrypoint.settings.settings import Settings
-from entrypoint.state.state_dir import Held, pid_namespace
+from entrypoint.state.state_dir import MemoryUsage, pid_namespace
 
 
 def read_model(settings: Settings) -> tuple[ModelChoice, Checkpoint]:
-    """The model that is asked for, its headers checked, wherever it lies; the demo where a default can't be had.
+    """The requested model, its headers checked, wherever it lies; the demo if a default can't be had.
 
     Raises:
-        SettingsError, CheckpointError, HubRefused: a model that was asked for by name can't be had.
+        SettingsError, CheckpointError, HubRefused: a model that was set by name can't be had.
     """
     choice = resolve_model(settings)
     try:
@@ -38,13 +39,13 @@ def read_model(settings: Settings) -> tuple[ModelChoice, Checkpoint]:
         return choice, read_checkpoint(choice.folder)
 
 
-def fitting_question(settings: Settings, held: Held) -> Question:
+def fitting_inputs(settings: Settings, held: MemoryUsage) -> PlanInputs:
     """What `serve` would plan on: a default that doesn't fit at all gives way to the demo. Raises as `read_model`."""
     choice, checkpoint = read_model(settings)
-    question = measure(settings, choice, checkpoint, held)
-    refusal = make_plan(question).refusal if choice.is_default else None
+    inputs = measure(settings, choice, checkpoint, held)
+    refusal = make_plan(inputs).refusal if choice.is_default else None
     if refusal is None:
-        return question
+        return inputs
     choice = demo_instead(choice, refusal.why)
     return measure(settings, choice, read_checkpoint(choice.folder), held)
 
@@ -53,23 +54,26 @@ def measure(
     settings: Settings,
     choice: ModelChoice,
     checkpoint: Checkpoint,
-    held: Held | None = None,
-    barred: tuple[Barred, ...] = (),
-    only: tuple[Precision, str] | None = None,
+    held: MemoryUsage | None = None,
+    failed_rungs: tuple[FailedRung, ...] = (),
+    only: tuple[Precision, tuple[str, ...]] | None = None,
     unusable: Mapping[str, Text] | None = None,
-) -> Question:
+) -> PlanInputs:
     """Measures GPUs and host now. What `held` says a running service holds counts as free.
 
     `unusable` says of GPUs, by UUID, why the engine could not use them.
     """
-    held = held or Held()
+    held = held or MemoryUsage()
     gpus = probe_gpus(settings.environment)
     devices = tuple(replace(discounted(d, held), unusable=(unusable or {}).get(d.uuid)) for d in gpus.devices)
     shared = sum(held.gpu_bytes.get(device.uuid, 0) for device in devices if device.unified)
     in_group = held.namespace == pid_namespace()
-    host = read_host(settings.hf_home, held.anonymous_bytes + shared, in_group, gpus.none)
-    host = replace(host, gpu_notes=(*gpus.notes, *gpu_messages.notes(devices, host.available_bytes)))
-    return Question(
+    host = read_host(
+        settings.hf_home, held.anonymous_bytes + shared, in_group, text(gpus.why_none) if gpus.why_none else None
+    )
+    notes = (*gpus.notes, *gpu_notes(devices, host.available_bytes))
+    host = replace(host, gpu_notes=tuple(map(text, notes)))
+    return PlanInputs(
         settings=settings,
         model=_model(choice, checkpoint),
         layout=checkpoint.layout,
@@ -77,7 +81,7 @@ def measure(
         host=host,
         devices=devices,
         torch=read_torch_build(),
-        barred=barred,
+        failed_rungs=failed_rungs,
         only=only,
         stored=checkpoint.stored,
     )
@@ -92,13 +96,13 @@ def _model(choice: ModelChoice, checkpoint: Checkpoint) -> Model:
         stored_bytes=checkpoint.stored_bytes,
         stored_dtype=checkpoint.stored_dtype,
         max_model_len=checkpoint.shape.context,
-        why=choice.why,
+        why=text(choice.why),
     )
 
 
-def discounted(device: Device, held: Held) -> Device:
+def discounted(device: Device, held: MemoryUsage) -> Device:
     """A card without what this Berth's own engine holds of it, and without that engine among its holders."""
-    own = held.gpu_bytes.get(device.uuid, 0)
-    if not own or device.free_bytes is None or device.total_bytes is None:
+    engine_bytes = held.gpu_bytes.get(device.uuid, 0)
+    if not engine_bytes or device.free_bytes is None or device.total_bytes is None:
         return device
-    return replace(device, free_bytes=min(device.total_bytes, device.free_bytes + own), holders=())
+    return replace(device, free_bytes=min(device.total_bytes, device.free_bytes + engine_bytes), holders=())

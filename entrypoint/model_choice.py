@@ -11,6 +11,8 @@ from pathlib import Path
 from app.contract.plan import Text
 from entrypoint.hub.cache import HubCache
 from entrypoint.hub.listing import HubModel
+from entrypoint.reasons.model import DefaultModel, DemoByDefault, DemoInstead, ModelSet
+from entrypoint.reasons.reason import Reason
 from entrypoint.settings.settings import Settings, SettingsError
 
 DEMO_NAME = "demo"
@@ -24,22 +26,22 @@ class ModelChoice:
 
     name: str
     folder: Path
-    why: Text
+    why: Reason
     hub: HubModel | None = None
-    """Where it comes from while `folder` does not hold it yet."""
+    """Where it comes from until `folder` holds it."""
     is_default: bool = False
-    """Not asked for by name: where it can't be had or does not fit, the demo model takes its place."""
+    """Not set by name: if it can't be had or does not fit, the demo model takes its place."""
 
 
 def resolve_model(settings: Settings) -> ModelChoice:
-    """Finds the checkpoint, asking nobody; a model that was set is never replaced.
+    """Finds the checkpoint on this machine; a model that was set is never replaced.
 
     Raises:
-        SettingsError: it is neither a folder nor a hub id; the line names where it was looked for.
+        SettingsError: it is neither a folder nor a hub id; the message names the folders.
     """
     if settings.model is None:
         return _unset(settings)
-    why = Text(f"Set by you: GLM_MODEL={settings.model}.", f"由你设置：GLM_MODEL={settings.model}。")
+    why = ModelSet(settings.model)
     if settings.model == DEMO_NAME:
         return demo(why)
     folders = [Path(settings.model)]
@@ -52,57 +54,42 @@ def resolve_model(settings: Settings) -> ModelChoice:
         return _from_hub(settings, HubModel(settings.model, settings.revision, tuple(map(str, folders))), why)
     places = " nor ".join(str(folder) for folder in folders)
     raise SettingsError(
-        f"GLM_MODEL={settings.model}: no folder at {places}, and it is no hub id such as zai-org/chatglm3-6b; give a "
-        f"checkpoint folder (in the container: one below GLM_MODELS_DIR), a hub id or {DEMO_NAME}"
+        f"GLM_MODEL={settings.model}: no folder at {places}, and it is not a hub id such as zai-org/chatglm3-6b; give "
+        f"a checkpoint folder (in the container: one below GLM_MODELS_DIR), a hub id or {DEMO_NAME}"
     )
 
 
 def _is_folder(path: Path) -> bool:
-    """Raises SettingsError where this user may not look: what is asked for could well be there."""
+    """Raises SettingsError if this user may not look: the folder could well be there."""
     try:
         return stat.S_ISDIR(path.stat().st_mode)
     except PermissionError as error:
         raise SettingsError(
-            f"GLM_MODEL: {path} can't be looked for ({error.strerror}); "
-            f"let uid {os.geteuid()}, as which Berth runs, read the folders above it"
+            f"GLM_MODEL: {path} can't be accessed ({error.strerror}): "
+            f"give uid {os.geteuid()} (Berth's user) read and search permission on its parent folders"
         ) from error
     except OSError:
         return False
 
 
-def demo(why: Text) -> ModelChoice:
+def demo(why: Reason) -> ModelChoice:
     """The model that comes with Berth."""
     return ModelChoice(DEMO_NAME, DEMO_FOLDER, why)
 
 
-def demo_instead(choice: ModelChoice, reason: Text) -> ModelChoice:
+def demo_instead(choice: ModelChoice, why: Text) -> ModelChoice:
     """The demo model in the place of a default that can't be had."""
-    return demo(
-        Text(
-            f"GLM_MODEL is not set and its default, {choice.name}, can't be served now: {reason.en} "
-            "So the small demo model that comes with Berth is served.",
-            f"没有设置 GLM_MODEL，而默认模型 {choice.name} 目前无法使用：{reason.zh}"
-            "因此使用 Berth 自带的小型演示模型。",
-        )
-    )
+    return demo(DemoInstead(choice.name, why))
 
 
 def _unset(settings: Settings) -> ModelChoice:
     if settings.default_model is None:
-        return demo(
-            Text(
-                "GLM_MODEL is not set, so the small demo model that comes with Berth is served.",
-                "没有设置 GLM_MODEL，所以使用 Berth 自带的小型演示模型。",
-            )
-        )
-    why = Text(
-        f"GLM_MODEL is not set, so the default is taken: {settings.default_model}.",
-        f"没有设置 GLM_MODEL，所以使用默认模型 {settings.default_model}。",
-    )
+        return demo(DemoByDefault())
+    why = DefaultModel(settings.default_model)
     return replace(_from_hub(settings, HubModel(settings.default_model, settings.revision), why), is_default=True)
 
 
-def _from_hub(settings: Settings, model: HubModel, why: Text) -> ModelChoice:
+def _from_hub(settings: Settings, model: HubModel, why: Reason) -> ModelChoice:
     cache = HubCache.of(settings.hf_home, model.repo)
     commit = cache.commit(model.revision)
     if commit is not None and cache.missing(model.revision) is None:

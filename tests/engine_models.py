@@ -13,6 +13,7 @@ from app.engine.backend.transformers_backend import TransformersBackend
 from app.engine.loading.checkpoint import CheckpointFiles, open_checkpoint
 from app.engine.loading.load import load_model
 from app.engine.model.kv_cache import SlotCache
+from entrypoint.machine.cgroup import cpu_count
 
 CPU = torch.device("cpu")
 
@@ -22,22 +23,23 @@ def engine_config(
     dtype: Dtype = "float32",
     *,
     max_model_len: int,
-    device: str = "cpu",
+    devices: tuple[str, ...] = ("cpu",),
     device_map: dict[str, str] | None = None,
     max_num_seqs: int = 1,
     prefill_chunk: int = 64,
     planned_bytes: int = 0,
 ) -> EngineConfig:
-    """A config for one device, or for those of `device_map`; `device` is the name in the plan."""
+    """A config for one device, or for those of `device_map`; `devices` are the names in the plan."""
     return EngineConfig(
         precision=precision,
         compute_dtype=dtype,
-        device=device,
+        devices=devices,
         device_map=device_map or {"": "cpu"},
         max_model_len=max_model_len,
         max_num_seqs=max_num_seqs,
         prefill_chunk=prefill_chunk,
         planned_bytes=planned_bytes,
+        cpu_threads=cpu_count(),
     )
 
 

@@ -145,7 +145,9 @@ def _decode_item(decoder: Decoder, value: Any, path: str, name: object) -> Any:
 
 def _dataclass_decoder(kind: Any) -> Decoder:
     hints = typing.get_type_hints(kind)
-    fields = [(field.name, _decoder(hints[field.name]), _is_needed(field)) for field in dataclasses.fields(kind)]
+    # A field that is computed from the others is written for readers and not read.
+    stored = [field for field in dataclasses.fields(kind) if field.init]
+    fields = [(field.name, _decoder(hints[field.name]), _is_needed(field)) for field in stored]
 
     def decode(value: Any) -> Any:
         if not isinstance(value, dict):

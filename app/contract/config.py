@@ -12,12 +12,12 @@ from app.contract.plan import Dtype, Origin, Precision
 
 @dataclass(frozen=True)
 class EngineConfig:
-    """What the engine is to do; written out, nothing is left for a library to decide."""
+    """How to run the model, in full: nothing is left for a library to decide."""
 
     precision: Precision
     compute_dtype: Dtype
-    device: str
-    """`cpu`, a GPU's UUID, or several with `+` between. The engine process sees these GPUs alone, in this order."""
+    devices: tuple[str, ...]
+    """`cpu` and GPUs' UUIDs. The engine process sees these GPUs alone, in this order."""
     device_map: dict[str, str]
     """Module name to `cpu` or `cuda:0`, `cuda:1`...: the empty one for a model on one device, otherwise each one of
     `model.embed_tokens`, `model.layers.N`, `model.norm` and `lm_head`."""
@@ -26,6 +26,8 @@ class EngineConfig:
     prefill_chunk: int
     """Prompt tokens computed at once; bounds the activations."""
     planned_bytes: int
+    cpu_threads: int
+    """Cores that the engine may use, as the supervisor has counted them."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +46,11 @@ class AppConfig:
     REQUEST_SECONDS: int = 0
     """How long a request may wait and run; 0 is unlimited."""
     KEY_FILE: str | None = None
-    """Holds the key that API and sign-in ask for, mode 0600; None where access is open (GLM_AUTH=off)."""
+    """Holds the key that API and sign-in ask for, mode 0600; None if access is open (GLM_AUTH=off)."""
     SESSIONS_FILE: str | None = None
-    """Where the web service keeps who is signed in, mode 0600."""
+    """The signed-in browsers, written by the web service, mode 0600."""
     TRUSTED_PROXIES: int = 0
-    """How many proxies in front may say who asks, by which scheme, host and path prefix."""
+    """How many proxies in front are trusted to say who asks, by which scheme, host and path prefix."""
     DATABASE: str | None = None
     """The SQLite file of the conversations."""
     ENGINE: EngineConfig | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,6 +15,12 @@ CPU = "cpu"
 Verdict = Literal["chosen", "fits", "too_large", "unsupported", "excluded"]
 TermName = Literal["weights", "kv_cache", "activations", "load_peak", "runtime", "margin"]
 OriginKind = Literal["set", "measured", "default", "stepped_down"]
+CPU = "cpu"
+"""As a device's name, beside the GPUs' UUIDs."""
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "fp16", "int8", "int4")
+"""Those that the engine computes, the largest first."""
+DTYPE_BYTES: Mapping[Dtype, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
+"""Of one element."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +30,7 @@ class Text:
     en: str
     zh: str
     code: str = ""
-    """What programs tell it by; empty for a sentence that is no reason, such as the engine's own words."""
+    """What programs tell it by; empty for a sentence that is not a reason, such as the engine's own words."""
     values: dict[str, Any] = field(default_factory=dict)
     """The numbers and names in it. A reason within the reason is an object with its own `code`."""
 
@@ -52,7 +59,7 @@ class Device:
     cuda_driver: tuple[int, ...] | None = None
     """The newest CUDA version that the driver runs."""
     reserved_bytes: int = 0
-    """What the driver keeps for itself, where it tells; nobody's to free."""
+    """What the driver reserves, if it says so; it can't be freed."""
     unified: bool = False
     """It shares the host's memory: what it takes is taken from `Host.available_bytes`. Its own counts are None."""
     parent: str | None = None
@@ -70,9 +77,10 @@ class Host:
     available_bytes: int
     ram_bytes: int
     limit_bytes: int | None
-    """The container's memory limit; None where there is none below the RAM."""
+    """The container's memory limit; None if there is none below the RAM."""
     disk_free_bytes: int
     cpu_count: int
+    """Cores that this process may use: its affinity within the control groups' quotas."""
     cpu_name: str
     cpu_bf16: bool
     """Whether the processor computes bf16 natively (avx512_bf16, amx_bf16, or Arm's bf16)."""
@@ -83,7 +91,7 @@ class Host:
     held_bytes: int = 0
     """What a Berth that already runs here holds; counted as free in `available_bytes`."""
     gpu_note: Text | None = None
-    """Why no GPU is seen, where that can be told."""
+    """Why no GPU is seen, if that is known."""
     gpu_notes: tuple[Text, ...] = ()
     """What there is to know of the GPUs: one that was left out, shared memory, memory that others hold."""
 
@@ -127,8 +135,10 @@ class Rung:
     """One precision on one device or several: what it would take here, and the verdict."""
 
     precision: Precision
-    device: str
-    """`cpu`, the GPU's UUID, or several of them with `+` between: GPUs as they are numbered, then `cpu`."""
+    devices: tuple[str, ...]
+    """`cpu` and GPUs' UUIDs: GPUs as they are numbered, then `cpu`."""
+    device: str = field(init=False)
+    """The same in one string, with `+` between."""
     compute_dtype: Dtype
     terms: tuple[Term, ...]
     need_bytes: int
@@ -137,21 +147,41 @@ class Rung:
     max_num_seqs: int
     verdict: Verdict
     reason: Text
+    notes: tuple[Text, ...] = ()
+    """What else is to be known of it, beside the reason: that quantising saves little, for one."""
     placements: tuple[Placement, ...] = ()
-    """One a device, where the rung is spread over several; their needs and what is free add up to the rung's."""
+    """One a device if the rung is spread over several; their needs and what is free add up to the rung's."""
     host_need_bytes: int = 0
-    """Host memory that an engine on GPUs takes beside; 0 where it is among the terms."""
+    """Host memory that an engine on GPUs takes beside; 0 if it is among the terms."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "device", joined(self.devices))
+
+    @property
+    def gpus(self) -> tuple[str, ...]:
+        """UUIDs, in the order in which the engine sees the GPUs: `cuda:0`, `cuda:1`..."""
+        return gpus_of(self.devices)
+
+    @property
+    def uses_cpu(self) -> bool:
+        """Whether layers lie on the CPU."""
+        return CPU in self.devices
 
     @property
     def short_bytes(self) -> int:
-        """How much is lacking on its devices; 0 where it fits. What is left on one is of no use to another."""
+        """How much is lacking on its devices; 0 if it fits. What is left on one is of no use to another."""
         parts = self.placements or (self,)
         return sum(max(0, part.need_bytes - part.free_bytes) for part in parts)
 
 
-def gpus_of(device: str) -> tuple[str, ...]:
-    """The UUIDs in a rung's device, in the order in which the engine sees the GPUs: `cuda:0`, `cuda:1`..."""
-    return tuple(name for name in device.split("+") if name != CPU)
+def joined(devices: Sequence[str]) -> str:
+    """Names of devices as one string, which JSON has as `device`."""
+    return "+".join(devices)
+
+
+def gpus_of(devices: Sequence[str]) -> tuple[str, ...]:
+    """The GPUs among the names of devices."""
+    return tuple(name for name in devices if name != CPU)
 
 
 @dataclass(frozen=True)

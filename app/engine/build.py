@@ -46,7 +46,7 @@ def load(checkpoint: CheckpointFiles, config: EngineConfig, progress: LoadProgre
         EngineError: the device map does not fit the model.
         RuntimeError: torch could not allocate (see `is_memory_error`).
     """
-    torch.set_num_threads(process.cpu_threads())
+    torch.set_num_threads(config.cpu_threads)
     devices = device_map_of(config, checkpoint.shape.layers)
     chat = open_format(checkpoint)
     defaults = read_defaults(checkpoint.folder, chat.defaults)

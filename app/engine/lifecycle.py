@@ -71,11 +71,11 @@ class Service:
             raise EngineError("config.json has no ENGINE: there is no plan yet")
         engine = config.ENGINE
         self._planned_bytes = engine.planned_bytes
-        gpus = gpus_of(engine.device)
+        gpus = gpus_of(engine.devices)
         if gpus:
             gpu.prepare()
         by_device: dict[str, MemoryMeter] = {uuid: gpu.GpuMeter(uuid, index) for index, uuid in enumerate(gpus)}
-        if CPU in engine.device.split("+"):
+        if CPU in engine.devices:
             by_device[CPU] = HostMeter()
         meters = self._meters = DeviceMeters(by_device)
         self._start(config, engine, meters)
@@ -93,8 +93,8 @@ class Service:
         import_quickly(lambda: _import_model_packages(checkpoint.layout.native))
         from app.engine import build, proof
 
-        if gpus_of(engine.device):
-            gpu.check_cuda(engine.device)
+        if gpus := gpus_of(engine.devices):
+            gpu.check_cuda(gpus)
         loaded = build.load(checkpoint, engine, progress)
         load_seconds = time.monotonic() - started
         self.events.send(Proving(load_seconds, loaded.weights_bytes))

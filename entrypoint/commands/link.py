@@ -1,4 +1,4 @@
-"""`link`: the address to open, which signs a browser in where Berth made the key."""
+"""`link`: prints the URL of the page; it signs the browser in if Berth made the key."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from entrypoint.state.state_dir import StateDir
 
 
 def print_link(settings: Settings, _options: argparse.Namespace) -> int:
-    """`link`: prints the address to open, with the key in it where Berth has made one."""
+    """Prints the URL, which contains the key if Berth made it. Raises SettingsError if there is no key yet."""
     state = StateDir(settings.state_dir)
     if settings.auth and settings.api_key is None and read_made_key(state.api_key) is None:
-        raise SettingsError(f"GLM_STATE_DIR={state.folder}: there is no key yet; the first `serve` makes it")
+        raise SettingsError(f"GLM_STATE_DIR={state.folder}: there is no key yet; run `serve` once, which creates it")
     if settings.api_key is not None:
-        sys.stderr.write("The key is the one that you have set; no link is made of it.\n")
+        sys.stderr.write("You set the key yourself, so the link does not contain it.\n")
     sys.stdout.write(f"{sign_in_link(settings, state)}\n")
     return exits.OK

@@ -1,4 +1,4 @@
-"""`serve`: what has to be right before anything starts, and what is left tidy after."""
+"""`serve`: checks what must be right before anything starts, runs the supervisor, and cleans up."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import time
 from pathlib import Path
 
 from app.contract.status import Status
+from entrypoint.messages.sentence import text
 from entrypoint.model_choice import resolve_model
 from entrypoint.settings.settings import Settings, address
-from entrypoint.state.api_key import invitation, open_access
+from entrypoint.state.api_key import how_to_open, open_access
 from entrypoint.state.state_dir import RUN_DIR, make_run_dir, open_state
-from entrypoint.state.status_writer import StatusBoard
+from entrypoint.state.status_writer import StatusWriter
 from entrypoint.supervisor.listener import bind
 from entrypoint.supervisor.supervisor import Supervisor
 
@@ -39,15 +40,14 @@ def serve(settings: Settings) -> int:
                 started_at=now,
                 version=VERSION,
                 model_name=choice.name,
-                model_why=choice.why,
+                model_why=text(choice.why),
                 address=address(settings),
             )
-            board = StatusBoard(run_dir / "status.json", status)
+            writer = StatusWriter(run_dir / "status.json", status)
             access = open_access(settings, state, run_dir)
-            sys.stderr.write(
-                f"Berth {VERSION} is starting, and its page says how far it is. {invitation(settings, state)}\n"
-            )
-            return Supervisor(settings, choice, state, run_dir, listener, board, access).run()
+            opening = how_to_open(settings, state)
+            sys.stderr.write(f"Berth {VERSION} is starting; see the page for progress. {opening}\n")
+            return Supervisor(settings, choice, state, run_dir, listener, writer, access).run()
         finally:
             _clear(run_dir)
             os.close(lock)

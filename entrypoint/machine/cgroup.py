@@ -1,11 +1,19 @@
-"""Control groups: the memory limit, usage and kills at every level (v1 and v2)."""
+"""Control groups: memory limit, memory usage, kills and CPU quota at every level (v1 and v2)."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 KIB = 1024
+V1_MEMORY_FILES = (
+    "memory.limit_in_bytes",
+    "memory.usage_in_bytes",
+    "memory.max_usage_in_bytes",
+    "memory.oom_control",
+)
+V2_MEMORY_FILES = ("memory.max", "memory.current", "memory.peak", "memory.events")
 
 
 @dataclass(frozen=True)
@@ -43,30 +51,62 @@ class GroupLevel:
 
 
 def memory_groups(root: Path = Path("/")) -> tuple[GroupLevel, ...]:
-    """This process's memory control group and its parents, innermost first; empty where there is none.
+    """This process's memory control group and its parents, innermost first; empty if there is none.
 
-    Sources: the kernel's admin-guide/cgroup-v1/memory and cgroup-v2. Inside a container the path in
-    /proc/self/cgroup is often the host's and not mounted; then the mount's own top is the container's group.
+    Source: the kernel's admin-guide/cgroup-v1/memory and cgroup-v2.
+    """
+    version, folders = _groups("memory", root)
+    files = V1_MEMORY_FILES if version == 1 else V2_MEMORY_FILES
+    return tuple(GroupLevel(folder, *files) for folder in folders if (folder / "memory.stat").exists())
+
+
+def cpu_count(root: Path = Path("/")) -> int:
+    """Cores that this process may use: those of its affinity, within the CPU quota of every level; at least 1.
+
+    Sources: the kernel's scheduler/sched-bwc (v1) and admin-guide/cgroup-v2, "CPU Interface Files".
+    """
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    version, folders = _groups("cpu", root)
+    quota_of = _v1_quota if version == 1 else _v2_quota
+    return max(1, min([affinity, *(quota for folder in folders if (quota := quota_of(folder)) is not None)]))
+
+
+def _v1_quota(folder: Path) -> int | None:
+    """Whole cores, None without a quota: the kernel writes -1 then."""
+    quota, period = read_number(folder / "cpu.cfs_quota_us"), read_number(folder / "cpu.cfs_period_us")
+    return quota // period if quota is not None and period else None
+
+
+def _v2_quota(folder: Path) -> int | None:
+    """Whole cores, None without a quota: the kernel writes `max` then, and nothing in the root group."""
+    words = read_text(folder / "cpu.max").split()
+    return int(words[0]) // int(words[1]) if len(words) == 2 and all(map(str.isdigit, words)) else None
+
+
+def _groups(controller: str, root: Path) -> tuple[int, tuple[Path, ...]]:
+    """The version of a controller's hierarchy, and this process's group in it with its parents, innermost first.
+
+    Inside a container the path in /proc/self/cgroup is often the host's and not mounted; then the mount's own top is
+    the container's group.
     """
     for line in read_text(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
-        if "memory" in controllers.split(","):
-            top = root / "sys/fs/cgroup/memory"
-            files = (
-                "memory.limit_in_bytes",
-                "memory.usage_in_bytes",
-                "memory.max_usage_in_bytes",
-                "memory.oom_control",
+        mount = root / "sys/fs/cgroup"
+        if controller in controllers.split(","):
+            version, top = (
+                1,
+                next((mount / name for name in (controller, controllers) if (mount / name).is_dir()), None),
             )
-        elif not controllers and (root / "sys/fs/cgroup/cgroup.controllers").exists():
-            top = root / "sys/fs/cgroup"
-            files = ("memory.max", "memory.current", "memory.peak", "memory.events")
+        elif not controllers and (mount / "cgroup.controllers").exists():
+            version, top = 2, mount
         else:
             continue
+        if top is None:
+            continue
         folder = top / path.lstrip("/")
-        folders = [folder, *folder.parents] if folder.is_dir() else [top]
-        return tuple(GroupLevel(f, *files) for f in folders if f.is_relative_to(top) and (f / "memory.stat").exists())
-    return ()
+        folders = (folder, *folder.parents) if folder.is_dir() and ".." not in folder.parts else (top,)
+        return version, tuple(level for level in folders if level.is_relative_to(top))
+    return 2, ()
 
 
 def oom_kills(root: Path = Path("/")) -> int:

@@ -1,10 +1,8 @@
-"""The GPUs, asked of the driver through NVML: no CUDA context is made and torch is not loaded."""
+"""The GPUs, as the driver reports them through NVML: no CUDA context is made and torch is not loaded."""
 
 from __future__ import annotations
 
 import contextlib
-import queue
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,19 +10,22 @@ from typing import Any, TypeVar
 
 import pynvml
 
-from app.contract.plan import Device, Holder, Text
-from entrypoint.machine import cuda_visible_devices, gpu_messages
-from entrypoint.machine.cuda_visible_devices import Seen
+from app.contract.plan import Device, Holder
+from entrypoint.machine import gpu_errors
+from entrypoint.machine.cuda_visible_devices import NamedDevice, visible_devices
+from entrypoint.reasons.machine import NoDevice
+from entrypoint.reasons.reason import Reason
+from entrypoint.timeouts import run_with_timeout
 
 T = TypeVar("T")
-UNTOLD = (pynvml.NVMLError_NotSupported, pynvml.NVMLError_FunctionNotFound, pynvml.NVMLError_ArgumentVersionMismatch)
-"""A driver or a card that has no answer (vGPU, unified memory, WSL), as against one that fails."""
+NO_ANSWER = (pynvml.NVMLError_NotSupported, pynvml.NVMLError_FunctionNotFound, pynvml.NVMLError_ArgumentVersionMismatch)
+"""A driver or a GPU that can't say (vGPU, unified memory, WSL), as opposed to one that fails."""
 NOT_OURS = (pynvml.NVMLError_NotFound, pynvml.NVMLError_InvalidArgument, pynvml.NVMLError_NoPermission)
 """A MIG slot that is empty or another container's."""
 ANSWER_SECONDS = 30.0
-"""For all that the driver is asked at once: with a card that hangs it may never answer; some need a while to wake."""
-NOT_A_SIZE = (1 << 64) - 1
-"""What some drivers say of a process whose memory they don't know."""
+"""For all calls of one probe together: with a GPU that hangs the driver may never answer; some need a while to wake."""
+UNKNOWN_SIZE = (1 << 64) - 1
+"""What some drivers report for a process whose memory they don't know."""
 
 
 @dataclass(frozen=True)
@@ -32,43 +33,43 @@ class Gpus:
     """The GPUs that may be used, in the driver's PCI order or in the order that CUDA_VISIBLE_DEVICES names."""
 
     devices: tuple[Device, ...]
-    none: Text | None = None
-    """Why there is none, as far as that can be told."""
-    notes: tuple[Text, ...] = ()
+    why_none: Reason | None = None
+    """Set if there is none."""
+    notes: tuple[Reason, ...] = ()
 
 
 @dataclass(frozen=True)
-class _Gone:
+class _FailedGpu:
     index: int
     error: pynvml.NVMLError
 
 
 def probe_gpus(environment: Mapping[str, str], root: Path = Path("/")) -> Gpus:
-    """Every GPU and MIG instance that CUDA would show in `environment`, each with what the driver tells of it."""
+    """Every GPU and MIG instance that CUDA shows in `environment`, each with what the driver reports."""
     try:
-        seen, gone = _in_time(_look)
+        devices, failed = _in_time(_probe)
     except pynvml.NVMLError as error:
-        return Gpus((), gpu_messages.no_gpu(error, environment, root))
-    left_out = tuple(gpu_messages.left_out(each.index, each.error) for each in gone)
-    shown = cuda_visible_devices.apply(seen, _count(seen, gone), environment)
-    if shown.devices:
-        return Gpus(shown.devices, None, (*left_out, *shown.notes))
-    why = (*((shown.none,) if shown.none else ()), *left_out) or (gpu_messages.NO_DEVICE,)
-    return Gpus((), why[0], why[1:])
+        return Gpus((), gpu_errors.no_gpu(error, environment, root))
+    not_used = tuple(gpu_errors.not_used(gpu.index, gpu.error) for gpu in failed)
+    visible = visible_devices(devices, _count(devices, failed), environment)
+    if visible.devices:
+        return Gpus(visible.devices, None, (*not_used, *visible.notes))
+    reasons = (*((visible.why_none,) if visible.why_none else ()), *not_used) or (NoDevice(),)
+    return Gpus((), reasons[0], reasons[1:])
 
 
-def why_lost(device: Device) -> Text | None:
-    """Why a device that was planned with can't be used any more; None while the driver still shows it."""
+def why_lost(device: Device) -> Reason | None:
+    """Why a device of the plan can't be used any more; None while the driver still shows it."""
     try:
-        seen, gone = _in_time(_look)
+        devices, failed = _in_time(_probe)
     except pynvml.NVMLError as error:
-        return gpu_messages.lost(device, gpu_messages.no_gpu(error, {}, Path("/")), error)
-    if any(entry.device.uuid == device.uuid for entry in seen):
+        return gpu_errors.lost(device, gpu_errors.no_gpu(error, {}, Path("/")), error)
+    if any(named.device.uuid == device.uuid for named in devices):
         return None
-    for each in gone:
-        if each.index == device.index:
-            return gpu_messages.lost(device, gpu_messages.left_out(each.index, each.error), each.error)
-    return gpu_messages.lost(device, None, None)
+    for gpu in failed:
+        if gpu.index == device.index:
+            return gpu_errors.lost(device, gpu_errors.not_used(gpu.index, gpu.error), gpu.error)
+    return gpu_errors.lost(device, None, None)
 
 
 @contextlib.contextmanager
@@ -81,85 +82,73 @@ def _nvml() -> Iterator[None]:
             pynvml.nvmlShutdown()
 
 
-def _in_time(ask: Callable[[], T]) -> T:
-    """The answer of a function that asks NVML. Raises NVMLError_Timeout where it takes too long, else as `ask`."""
-    answer: queue.SimpleQueue[T | Exception] = queue.SimpleQueue()
-
-    def work() -> None:
-        try:
-            answer.put(ask())
-        except Exception as error:  # raised again where the answer is waited for
-            answer.put(error)
-
-    threading.Thread(target=work, name="nvml", daemon=True).start()
+def _in_time(calls: Callable[[], T]) -> T:
+    """What a function that calls NVML returns. Raises NVMLError_Timeout if it takes too long, else as `calls`."""
     try:
-        found = answer.get(timeout=ANSWER_SECONDS)
-    except queue.Empty:
+        return run_with_timeout(calls, ANSWER_SECONDS)
+    except TimeoutError:
         raise pynvml.NVMLError_Timeout() from None
-    if isinstance(found, Exception):
-        raise found
-    return found
 
 
-def _look() -> tuple[list[Seen], list[_Gone]]:
-    """What can be read of each GPU; one that fails is set apart, the others go on. Raises NVMLError."""
-    seen: list[Seen] = []
-    gone: list[_Gone] = []
+def _probe() -> tuple[list[NamedDevice], list[_FailedGpu]]:
+    """What can be read of each GPU; one that fails doesn't keep the others from use. Raises NVMLError."""
+    devices: list[NamedDevice] = []
+    failed: list[_FailedGpu] = []
     with _nvml():
         for index in range(pynvml.nvmlDeviceGetCount()):
             try:
-                seen += _gpu(index)
+                devices += _gpu(index)
             except pynvml.NVMLError as error:
-                gone.append(_Gone(index, error))
-    return seen, gone
+                failed.append(_FailedGpu(index, error))
+    return devices, failed
 
 
-def _count(seen: Sequence[Seen], gone: Sequence[_Gone]) -> int:
+def _count(devices: Sequence[NamedDevice], failed: Sequence[_FailedGpu]) -> int:
     """How many GPUs the driver counts; the MIG instances of one are one."""
-    return len({entry.device.index for entry in seen} | {each.index for each in gone})
+    return len({named.device.index for named in devices} | {gpu.index for gpu in failed})
 
 
-def _gpu(index: int) -> list[Seen]:
-    """The GPU, or its MIG instances where it is divided. Raises NVMLError."""
+def _gpu(index: int) -> list[NamedDevice]:
+    """The GPU, or its MIG instances if it is divided. Raises NVMLError."""
     handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-    uuid = str(_told(lambda: pynvml.nvmlDeviceGetUUID(handle)) or index)  # CUDA takes the index, too
-    mode = _told(lambda: pynvml.nvmlDeviceGetMigMode(handle))
+    uuid = str(_optional(lambda: pynvml.nvmlDeviceGetUUID(handle)) or index)  # CUDA takes the index, too
+    mode = _optional(lambda: pynvml.nvmlDeviceGetMigMode(handle))
     if not (mode and mode[0]):
-        return [Seen(_device(handle, index, uuid, _capability(handle)))]
+        return [NamedDevice(_device(handle, index, uuid, _capability(handle)))]
     instances = list(_instances(handle, index, uuid))
-    if not instances:  # the instances are somebody else's, and the whole can't be used by anybody
+    if not instances:  # the instances are somebody else's, and nobody can use the whole GPU
         raise pynvml.NVMLError_NoPermission()
     return instances
 
 
-def _instances(parent: Any, index: int, uuid: str) -> Iterator[Seen]:
+def _instances(parent: Any, index: int, uuid: str) -> Iterator[NamedDevice]:
     """The MIG instances that this container may use."""
     capability = _capability(parent)
-    for slot in range(_told(lambda: pynvml.nvmlDeviceGetMaxMigDeviceCount(parent)) or 0):
+    for slot in range(_optional(lambda: pynvml.nvmlDeviceGetMaxMigDeviceCount(parent)) or 0):
         with contextlib.suppress(*NOT_OURS):
             handle = pynvml.nvmlDeviceGetMigDeviceHandleByIndex(parent, slot)
             yield _instance(handle, index, uuid, capability)
 
 
-def _instance(handle: Any, index: int, parent: str, capability: tuple[int, ...] | None) -> Seen:
-    gpu_instance = _told(lambda: pynvml.nvmlDeviceGetGpuInstanceId(handle))
-    compute_instance = _told(lambda: pynvml.nvmlDeviceGetComputeInstanceId(handle))
+def _instance(handle: Any, index: int, parent: str, capability: tuple[int, ...] | None) -> NamedDevice:
+    gpu_instance = _optional(lambda: pynvml.nvmlDeviceGetGpuInstanceId(handle))
+    compute_instance = _optional(lambda: pynvml.nvmlDeviceGetComputeInstanceId(handle))
     old_name = f"MIG-{parent}/{gpu_instance}/{compute_instance}"
-    uuid = str(_told(lambda: pynvml.nvmlDeviceGetUUID(handle)) or old_name)
-    return Seen(replace(_device(handle, index, uuid, capability), parent=parent), old_name)
+    uuid = str(_optional(lambda: pynvml.nvmlDeviceGetUUID(handle)) or old_name)
+    return NamedDevice(replace(_device(handle, index, uuid, capability), parent=parent), old_name)
 
 
 def _device(handle: Any, index: int, uuid: str, capability: tuple[int, ...] | None) -> Device:
     memory = _memory(handle)
-    cuda = _told(pynvml.nvmlSystemGetCudaDriverVersion_v2) or _told(pynvml.nvmlSystemGetCudaDriverVersion)
+    cuda = _optional(pynvml.nvmlSystemGetCudaDriverVersion_v2) or _optional(pynvml.nvmlSystemGetCudaDriverVersion)
     return Device(
         index=index,
         uuid=uuid,
-        name=str(_told(lambda: pynvml.nvmlDeviceGetName(handle)) or "unknown"),
+        name=str(_optional(lambda: pynvml.nvmlDeviceGetName(handle)) or "unknown"),
         total_bytes=memory[0] if memory else None,
         free_bytes=memory[1] if memory else None,
         compute_capability=capability,
-        driver=str(_told(pynvml.nvmlSystemGetDriverVersion) or "unknown"),
+        driver=str(_optional(pynvml.nvmlSystemGetDriverVersion) or "unknown"),
         cuda_driver=(cuda // 1000, cuda % 1000 // 10) if cuda else None,
         reserved_bytes=memory[2] if memory else 0,
         unified=memory is None,
@@ -168,36 +157,36 @@ def _device(handle: Any, index: int, uuid: str, capability: tuple[int, ...] | No
 
 
 def _capability(handle: Any) -> tuple[int, ...] | None:
-    return _told(lambda: tuple(pynvml.nvmlDeviceGetCudaComputeCapability(handle)))
+    return _optional(lambda: tuple(pynvml.nvmlDeviceGetCudaComputeCapability(handle)))
 
 
 def _memory(handle: Any) -> tuple[int, int, int] | None:
-    """Total, free and reserved bytes; None where the card has no memory of its own. Raises NVMLError.
+    """Total, free and reserved bytes; None if the GPU has no memory of its own. Raises NVMLError.
 
-    `free` is the same in both versions of the call; only the second tells what the driver keeps for itself.
+    `free` is the same in both versions of the call; only the second reports what the driver keeps for itself.
     """
     try:
         memory = pynvml.nvmlDeviceGetMemoryInfo(handle, version=pynvml.nvmlMemory_v2)
         return int(memory.total), int(memory.free), int(memory.reserved)
-    except UNTOLD:
+    except NO_ANSWER:
         pass
     try:
         memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
         return int(memory.total), int(memory.free), 0
-    except UNTOLD:
+    except NO_ANSWER:
         return None
 
 
 def _holders(handle: Any) -> tuple[Holder, ...]:
-    processes = _told(lambda: pynvml.nvmlDeviceGetComputeRunningProcesses(handle)) or []
+    processes = _optional(lambda: pynvml.nvmlDeviceGetComputeRunningProcesses(handle)) or []
     return tuple(
-        Holder(int(p.pid), None if p.usedGpuMemory in (None, NOT_A_SIZE) else int(p.usedGpuMemory)) for p in processes
+        Holder(int(p.pid), None if p.usedGpuMemory in (None, UNKNOWN_SIZE) else int(p.usedGpuMemory)) for p in processes
     )
 
 
-def _told(ask: Callable[[], T]) -> T | None:
-    """An answer that the plan can do without, or None."""
+def _optional(call: Callable[[], T]) -> T | None:
+    """A value that the plan can do without, or None."""
     try:
-        return ask()
+        return call()
     except pynvml.NVMLError:
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from app.contract.plan import Dtype, Precision
+from app.contract.plan import DTYPE_BYTES, Dtype, Precision
 from app.layouts.graph_sizes import step_sizes
 from app.layouts.layout import Layout
 from app.layouts.nf4 import SLICE_ELEMENTS
@@ -17,7 +17,6 @@ PREFILL_CHUNK = 512
 PICKED_AT_ONCE = 1 << 20
 """Elements of the probabilities that the engine has in work at the same time, as `app.engine.backend.sampler` says."""
 GRAPH_LAYER_BYTES = 256 * 1024
-DTYPE_BYTES: dict[Dtype, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 @dataclass(frozen=True)

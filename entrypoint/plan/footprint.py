@@ -7,13 +7,13 @@ import itertools
 import math
 from dataclasses import dataclass, replace
 
-from app.contract.plan import Device, Precision, Term
+from app.contract.plan import DTYPE_BYTES, Device, Precision, Term
 from app.layouts.layout import Layout
 from app.layouts.nf4 import ABSMAX_BLOCK, NF4_BLOCK, PACKED_ROWS, WIDE_ROWS, row_slices
 from app.layouts.registry import HEAP_GAP_BYTES, LOAD_PIECE_ELEMENTS
 from app.layouts.shape import Parameter, Shape
 from app.layouts.skeleton import cache_bytes_per_token, skeleton
-from entrypoint.plan.activations import DTYPE_BYTES, MIB, PREFILL_CHUNK, activation_bytes, graph_bytes
+from entrypoint.plan.activations import MIB, PREFILL_CHUNK, activation_bytes, graph_bytes
 from entrypoint.plan.activations import Load as Load
 
 SERVICE_BYTES = 96 * MIB
@@ -26,7 +26,7 @@ ATTENTION_CODE_BYTES = 8 * MIB
 
 
 @dataclass(frozen=True)
-class Span:
+class LayerSpan:
     """Layers that lie together: the embedding comes with the first of the model, final norm and head with the last."""
 
     first: int
@@ -62,9 +62,9 @@ def int4_fits_kernels(layout: Layout, shape: Shape, packed: bool) -> bool:
     return all(columns % NF4_BLOCK == 0 and not (packed and rows % PACKED_ROWS) for rows, columns in linear)
 
 
-def weights_bytes(layout: Layout, shape: Shape, load: Load, span: Span | None = None) -> int:
+def weights_bytes(layout: Layout, shape: Shape, load: Load, span: LayerSpan | None = None) -> int:
     """Every parameter of the loaded model, or of a part of it, each counted exactly."""
-    span = span or Span(0, shape.layers)
+    span = span or LayerSpan(0, shape.layers)
     if load.stored_bytes is not None:
         return load.stored_bytes * span.layers // shape.layers
     sums = _sums(layout, shape, replace(load, max_model_len=1, max_num_seqs=1))
@@ -166,7 +166,7 @@ def host_bytes(precision: Precision) -> int:
 
 
 def estimate(
-    layout: Layout, shape: Shape, load: Load, device: Device | None, span: Span | None = None
+    layout: Layout, shape: Shape, load: Load, device: Device | None, span: LayerSpan | None = None
 ) -> tuple[Term, ...]:
     """The terms of a rung on a device (None is the CPU), or of its part there; their sum is what has to be free.
 

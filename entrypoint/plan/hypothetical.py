@@ -1,4 +1,4 @@
-"""Plans for cards that are not here: the question is this machine's, its GPUs are replaced."""
+"""Plans for cards that are not here: the inputs are this machine's, its GPUs are replaced."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from app.contract.plan import Device, Plan, Rung
+from app.contract.plan import PRECISIONS, Device, Plan, Rung
 from entrypoint.machine.torch_build import TorchBuild
 from entrypoint.plan.footprint import host_bytes
-from entrypoint.plan.inputs import Question
+from entrypoint.plan.inputs import PlanInputs
 from entrypoint.plan.planner import LEAST_CONTEXT, make_plan
-from entrypoint.settings.settings import PRECISIONS, SettingsError
+from entrypoint.settings.settings import SettingsError
 
 UNITS = {"gib": 1024**3, "mib": 1024**2, "gb": 1000**3}
 MOST_CARDS = 16
@@ -27,16 +27,16 @@ IMAGE_TORCH = TorchBuild("2.13.0+cu130", "13.0", ("sm_75", "sm_80", "sm_86", "sm
 
 @dataclass(frozen=True)
 class Cards:
-    """Cards of one kind: what was asked, how many, and each one's memory as nvidia-smi tells it."""
+    """Cards of one kind: as the user wrote them, how many, and each one's memory as nvidia-smi shows it."""
 
-    asked: str
+    text: str
     count: int
     total_bytes: int
 
 
 @dataclass(frozen=True)
-class Answer:
-    """One plan of the `plan` command; `asked` None is this machine."""
+class HypotheticalPlan:
+    """One plan of the `plan` command; if `asked` is None, it is for this machine."""
 
     asked: str | None
     plan: Plan
@@ -53,14 +53,14 @@ def parse_capability(text: str | None) -> tuple[int, int]:
     """A compute capability such as 7.5; None is the usual one. Raises SettingsError."""
     if text is None:
         return DEFAULT_CAPABILITY
-    found = CAPABILITY.fullmatch(text.strip())
-    if not found:
+    match = CAPABILITY.fullmatch(text.strip())
+    if not match:
         raise SettingsError(f"--compute-capability {text}: should be a number such as 7.5, 8.6 or 12.0")
-    return int(found[1]), int(found[2])
+    return int(match[1]), int(match[2])
 
 
 def kept_bytes(total_bytes: int) -> int:
-    """What the driver keeps of an idle card: 512 MiB, or an eightieth of its memory where that is more.
+    """What the driver keeps of an idle card: 512 MiB, or an eightieth of its memory if that is more.
 
     Told by others, not measured here: T4 about 450 MiB of 15 GiB (KAI-Scheduler 2212), a card of 48 GiB 569 MiB, A100
     912 MB (nvml-wrapper 57).
@@ -69,44 +69,44 @@ def kept_bytes(total_bytes: int) -> int:
 
 
 def what_if(
-    question: Question, cards: Cards, capability: tuple[int, int] = DEFAULT_CAPABILITY, cpu: bool = False
-) -> Question:
-    """The same question with these idle cards instead of what is here, in a host that can load onto them.
+    inputs: PlanInputs, cards: Cards, capability: tuple[int, int] = DEFAULT_CAPABILITY, cpu: bool = False
+) -> PlanInputs:
+    """The same inputs with these idle cards instead of what is here, in a host that can load onto them.
 
-    `cpu` offers this machine's CPU and RAM as a way out, too.
+    `cpu` offers this machine's CPU and RAM, too.
     """
-    kept = min(cards.total_bytes, kept_bytes(cards.total_bytes))
+    reserved = min(cards.total_bytes, kept_bytes(cards.total_bytes))
     devices = tuple(
         Device(
             index=index,
             uuid=f"what-if-{index}",
-            name=f"a card of {cards.asked.rpartition('x')[2]}",
+            name=f"a card of {cards.text.rpartition('x')[2]}",
             total_bytes=cards.total_bytes,
-            free_bytes=cards.total_bytes - kept,
+            free_bytes=cards.total_bytes - reserved,
             compute_capability=capability,
             driver="assumed",
-            reserved_bytes=kept,
+            reserved_bytes=reserved,
         )
         for index in range(cards.count)
     )
-    host = replace(question.host, gpu_note=None, gpu_notes=())
+    host = replace(inputs.host, gpu_note=None, gpu_notes=())
     if not cpu:  # such cards are in a host that can load onto them
         enough = max(host_bytes(precision) for precision in PRECISIONS)
         host = replace(host, available_bytes=max(host.available_bytes, enough), ram_bytes=max(host.ram_bytes, enough))
-    return replace(question, host=host, devices=devices, torch=IMAGE_TORCH, cpu=cpu)
+    return replace(inputs, host=host, devices=devices, torch=IMAGE_TORCH, cpu=cpu)
 
 
-def every_rung(question: Question) -> tuple[Rung, ...]:
+def every_rung(inputs: PlanInputs) -> tuple[Rung, ...]:
     """Each rung at 2048 tokens, twice that and so on up to the model's own context; rung by rung."""
-    plans = [at_context(question, context).rungs for context in contexts(question.shape.context)]
-    # Where one card is enough at a short length, several are no rung there: the longest list has them all in order.
+    plans = [at_context(inputs, context).rungs for context in contexts(inputs.shape.context)]
+    # If one card is enough at a short length, there is no rung for several: the longest list has all in order.
     fullest = max(plans, key=len)
     order = dict.fromkeys(_kind(rung) for rung in (*fullest, *itertools.chain(*plans)))
     return tuple(rung for kind in order for rungs in plans for rung in rungs if _kind(rung) == kind)
 
 
-def _kind(rung: Rung) -> tuple[str, str]:
-    return rung.device, rung.precision
+def _kind(rung: Rung) -> tuple[tuple[str, ...], str]:
+    return rung.devices, rung.precision
 
 
 def contexts(longest: int) -> tuple[int, ...]:
@@ -119,27 +119,27 @@ def contexts(longest: int) -> tuple[int, ...]:
     return (*lengths, longest)
 
 
-def at_context(question: Question, context: int) -> Plan:
-    """The plan with this context set, and one slot where the number of slots isn't set."""
-    slots = question.settings.max_num_seqs or 1
-    settings = replace(question.settings, max_model_len=context, max_num_seqs=slots)
-    return make_plan(replace(question, settings=settings))
+def at_context(inputs: PlanInputs, context: int) -> Plan:
+    """The plan with this context set, and one slot if their number isn't set."""
+    slots = inputs.settings.max_num_seqs or 1
+    settings = replace(inputs.settings, max_model_len=context, max_num_seqs=slots)
+    return make_plan(replace(inputs, settings=settings))
 
 
-def nearest_miss(question: Question, rungs: Sequence[Rung]) -> Rung | None:
-    """Where nothing fits: what lacks least at the shortest context that would be taken; None where none could run."""
-    if question.settings.max_model_len is None:
-        rungs = at_context(question, min(LEAST_CONTEXT, question.shape.context)).rungs
+def nearest_miss(inputs: PlanInputs, rungs: Sequence[Rung]) -> Rung | None:
+    """If nothing fits: what lacks least at the shortest context that Berth would choose. None if nothing could run."""
+    if inputs.settings.max_model_len is None:
+        rungs = at_context(inputs, min(LEAST_CONTEXT, inputs.shape.context)).rungs
     return min((rung for rung in rungs if rung.verdict == "too_large"), key=lambda rung: rung.short_bytes, default=None)
 
 
 def _cards(part: str) -> Cards:
-    found = SIZE.fullmatch(part)
-    count = int(found[1] or 1) if found else 0
-    total = round(float(found[2]) * UNITS[found[3].lower()]) if found else 0
+    match = SIZE.fullmatch(part)
+    count = int(match[1] or 1) if match else 0
+    total = round(float(match[2]) * UNITS[match[3].lower()]) if match else 0
     if not total or count > MOST_CARDS:
         raise SettingsError(
             f"--vram {part!r}: should be a card's memory with its unit, such as 8GiB, 24GB or 15360MiB, "
-            f"or up to {MOST_CARDS} cards, such as 2x24GiB; several with a comma between"
+            f"or up to {MOST_CARDS} cards, such as 2x24GiB; separate several with commas"
         )
     return Cards(part, count, total)

@@ -1,72 +1,67 @@
-"""Where every value of the config comes from, in English and Chinese."""
+"""Where every value of the config comes from."""
 
 from __future__ import annotations
 
-from app.contract.plan import Origin, OriginKind, Rung, Text
+from app.contract.plan import Origin, OriginKind, Rung
+from entrypoint.messages.sentence import text
 from entrypoint.plan.activations import PREFILL_CHUNK
-from entrypoint.plan.inputs import Question
-from entrypoint.units import size
+from entrypoint.plan.inputs import PlanInputs
+from entrypoint.reasons.reason import Reason
+from entrypoint.reasons.setting import (
+    ChunkBoundsMemory,
+    ContextFromMemory,
+    ContextKeepsGpuLayers,
+    DefaultContext,
+    FreeOnDevices,
+    ModelLimit,
+    SetByYou,
+    SlotLimit,
+    SlotsFromMemory,
+    SlotsKeepGpuLayers,
+)
 
-SET = Text("set by you", "由你设置")
 
-
-def origins(question: Question, rung: Rung | None, usual_context: int) -> tuple[Origin, ...]:
-    """Every value of the config with where it comes from; `usual_context` is aimed at where none is set."""
-    settings, model = question.settings, question.model
+def origins(inputs: PlanInputs, rung: Rung | None, default_context: int) -> tuple[Origin, ...]:
+    """Every value of the config with where it comes from; `default_context` is aimed at if none is set."""
+    settings, model = inputs.settings, inputs.model
     rows = [Origin("GLM_MODEL", model.name, "set" if settings.model else "default", model.why)]
     if rung is None:
         return tuple(rows)
-    stepped = bool(question.only) or any(not barred.max_num_seqs for barred in question.barred)
+    stepped = bool(inputs.only) or any(not failed.max_num_seqs for failed in inputs.failed_rungs)
     measured: OriginKind = "stepped_down" if stepped else "measured"
     rows.append(Origin("GLM_PRECISION", rung.precision, "set" if settings.precision else measured, rung.reason))
-    free = size(rung.free_bytes)
-    where = Text(f"{free} were free there", f"那里可用 {free}")
-    rows.append(Origin("device", rung.device, "measured", where))
-    for name, value, given, reason in (
-        ("GLM_MAX_MODEL_LEN", rung.max_model_len, settings.max_model_len, _context(question, rung, usual_context)),
-        ("GLM_MAX_NUM_SEQS", rung.max_num_seqs, settings.max_num_seqs, _slots(question, rung)),
+    free = FreeOnDevices(rung.free_bytes, len(rung.devices))
+    rows.append(Origin("device", rung.device, "measured", text(free)))
+    for name, value, setting, reason in (
+        ("GLM_MAX_MODEL_LEN", rung.max_model_len, settings.max_model_len, _context(inputs, rung, default_context)),
+        ("GLM_MAX_NUM_SEQS", rung.max_num_seqs, settings.max_num_seqs, _slots(inputs, rung)),
     ):
-        fewer = name == "GLM_MAX_NUM_SEQS" and question.fewer_slots(rung.precision, rung.device)
-        kind: OriginKind = "set" if given else "stepped_down" if fewer else measured
-        rows.append(Origin(name, str(value), kind, SET if given else reason))
-    chunk = Text("bounds the memory that a long prompt takes", "限制长提示占用的内存")
-    rows.append(Origin("prefill_chunk", str(PREFILL_CHUNK), "default", chunk))
+        fewer = name == "GLM_MAX_NUM_SEQS" and inputs.fewer_slots(rung.precision, rung.devices)
+        kind: OriginKind = "set" if setting else "stepped_down" if fewer else measured
+        rows.append(Origin(name, str(value), kind, text(SetByYou() if setting else reason)))
+    rows.append(Origin("prefill_chunk", str(PREFILL_CHUNK), "default", text(ChunkBoundsMemory())))
     return tuple(rows)
 
 
-def _context(question: Question, rung: Rung, usual: int) -> Text:
-    """Why this context, where Berth chose it."""
-    free = size(rung.free_bytes)
-    if rung.max_model_len == question.shape.context:
-        return Text("all that the model has", "模型自身的上限")
+def _context(inputs: PlanInputs, rung: Rung, default: int) -> Reason:
+    """Why this context, if Berth chose it."""
+    if rung.max_model_len == inputs.shape.context:
+        return ModelLimit()
     if _mixed(rung):
-        return Text("the usual: a longer one would push more layers onto the CPU", "默认值：更长会使更多层落到 CPU 上")
-    if rung.max_model_len == usual:
-        return Text(
-            "the usual; what is left buys more requests at once first", "默认值；剩余内存先用来增加同时处理的请求"
-        )
-    return Text(
-        f"what {free} free memory buys, at most the model's own", f"由可用内存 {free} 决定，不超过模型自身的上限"
-    )
+        return ContextKeepsGpuLayers()
+    return DefaultContext() if rung.max_model_len == default else ContextFromMemory(rung.free_bytes)
 
 
-def _slots(question: Question, rung: Rung) -> Text:
-    """Why so many requests at once, where Berth chose it."""
-    if fewer := question.fewer_slots(rung.precision, rung.device):
+def _slots(inputs: PlanInputs, rung: Rung) -> Reason:
+    """Why so many requests at once, if Berth chose it."""
+    if fewer := inputs.fewer_slots(rung.precision, rung.devices):
         return fewer.why
     if _mixed(rung):
-        return Text("more would push more layers onto the CPU", "更多会使更多层落到 CPU 上")
-    if rung.max_num_seqs == question.most_slots:
-        return Text(
-            f"there is memory for up to {rung.max_num_seqs} at once, the most unless you set more",
-            f"内存可同时处理最多 {rung.max_num_seqs} 个请求；除非你设置更大的值，不会再多",
-        )
-    free, length = size(rung.free_bytes), rung.max_model_len
-    return Text(
-        f"what {free} free memory buys, each with room for {length} tokens",
-        f"由可用内存 {free} 决定，每个请求可容纳 {length} 个词元",
-    )
+        return SlotsKeepGpuLayers()
+    if rung.max_num_seqs == inputs.most_slots:
+        return SlotLimit(rung.max_num_seqs)
+    return SlotsFromMemory(rung.free_bytes, rung.max_model_len)
 
 
 def _mixed(rung: Rung) -> bool:
-    return bool(rung.placements) and "cpu" in rung.device.split("+")
+    return bool(rung.placements) and rung.uses_cpu

@@ -2,219 +2,160 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
-from app.contract.plan import Plan, Precision, Refusal, Rung, Text, Verdict, gpus_of
-from entrypoint.plan import messages, refusals
-from entrypoint.plan.footprint import Load, int4_fits_kernels, saved_bytes, weights_bytes
-from entrypoint.plan.inputs import MOST_SLOTS, Question
-from entrypoint.plan.ladder import Candidate, Step, mixed, stages
+from app.contract.limits import MOST_SLOTS
+from app.contract.plan import Plan, Precision, Refusal, Rung, gpus_of
+from entrypoint.plan import refusals
+from entrypoint.plan.inputs import PlanInputs
+from entrypoint.plan.ladder import Candidate, LadderStep, mixed, stages
 from entrypoint.plan.origins import origins
-from entrypoint.plan.placement import cpu_layers, fits, lacking_bytes, lay_out
+from entrypoint.plan.placement import Budget
+from entrypoint.plan.verdicts import (
+    CONTEXT_STEP,
+    TARGET_CONTEXT,
+    LadderRow,
+    at_target,
+    excluded,
+    judge,
+    judged,
+    largest,
+    target_context,
+)
+from entrypoint.reasons.plan import FitsShorter
 from entrypoint.settings.settings import Settings, SettingsError
 
-TARGET_CONTEXT = 8192
 LEAST_CONTEXT = 2048
-CONTEXT_STEP = 256
-
-Row = tuple[Candidate, Rung]
 
 
-def make_plan(question: Question) -> Plan:
+def make_plan(inputs: PlanInputs) -> Plan:
     """Chooses the highest rung that fits, or says why none does.
 
     Raises:
         SettingsError: a setting is out of the model's or the engine's range.
     """
-    _check_range(question)
-    if question.only and not set(gpus_of(question.only[1])) <= {device.uuid for device in question.devices}:
-        question = replace(question, only=None)  # a GPU is gone
-    rungs, chosen = _choose(question)
-    refusal = None if chosen else _refuse(question, rungs)
+    _check_range(inputs)
+    if inputs.only and not set(gpus_of(inputs.only[1])) <= {device.uuid for device in inputs.devices}:
+        inputs = replace(inputs, only=None)  # a GPU is gone
+    rows, chosen = _choose(inputs)
     return Plan(
-        model=question.model,
-        host=question.host,
-        devices=question.devices,
-        rungs=rungs,
+        model=inputs.model,
+        host=inputs.host,
+        devices=inputs.devices,
+        rungs=tuple(row.rung for row in rows),
         chosen=chosen,
-        refusal=refusal,
-        origins=origins(question, chosen, min(TARGET_CONTEXT, question.shape.context)),
+        refusal=None if chosen else _refuse(inputs, rows),
+        origins=origins(inputs, chosen, min(TARGET_CONTEXT, inputs.shape.context)),
     )
 
 
-def _check_range(question: Question) -> None:
-    asked, own = question.settings.max_model_len, question.shape.context
-    if asked is not None and asked > own:
-        raise SettingsError(f"GLM_MAX_MODEL_LEN={asked}: should be at most {own}, the context of {question.model.name}")
+def _check_range(inputs: PlanInputs) -> None:
+    requested, most = inputs.settings.max_model_len, inputs.shape.context
+    if requested is not None and requested > most:
+        raise SettingsError(
+            f"GLM_MAX_MODEL_LEN={requested}: should be at most {most}, the context of {inputs.model.name}"
+        )
 
 
-def _choose(question: Question) -> tuple[tuple[Rung, ...], Rung | None]:
+def _choose(inputs: PlanInputs) -> tuple[tuple[LadderRow, ...], Rung | None]:
     """All rungs in ladder order, stage by stage, and the chosen one."""
-    rungs: list[Rung] = []
+    rows: list[LadderRow] = []
     chosen: Rung | None = None
-    for stage in stages(question):
+    for stage in stages(inputs):
         if chosen and mixed(stage):
-            continue  # of no interest where GPUs alone serve
-        rows: list[Row] = []
+            continue  # of no interest if GPUs alone serve
+        stage_rows: list[LadderRow] = []
         for step in stage:
-            for row in _rows(question, step, chosen):
-                rows.append(row)
-                chosen = chosen or (row[1] if row[1].verdict == "chosen" else None)
-        if chosen is None and (short := _shorter(question, stage, rows)):
-            place, chosen = short
-            rows[place] = rows[place][0], chosen
-        rungs += [rung for _, rung in rows]
-    return tuple(rungs), chosen
+            for row in _rows(inputs, step, chosen):
+                stage_rows.append(row)
+                chosen = chosen or (row.rung if row.rung.verdict == "chosen" else None)
+        if chosen is None and (shorter := _shorter(inputs, stage, stage_rows)):
+            position, row = shorter
+            stage_rows[position], chosen = row, row.rung
+        rows += stage_rows
+    return tuple(rows), chosen
 
 
-def _target(question: Question) -> int:
-    return question.settings.max_model_len or min(TARGET_CONTEXT, question.shape.context)
-
-
-def _rows(question: Question, step: Step, chosen: Rung | None) -> list[Row]:
+def _rows(inputs: PlanInputs, step: LadderStep, chosen: Rung | None) -> list[LadderRow]:
     """A row for each group of places, up to one that may be used."""
-    rows: list[Row] = []
+    rows: list[LadderRow] = []
     for group in step.groups:
-        candidate = _best(question, group)
-        rung = _with_experts(question, _at_target(question, candidate, chosen))
-        rows.append((candidate, rung))
-        if rung.verdict in ("chosen", "fits"):
+        row = judge(inputs, _best([at_target(inputs, candidate) for candidate in group]), chosen)
+        rows.append(row)
+        if row.rung.verdict in ("chosen", "fits"):
             break
     return rows
 
 
-def _best(question: Question, group: Sequence[Candidate]) -> Candidate:
+def _best(budgets: Sequence[Budget]) -> Budget:
     """Of the places that hold the rung, the one with the fewest layers on the CPU, then with the fewest devices."""
-    if len(group) == 1:
-        return group[0]
-    context, slots = _target(question), question.settings.max_num_seqs or 1
-    laid_out = [(candidate, lay_out(question, candidate, context, slots)) for candidate in group]
-    holding = [row for row in laid_out if fits(question, row[0], context, slots)]
-    if holding:
-        return min(holding, key=lambda row: cpu_layers(row[1]))[0]
-    return min(laid_out, key=lambda row: lacking_bytes(question, row[1]))[0]
+    if len(budgets) == 1:
+        return budgets[0]
+    fitting = [budget for budget in budgets if budget.fits()]
+    if fitting:
+        return min(fitting, key=lambda budget: budget.cpu_layers)
+    return min(budgets, key=lambda budget: budget.lacking_bytes)
 
 
-def _at_target(question: Question, candidate: Candidate, chosen: Rung | None) -> Rung:
-    context, slots = _target(question), question.settings.max_num_seqs or 1
-    rung, holds = lay_out(question, candidate, context, slots), fits(question, candidate, context, slots)
-    if excluded := _excluded(question, candidate, holds):
-        return replace(rung, verdict=excluded[0], reason=excluded[1])
-    if not holds:
-        return replace(rung, verdict="too_large", reason=messages.lacking(rung, question.host))
-    if chosen is not None:
-        return replace(rung, verdict="fits", reason=messages.fits_too(rung, chosen))
-    grown = _grow(question, candidate, context)
-    why = messages.as_stored(question.stored, grown) if question.stored else messages.chosen(grown, question.settings)
-    return replace(grown, verdict="chosen", reason=why)
+def _shorter(
+    inputs: PlanInputs, stage: Sequence[LadderStep], rows: Sequence[LadderRow]
+) -> tuple[int, LadderRow] | None:
+    """The stage's lowest rung that may be used, on the devices with the longest context of at least 2048 tokens.
 
-
-def _with_experts(question: Question, rung: Rung) -> Rung:
-    """The rung, whose reason says how little quantising saves where bitsandbytes passes fused experts over."""
-    quantises = rung.precision in ("int8", "int4") and question.stored is None
-    if not question.shape.experts or not quantises or rung.verdict == "unsupported":
-        return rung
-    load = Load(rung.precision, rung.compute_dtype, rung.max_model_len, rung.max_num_seqs)
-    saved = saved_bytes(question.layout, question.shape, load)
-    weights = weights_bytes(question.layout, question.shape, load)
-    return replace(rung, reason=messages.experts_stay(rung.reason, rung.precision, saved, weights))
-
-
-def _excluded(question: Question, candidate: Candidate, holds: bool) -> tuple[Verdict, Text] | None:
-    if candidate.unsupported:
-        return "unsupported", candidate.unsupported
-    packed = None in candidate.devices and question.host.cpu_packs_int4
-    if candidate.precision == "int4" and not int4_fits_kernels(question.layout, question.shape, packed):
-        return "unsupported", messages.ODD_SHAPE
-    asked = question.settings.precision
-    if asked is not None and candidate.precision != asked:
-        stored = question.stored
-        return "excluded", messages.not_stored_so(stored, asked) if stored else messages.not_asked(asked, holds)
-    if question.only and (candidate.precision, candidate.device_name) != question.only:
-        return "excluded", messages.kept(question.only[0])
-    for barred in question.barred:
-        same = (barred.precision, barred.device) == (candidate.precision, candidate.device_name)
-        if asked is None and same and not barred.max_num_seqs:
-            return "excluded", barred.why
-    return None
-
-
-def _shorter(question: Question, stage: Sequence[Step], rows: Sequence[Row]) -> tuple[int, Rung] | None:
-    """The stage's lowest rung that may be used, where it has the longest context of at least 2048 tokens.
-
-    Returns the row that it replaces, and the rung.
+    Returns the position of the row that it replaces, and its own.
     """
-    if question.settings.max_model_len is not None:
+    if inputs.settings.max_model_len is not None:
         return None
-    usable = [place for place, (_, rung) in enumerate(rows) if rung.verdict == "too_large"]
+    usable = [position for position, row in enumerate(rows) if row.rung.verdict == "too_large"]
     if not usable:
         return None
-    lowest = rows[usable[-1]][0].precision
-    lengths = [(_shortened(question, candidate), candidate) for candidate in _places(question, stage, lowest)]
-    context, candidate = max(lengths, key=lambda row: row[0])
+    lowest = rows[usable[-1]].candidate.precision
+    lengths = [(_shortened(inputs, candidate), candidate) for candidate in _places(inputs, stage, lowest)]
+    context, candidate = max(lengths, key=lambda pair: pair[0])
     if not context:
         return None
-    short = lay_out(question, candidate, context, question.settings.max_num_seqs or 1)
-    of_kind = [place for place in usable if rows[place][0].precision == lowest]
-    same = (place for place in of_kind if len(rows[place][0].devices) == len(candidate.devices))
-    reason = messages.shortened(short, _target(question))
-    return next(same, of_kind[-1]), _with_experts(question, replace(short, verdict="chosen", reason=reason))
+    budget = Budget(inputs, candidate, context, inputs.settings.max_num_seqs or 1)
+    of_kind = [position for position in usable if rows[position].candidate.precision == lowest]
+    same = (position for position in of_kind if len(rows[position].candidate.devices) == len(candidate.devices))
+    reason = FitsShorter(
+        devices=candidate.names,
+        layers=budget.spread,
+        need_bytes=budget.need_bytes,
+        free_bytes=budget.free_bytes,
+        max_model_len=context,
+        target_model_len=target_context(inputs),
+    )
+    return next(same, of_kind[-1]), judged(inputs, budget, "chosen", reason)
 
 
-def _shortened(question: Question, candidate: Candidate) -> int:
-    """The longest context that it holds up to the one aimed at; 0 where that is below 2048."""
-    slots, target = question.settings.max_num_seqs or 1, _target(question)
+def _shortened(inputs: PlanInputs, candidate: Candidate) -> int:
+    """The longest context that it holds up to the one aimed at; 0 if that is below 2048."""
+    budget, target = at_target(inputs, candidate), target_context(inputs)
     least = min(LEAST_CONTEXT, target)
-    return _largest(least, target, CONTEXT_STEP, lambda length: fits(question, candidate, length, slots)) or 0
+    return largest(least, target, CONTEXT_STEP, lambda length: replace(budget, max_model_len=length).fits()) or 0
 
 
-def _places(question: Question, stage: Sequence[Step], precision: Precision) -> list[Candidate]:
+def _places(inputs: PlanInputs, stage: Sequence[LadderStep], precision: Precision) -> list[Candidate]:
     """Every place of a stage that may hold this precision, in order of preference."""
     candidates = (c for step in stage for group in step.groups for c in group if c.precision == precision)
-    return [candidate for candidate in candidates if not _excluded(question, candidate, False)]
+    return [candidate for candidate in candidates if not excluded(inputs, candidate, False)]
 
 
-def _grow(question: Question, candidate: Candidate, context: int) -> Rung:
-    """What is left buys more slots, then a longer context; with layers on the CPU, fewer of these instead."""
-    settings, slots = question.settings, question.settings.max_num_seqs or 1
-    most, longest = question.most_slots, question.shape.context
-    if candidate.mixed:
-        return lay_out(question, candidate, context, slots)
-    if settings.max_num_seqs is None:
-        if fewer := question.fewer_slots(candidate.precision, candidate.device_name):
-            most, longest = min(most, fewer.max_num_seqs), max(context, min(longest, fewer.max_model_len))
-        slots = _largest(1, most, 1, lambda n: fits(question, candidate, context, n)) or 1
-    if settings.max_model_len is None and (settings.max_num_seqs is not None or slots == most):
-        context = _largest(context, longest, CONTEXT_STEP, lambda n: fits(question, candidate, n, slots)) or context
-    return lay_out(question, candidate, context, slots)
-
-
-def _largest(least: int, most: int, step: int, holds: Callable[[int], bool]) -> int | None:
-    """The largest value from `least` to `most` that fits, in steps; `most` itself counts too. Monotone `holds`."""
-    if not holds(least):
-        return None
-    if holds(most):
-        return most
-    low, high = 0, (most - least) // step + 1
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if holds(min(most, least + middle * step)) else (low, middle)
-    return least + low * step
-
-
-def _refuse(question: Question, rungs: tuple[Rung, ...]) -> Refusal:
-    if not rungs:
-        return refusals.no_gpu(question.host)
-    if refusal := refusals.refusal(question, rungs):
+def _refuse(inputs: PlanInputs, rows: Sequence[LadderRow]) -> Refusal:
+    if not rows:
+        return refusals.no_gpu(inputs.host)
+    reasons = [row.reason for row in rows]
+    if refusal := refusals.format_unsupported(inputs, reasons):
         return refusal
-    smallest = _smallest(question)
-    for name, relaxed in _relaxed(question.settings):
+    smallest = _smallest(inputs)
+    why = refusals.lack(inputs, reasons, smallest)
+    for name, relaxed in _relaxed(inputs.settings):
         slots = MOST_SLOTS if name == "GLM_MAX_NUM_SEQS" else 1
-        _, chosen = _choose(replace(question, settings=relaxed, only=None, most_slots=slots))
+        _, chosen = _choose(replace(inputs, settings=relaxed, only=None, most_slots=slots))
         if chosen:
-            return refusals.nothing_fits(question, rungs, smallest, name, chosen)
-    return refusals.nothing_fits(question, rungs, smallest, None, None)
+            return refusals.setting_helps(why, name, chosen)
+    return refusals.smaller_model(inputs, why, smallest)
 
 
 def _relaxed(settings: Settings) -> list[tuple[str, Settings]]:
@@ -228,16 +169,15 @@ def _relaxed(settings: Settings) -> list[tuple[str, Settings]]:
     return [(name, relaxed) for name, relaxed in changes if relaxed != settings]
 
 
-def _smallest(question: Question) -> Rung | None:
-    """The rung that lacks least, at the shortest context that the settings allow."""
-    context = question.settings.max_model_len or min(LEAST_CONTEXT, _target(question))
-    slots = question.settings.max_num_seqs or 1
-    laid_out = [
-        lay_out(question, candidate, context, slots)
-        for stage in stages(question)
+def _smallest(inputs: PlanInputs) -> Budget | None:
+    """The candidate that lacks least, at the shortest context that the settings allow."""
+    context = inputs.settings.max_model_len or min(LEAST_CONTEXT, target_context(inputs))
+    budgets = [
+        Budget(inputs, candidate, context, inputs.settings.max_num_seqs or 1)
+        for stage in stages(inputs)
         for step in stage
         for group in step.groups
         for candidate in group
-        if not _excluded(question, candidate, False)
+        if not excluded(inputs, candidate, False)
     ]
-    return min(laid_out, key=lambda rung: lacking_bytes(question, rung), default=None)
+    return min(budgets, key=lambda budget: budget.lacking_bytes, default=None)

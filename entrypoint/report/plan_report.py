@@ -5,13 +5,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from app.contract.plan import Device, Host, OriginKind, Plan, Rung, TermName, Verdict
-from entrypoint.plan import messages
-from entrypoint.report.styled_table import BLANK, Line, Row, Span, Unit, labelled, plain, table, table_width, unit_for
+from app.contract.plan import CPU, Device, Host, Origin, OriginKind, Plan, Rung, TermName, Verdict, gpus_of
+from entrypoint.messages.phrases import at_once
+from entrypoint.report.styled_table import (
+    BLANK,
+    Line,
+    StyledText,
+    TableRow,
+    Unit,
+    labelled,
+    plain,
+    table,
+    table_width,
+    unit_for,
+)
 from entrypoint.units import size
 
 LOG_WIDTH = 118
-CPU = "cpu"
 Groups = Mapping[str, tuple[TermName, ...]]
 TERMS: Groups = {
     "weights": ("weights",),
@@ -27,7 +37,7 @@ FEWER_TERMS: Groups = {
     "activations": ("activations",),
     "overhead": ("load_peak", "runtime", "margin"),
 }
-"""For a narrow terminal, and where each length is a row."""
+"""For a narrow terminal, and for tables with a row for each length."""
 MARKS: Mapping[Verdict, str] = {"chosen": "→", "fits": " ", "too_large": "✗", "unsupported": "✗", "excluded": "-"}
 STYLES: Mapping[Verdict, str] = {"chosen": "bold green", "too_large": "red", "unsupported": "red", "excluded": "dim"}
 KINDS: Mapping[OriginKind, str] = {
@@ -53,11 +63,11 @@ def headline(plan: Plan, width: int) -> list[Line]:
     """What was chosen and why, or the refusal with the line to change."""
     lines: list[Line] = []
     if rung := plan.chosen:
-        slots = messages.at_once(rung).en
-        where = place(plan.devices, rung.device)
+        slots = at_once(rung.max_num_seqs).en
+        where = place(plan.devices, rung.devices)
         what = f"{rung.precision} on {where}, {rung.max_model_len} tokens of context, {slots}"
         lines += labelled("Chosen", what, width, "bold green")
-        lines += labelled("", rung.reason.en, width)
+        lines += labelled("", "; ".join((rung.reason.en, *remarks(rung))), width)
     if plan.refusal:
         lines += labelled("Refused", plan.refusal.why.en, width, "bold red")
         lines += labelled("", plan.refusal.remedy.en, width)
@@ -87,7 +97,7 @@ def machine(plan: Plan, width: int) -> list[Line]:
     limit = f", container limit {size(host.limit_bytes)}" if host.limit_bytes else ""
     lines += labelled("Memory", f"{size(host.available_bytes)} free of {size(host.ram_bytes)} RAM{limit}", width)
     if host.held_bytes:
-        lines += labelled("", f"{size(host.held_bytes)} of it a running Berth holds", width)
+        lines += labelled("", f"{size(host.held_bytes)} of it used by a running Berth", width)
     native = "native" if host.cpu_bf16 else "no"
     lines += labelled("CPU", f"{host.cpu_count} of {host.cpu_name}, {native} bf16", width)
     for device in plan.devices:
@@ -95,12 +105,11 @@ def machine(plan: Plan, width: int) -> list[Line]:
     return lines + _gpu_notes(host, width)
 
 
-def place(devices: Sequence[Device], name: str) -> str:
-    """`GPU 0`, `CPU`, or several as `GPU 0+1`, from a rung's device."""
+def place(devices: Sequence[Device], names: Sequence[str]) -> str:
+    """`GPU 0`, `CPU`, or several as `GPU 0+1`, from a rung's devices."""
     indices = {device.uuid: str(device.index) for device in devices}
-    parts = name.split("+")
-    gpus = "+".join(indices.get(part, part) for part in parts if part != CPU)
-    return "+".join([f"GPU {gpus}"] * bool(gpus) + ["CPU"] * (CPU in parts))
+    gpus = "+".join(indices.get(name, name) for name in gpus_of(names))
+    return "+".join([f"GPU {gpus}"] * bool(gpus) + ["CPU"] * (CPU in names))
 
 
 def lacks(rung: Rung, unit: Unit) -> str:
@@ -111,12 +120,16 @@ def lacks(rung: Rung, unit: Unit) -> str:
 
 
 def note(rung: Rung) -> str:
-    """What the numbers of a rung don't tell; why one was chosen stands above them all."""
+    """What the numbers of a rung don't show; the reason of the chosen one stands above the table."""
     if rung.verdict == "chosen":
         return ""
-    if rung.verdict == "too_large" and rung.short_bytes:
-        return rung.reason.en.removeprefix(messages.too_large(rung).en).lstrip(" ;,.")
-    return rung.reason.en
+    reason = () if rung.reason.code == "short_of_memory" else (rung.reason.en,)
+    return "; ".join((*reason, *remarks(rung)))
+
+
+def remarks(rung: Rung) -> tuple[str, ...]:
+    """What is to be known of a rung beside its reason."""
+    return tuple(text.en for text in rung.notes)
 
 
 def numbers(rung: Rung, groups: Groups, unit: Unit) -> tuple[str, ...]:
@@ -125,19 +138,19 @@ def numbers(rung: Rung, groups: Groups, unit: Unit) -> tuple[str, ...]:
     return tuple(unit.number(sum(terms.get(name, 0) for name in names)) for names in groups.values())
 
 
-def _row(plan: Plan, rung: Rung, groups: Groups, unit: Unit) -> Row:
+def _row(plan: Plan, rung: Rung, groups: Groups, unit: Unit) -> TableRow:
     style = STYLES.get(rung.verdict, "")
     faint = "dim" if rung.verdict in ("unsupported", "excluded") else "bold" if rung.verdict == "chosen" else ""
-    name = f"{MARKS[rung.verdict]} {rung.precision} {place(plan.devices, rung.device)}"
+    name = f"{MARKS[rung.verdict]} {rung.precision} {place(plan.devices, rung.devices)}"
     cells = (
-        Span(name, style),
-        Span(unit.number(rung.need_bytes), faint),
-        Span(unit.number(rung.free_bytes), faint),
-        *(Span(number, faint or "dim") for number in numbers(rung, groups, unit)),
-        Span(lacks(rung, unit), style),
+        StyledText(name, style),
+        StyledText(unit.number(rung.need_bytes), faint),
+        StyledText(unit.number(rung.free_bytes), faint),
+        *(StyledText(number, faint or "dim") for number in numbers(rung, groups, unit)),
+        StyledText(lacks(rung, unit), style),
     )
-    said = (note(rung),) if note(rung) else ()
-    return Row(cells, (*placements(plan, rung), *said))
+    notes = (note(rung),) if note(rung) else ()
+    return TableRow(cells, (*placements(plan, rung), *notes))
 
 
 def placements(plan: Plan, rung: Rung) -> tuple[str, ...]:
@@ -145,7 +158,7 @@ def placements(plan: Plan, rung: Rung) -> tuple[str, ...]:
     if rung.verdict == "too_large":  # what is too much would all be shown on one device
         return ()
     return tuple(
-        f"{place(plan.devices, part.device)}: {layers(part.first_layer, part.layers)}, "
+        f"{place(plan.devices, (part.device,))}: {layers(part.first_layer, part.layers)}, "
         f"{size(part.need_bytes)} of {size(part.free_bytes)}"
         for part in rung.placements
     )
@@ -162,31 +175,30 @@ def _origins(plan: Plan, width: int) -> list[Line]:
     if not plan.origins:
         return []
     names = max(len(origin.name) for origin in plan.origins) + 2
-    values = {origin.name: _value(plan, origin.value) for origin in plan.origins}
+    values = {origin.name: _value(plan, origin) for origin in plan.origins}
     room = min(24, max(map(len, values.values()))) + 2
-    lines: list[Line] = [(Span("Settings, and where each comes from", "dim"),)]
+    lines: list[Line] = [(StyledText("Settings and where they come from", "dim"),)]
     for origin in plan.origins:
         value = values[origin.name]
-        head: Line = (Span(f"  {origin.name.ljust(names)}"), Span(value.ljust(room), "bold"))
-        why = "as said above" if plan.chosen and origin.why == plan.chosen.reason else origin.why.en
+        head: Line = (StyledText(f"  {origin.name.ljust(names)}"), StyledText(value.ljust(room), "bold"))
+        why = "see above" if plan.chosen and origin.why == plan.chosen.reason else origin.why.en
         why = why if why.lower().startswith(KINDS[origin.kind]) else f"{KINDS[origin.kind]}: {why}"
         rest = labelled("", why, width, "dim", indent=2 + names + room)
         lines += [(*head, *rest[0][1:]), *rest[1:]] if len(value) <= room - 2 else [head, *rest]
     return lines
 
 
-def _value(plan: Plan, value: str) -> str:
+def _value(plan: Plan, origin: Origin) -> str:
     """A device by its place; the UUID stands with what was measured."""
-    known = {device.uuid for device in plan.devices} | {CPU}
-    return place(plan.devices, value) if set(value.split("+")) <= known else value
+    return place(plan.devices, plan.chosen.devices) if origin.name == "device" and plan.chosen else origin.value
 
 
 def _device(device: Device, width: int) -> list[Line]:
-    memory = "shares the host's memory" if device.unified else "memory not told by the driver"
+    memory = "shares the host's memory" if device.unified else "memory not reported by the driver"
     if device.free_bytes is not None and device.total_bytes is not None:
         memory = f"{size(device.free_bytes)} free of {size(device.total_bytes)}"
     if device.reserved_bytes:
-        memory += f", {size(device.reserved_bytes)} kept by the driver"
+        memory += f", {size(device.reserved_bytes)} reserved by the driver"
     capability = ".".join(map(str, device.compute_capability or ())) or "unknown"
     text = f"{device.name}: {memory}, compute capability {capability}, driver {device.driver}, {device.uuid}"
     lines = labelled(f"GPU {device.index}", text, width)

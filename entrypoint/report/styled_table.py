@@ -19,22 +19,22 @@ PLAIN_MARKS = str.maketrans({"→": ">", "✗": "x"})
 
 
 @dataclass(frozen=True)
-class Span:
+class StyledText:
     """Words in one of rich's styles."""
 
     text: str
     style: str = ""
 
 
-Line = tuple[Span, ...]
+Line = tuple[StyledText, ...]
 BLANK: Line = ()
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """Cells below the titles of a table, and what there is to say below them."""
 
-    cells: tuple[Span, ...]
+    cells: tuple[StyledText, ...]
     notes: tuple[str, ...] = ()
 
 
@@ -52,34 +52,36 @@ class Unit:
 
 
 def unit_for(largest_bytes: int) -> Unit:
-    """GiB with two digits, or MiB with one where everything is small."""
+    """GiB with two digits, or MiB with one if everything is small."""
     return Unit("GiB", GIB, 2) if largest_bytes >= 2 * GIB else Unit("MiB", MIB, 1)
 
 
-def table(titles: Sequence[str], rows: Sequence[Row], width: int, left: frozenset[int] = frozenset({0})) -> list[Line]:
+def table(
+    titles: Sequence[str], rows: Sequence[TableRow], width: int, left: frozenset[int] = frozenset({0})
+) -> list[Line]:
     """Titles and rows, numbers to the right, columns in `left` to the left; a note that rows share stands once.
 
     It stands below the last of the first rows that have it.
     """
     widths = column_widths(titles, rows)
-    lines = [_cells([Span(title, "dim") for title in titles], widths, left)]
-    said: set[str] = set()
+    lines = [_cells([StyledText(title, "dim") for title in titles], widths, left)]
+    printed: set[str] = set()
     for row, following in itertools.zip_longest(rows, rows[1:]):
         lines.append(_cells(row.cells, widths, left))
         if following is None or following.notes != row.notes:
             for note in row.notes:
-                lines += wrapped(note, width, indent=4, style="dim") if note not in said else []
-            said.update(row.notes)
+                lines += wrapped(note, width, indent=4, style="dim") if note not in printed else []
+            printed.update(row.notes)
     return lines
 
 
-def column_widths(titles: Sequence[str], rows: Iterable[Row]) -> list[int]:
+def column_widths(titles: Sequence[str], rows: Iterable[TableRow]) -> list[int]:
     """Characters that each column needs."""
     texts = [list(titles), *([cell.text for cell in row.cells] for row in rows)]
     return [max(len(text) for text in column) for column in zip(*texts, strict=True)]
 
 
-def table_width(titles: Sequence[str], rows: Iterable[Row]) -> int:
+def table_width(titles: Sequence[str], rows: Iterable[TableRow]) -> int:
     """Characters that the table takes, its notes apart."""
     widths = column_widths(titles, rows)
     return sum(widths) + len(GAP) * (len(widths) - 1)
@@ -88,8 +90,8 @@ def table_width(titles: Sequence[str], rows: Iterable[Row]) -> int:
 def labelled(label: str, text: str, width: int, style: str = "", indent: int = 10) -> list[Line]:
     """A label in a column of its own, the text beside it, wrapped."""
     parts = textwrap.wrap(text, max(20, width - indent), break_long_words=False, break_on_hyphens=False) or [""]
-    first: Line = (Span(label.ljust(indent), "dim"), Span(parts[0], style))
-    return [first, *((Span(" " * indent), Span(part, style)) for part in parts[1:])]
+    first: Line = (StyledText(label.ljust(indent), "dim"), StyledText(parts[0], style))
+    return [first, *((StyledText(" " * indent), StyledText(part, style)) for part in parts[1:])]
 
 
 def wrapped(text: str, width: int, indent: int, style: str = "") -> list[Line]:
@@ -103,7 +105,7 @@ def plain(lines: Iterable[Line]) -> list[str]:
 
 
 def show(lines: Iterable[Line], console: Console) -> None:
-    """Prints the lines in colours where the console has them."""
+    """Prints the lines in colours if the console has them."""
     from rich.text import Text
 
     marks = {} if console.encoding.lower().startswith("utf") else PLAIN_MARKS
@@ -113,9 +115,9 @@ def show(lines: Iterable[Line], console: Console) -> None:
         console.print(text, soft_wrap=True, highlight=False)
 
 
-def _cells(cells: Sequence[Span], widths: Sequence[int], left: frozenset[int]) -> Line:
+def _cells(cells: Sequence[StyledText], widths: Sequence[int], left: frozenset[int]) -> Line:
     spans = []
     for index, (cell, width) in enumerate(zip(cells, widths, strict=True)):
         text = cell.text.ljust(width) if index in left else cell.text.rjust(width)
-        spans += [Span(text, cell.style), Span(GAP)]
+        spans += [StyledText(text, cell.style), StyledText(GAP)]
     return tuple(spans[:-1])

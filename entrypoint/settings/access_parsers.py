@@ -1,4 +1,4 @@
-"""How the settings of access are read. No message repeats a key."""
+"""Parsers of the settings of access. No message repeats a key."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ MOST_PROXIES = 10
 
 
 def auth(value: str) -> bool:
-    """Whether a key is asked for."""
+    """Whether a key is required."""
     if value not in ("on", "off"):
         raise ValueError("should be on or off")
     return value == "on"
 
 
 def key(value: str) -> str:
-    """What goes into a header, and is too long to be guessed."""
+    """Printable, so that it can stand in a header, and too long to be guessed."""
     if not KEY.fullmatch(value):
         raise ValueError(KEY_RULE)
     return value
@@ -30,20 +30,20 @@ def key_in(value: str) -> str:
     """The key that a file holds, such as a Docker secret; a newline at its end doesn't count."""
     try:
         with Path(value).open(encoding="utf-8") as file:
-            held = file.read(4096).strip()
+            content = file.read(4096).strip()
     except OSError as error:
         raise ValueError(f"can't be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ValueError("is not text") from error
-    if not held:
+    if not content:
         raise ValueError("is empty; put the key into it")
-    if not KEY.fullmatch(held):
-        raise ValueError(f"holds no key: it {KEY_RULE}")
-    return held
+    if not KEY.fullmatch(content):
+        raise ValueError(f"doesn't hold a key: it {KEY_RULE}")
+    return content
 
 
 def address(value: str) -> str:
-    """What to listen on."""
+    """The address to listen on."""
     if not re.fullmatch(r"[0-9A-Za-z.:_-]+", value):
         raise ValueError("should be an address such as 127.0.0.1 or 0.0.0.0")
     return value
@@ -62,17 +62,17 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def conflicts(values: Mapping[str, str], asked: bool, bind: str) -> list[str]:
-    """What contradicts: two keys, a key that nobody asks for, and an open door towards strangers."""
+def conflicts(values: Mapping[str, str], auth: bool, bind: str) -> list[str]:
+    """What contradicts: two keys, a key with access open to all, and open access that others can reach."""
     names = [name for name in ("GLM_API_KEY", "GLM_API_KEY_FILE") if values.get(name, "").strip()]
     lines = []
     if len(names) > 1:
         lines.append("GLM_API_KEY and GLM_API_KEY_FILE are both set; remove one of them")
-    if names and not asked:
+    if names and not auth:
         lines.append(f"GLM_AUTH=off: {names[0]} would not be asked for; remove one of the two")
-    if not asked and not is_loopback(bind):
+    if not auth and not is_loopback(bind):
         lines.append(
-            f"GLM_AUTH=off: not where others can reach it, and GLM_BIND={bind} is no loopback address; "
+            f"GLM_AUTH=off: only allowed on a loopback address; GLM_BIND={bind} is not one; "
             "set GLM_BIND=127.0.0.1, or remove GLM_AUTH"
         )
     return lines

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Literal
+
+from app.contract.plan import PRECISIONS, Precision
+
+OnRefusal = Literal["wait", "exit"]
 
 
 def count(least: int, most: int) -> Callable[[str], int]:
@@ -19,13 +24,13 @@ def count(least: int, most: int) -> Callable[[str], int]:
 
 def auto_or_count(least: int, most: int | None = None) -> Callable[[str], int | None]:
     """The same, or `auto`, which is None."""
-    said = f"of at least {least}" if most is None else f"from {least} to {most}"
+    bounds = f"of at least {least}" if most is None else f"from {least} to {most}"
 
     def parse(value: str) -> int | None:
         if value == "auto":
             return None
         if not re.fullmatch(r"[0-9]{1,9}", value) or not least <= int(value) <= (most or int(value)):
-            raise ValueError(f"should be auto or a whole number {said}")
+            raise ValueError(f"should be auto or a whole number {bounds}")
         return int(value)
 
     return parse
@@ -66,3 +71,22 @@ def hub_flag(value: str) -> bool:
     if value.lower() in ("0", "off", "no", "false"):
         return False
     raise ValueError("should be 0 or 1")
+
+
+def precision(value: str) -> Precision | None:
+    """One of PRECISIONS, or `auto`, which is None."""
+    if value == "auto":
+        return None
+    for name in PRECISIONS:
+        if value == name:
+            return name
+    raise ValueError(f"should be auto or one of {', '.join(PRECISIONS)}")
+
+
+def on_refusal(value: str) -> OnRefusal:
+    """`wait` or `exit`."""
+    if value == "wait":
+        return "wait"
+    if value == "exit":
+        return "exit"
+    raise ValueError("should be wait or exit")

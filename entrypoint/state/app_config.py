@@ -7,21 +7,18 @@ from pathlib import Path
 
 from app.contract.codec import ContractError
 from app.contract.config import AppConfig, EngineConfig, read_config
-from app.contract.plan import Plan, Rung, gpus_of
+from app.contract.limits import QUEUE_LIMIT
+from app.contract.plan import CPU, Plan, Rung
 from entrypoint.model_choice import ModelChoice
 from entrypoint.plan.activations import PREFILL_CHUNK
-from entrypoint.plan.ladder import CPU
-from entrypoint.state.api_key import Access
-
-QUEUE_LIMIT = 64
-"""Requests that may wait for a slot."""
+from entrypoint.state.api_key import AccessFiles
 
 
 def app_config(
     choice: ModelChoice,
     run_dir: Path,
     plan: Plan | None,
-    access: Access,
+    access: AccessFiles,
     request_seconds: int = 0,
     database: Path | None = None,
 ) -> AppConfig:
@@ -38,7 +35,7 @@ def app_config(
         SESSIONS_FILE=str(access.sessions_file),
         TRUSTED_PROXIES=access.trusted_proxies,
         DATABASE=str(database) if database else None,
-        ENGINE=_engine(chosen) if chosen else None,
+        ENGINE=_engine(chosen, plan.host.cpu_count) if plan and chosen else None,
         ORIGINS=plan.origins if plan else (),
     )
 
@@ -53,25 +50,26 @@ def stands(path: Path, config: AppConfig) -> bool:
 
 def device_map(rung: Rung) -> dict[str, str]:
     """The device of every module, see `EngineConfig.device_map`; nothing is left for the engine to decide."""
-    seen = {uuid: f"cuda:{index}" for index, uuid in enumerate(gpus_of(rung.device))} | {CPU: CPU}
+    torch_names = {uuid: f"cuda:{index}" for index, uuid in enumerate(rung.gpus)} | {CPU: CPU}
     if not rung.placements:
-        return {"": seen[rung.device]}
-    modules = {"model.embed_tokens": seen[rung.placements[0].device]}
+        return {"": torch_names[rung.devices[0]]}
+    modules = {"model.embed_tokens": torch_names[rung.placements[0].device]}
     for placement in rung.placements:
         for layer in range(placement.first_layer, placement.first_layer + placement.layers):
-            modules[f"model.layers.{layer}"] = seen[placement.device]
-    last = seen[rung.placements[-1].device]
+            modules[f"model.layers.{layer}"] = torch_names[placement.device]
+    last = torch_names[rung.placements[-1].device]
     return modules | {"model.norm": last, "lm_head": last}
 
 
-def _engine(rung: Rung) -> EngineConfig:
+def _engine(rung: Rung, cpu_threads: int) -> EngineConfig:
     return EngineConfig(
         precision=rung.precision,
         compute_dtype=rung.compute_dtype,
-        device=rung.device,
+        devices=rung.devices,
         device_map=device_map(rung),
         max_model_len=rung.max_model_len,
         max_num_seqs=rung.max_num_seqs,
         prefill_chunk=min(PREFILL_CHUNK, rung.max_model_len),
         planned_bytes=rung.need_bytes,
+        cpu_threads=cpu_threads,
     )

@@ -5,14 +5,14 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from app.contract.codec import from_json, write_atomically
-from app.contract.plan import Plan, Rung, Text
-from entrypoint.plan.inputs import Barred
-from entrypoint.units import size
+from app.contract.plan import Plan, Rung, joined
+from entrypoint.plan.inputs import FailedRung
+from entrypoint.reasons.plan import RanOutBefore, RanOutWithSlots
 
 MOST_ENTRIES = 200
 PACKAGES = ("torch", "transformers", "bitsandbytes")
@@ -27,7 +27,9 @@ class Entry:
     model_path: str
     stored_bytes: int
     precision: str
-    device: str
+    devices: tuple[str, ...]
+    device: str = field(init=False)
+    """The same in one string, as `Rung.device`."""
     memory_bytes: int
     """Total of the GPUs, and of the container's limit or RAM: other memory is another machine."""
     versions: dict[str, str]
@@ -36,6 +38,9 @@ class Entry:
     planned_bytes: int
     measured_bytes: int | None
     outcome: Literal["proved", "out_of_memory"]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "device", joined(self.devices))
 
 
 @dataclass(frozen=True)
@@ -46,14 +51,23 @@ class Ledger:
 
 
 def read_ledger(path: Path) -> Ledger:
-    """The ledger; an empty one where there is none. A damaged one is begun anew, with a line in the log."""
+    """The ledger; an empty one if there is none. A damaged one is replaced, with a line in the log."""
     try:
-        return from_json(Ledger, json.loads(path.read_text(encoding="utf-8")), path.name)
+        return from_json(Ledger, _with_devices(json.loads(path.read_text(encoding="utf-8"))), path.name)
     except FileNotFoundError:
         return Ledger()
     except (OSError, ValueError) as error:
-        log.warning("%s can't be used and is begun anew: %s", path, error)
+        log.warning("%s can't be read, starting a new one: %s", path, error)
         return Ledger()
+
+
+def _with_devices(parsed: Any) -> Any:
+    """Older ledgers name the devices of an entry in one string only."""
+    entries = parsed.get("entries") if isinstance(parsed, dict) else None
+    for entry in entries if isinstance(entries, list) else ():
+        if isinstance(entry, dict) and isinstance(entry.get("device"), str):
+            entry.setdefault("devices", entry["device"].split("+"))
+    return parsed
 
 
 def new_entry(plan: Plan, rung: Rung, at: float, measured_bytes: int | None, proved: bool) -> Entry:
@@ -63,8 +77,8 @@ def new_entry(plan: Plan, rung: Rung, at: float, measured_bytes: int | None, pro
         model_path=plan.model.path,
         stored_bytes=plan.model.stored_bytes,
         precision=rung.precision,
-        device=rung.device,
-        memory_bytes=_memory(plan, rung.device),
+        devices=rung.devices,
+        memory_bytes=_memory(plan, rung.devices),
         versions=versions(),
         max_model_len=rung.max_model_len,
         max_num_seqs=rung.max_num_seqs,
@@ -84,63 +98,60 @@ def add(path: Path, ledger: Ledger, entry: Entry) -> Ledger:
     return grown
 
 
-def barred(ledger: Ledger, plan: Plan) -> tuple[Barred, ...]:
+def failed_rungs(ledger: Ledger, plan: Plan) -> tuple[FailedRung, ...]:
     """The rungs whose last try with this checkpoint, memory and these versions ran out of memory.
 
     One that was proved with fewer slots after that is barred from more of them alone.
     """
-    failed: dict[tuple[str, str], tuple[Entry, Entry | None]] = {}
+    failed: dict[tuple[str, tuple[str, ...]], tuple[Entry, Entry | None]] = {}
     installed = versions()
     for entry in ledger.entries:
         same = entry.model_path == plan.model.path and entry.stored_bytes == plan.model.stored_bytes
-        if not same or entry.versions != installed or entry.memory_bytes != _memory(plan, entry.device):
+        if not same or entry.versions != installed or entry.memory_bytes != _memory(plan, entry.devices):
             continue
-        rung = entry.precision, entry.device
+        rung = entry.precision, entry.devices
         if entry.outcome == "out_of_memory":
             failed[rung] = entry, None
         elif rung in failed and entry.max_num_seqs < failed[rung][0].max_num_seqs:
             failed[rung] = failed[rung][0], entry
         else:
             failed.pop(rung, None)
-    return tuple(_barred(tried, proved) for tried, proved in failed.values())
+    return tuple(
+        fewer_slots(tried, proved.max_num_seqs)
+        if proved
+        else never_again(tried.precision, tried.devices, tried.planned_bytes)
+        for tried, proved in failed.values()
+    )
 
 
-def _barred(tried: Entry, proved: Entry | None) -> Barred:
-    if proved is None:
-        return Barred(tried.precision, tried.device, failed_before(tried.precision, tried.planned_bytes))
-    return fewer_slots(tried, proved.max_num_seqs)
-
-
-def fewer_slots(tried: Entry | Rung, slots: int) -> Barred:
+def fewer_slots(tried: Entry | Rung, slots: int) -> FailedRung:
     """Bars a rung from more than so many slots, for it ran out of memory with more."""
-    before = tried.max_num_seqs
-    why = Text(
-        f"with {before} at once memory ran out here; GLM_MAX_NUM_SEQS={before} tries that again",
-        f"同时处理 {before} 个请求时曾在此内存不足；设置 GLM_MAX_NUM_SEQS={before} 可强制重试",
+    return FailedRung(
+        precision=tried.precision,
+        devices=tried.devices,
+        why=RanOutWithSlots(tried.max_num_seqs),
+        max_num_seqs=slots,
+        max_model_len=tried.max_model_len,
     )
-    return Barred(tried.precision, tried.device, why, slots, tried.max_model_len)
 
 
-def failed_before(precision: str, planned_bytes: int) -> Text:
-    """Why a remembered rung is not tried again."""
-    return Text(
-        f"ran out of memory here before (planned {size(planned_bytes)}); GLM_PRECISION={precision} tries it again",
-        f"曾在此内存不足（计划 {size(planned_bytes)}）；设置 GLM_PRECISION={precision} 可强制重试",
-    )
+def never_again(precision: str, devices: tuple[str, ...], planned_bytes: int) -> FailedRung:
+    """Bars a rung altogether."""
+    return FailedRung(precision=precision, devices=devices, why=RanOutBefore(precision, planned_bytes))
 
 
 def versions() -> dict[str, str]:
     """Versions of what decides the memory, read from package metadata."""
-    found = {}
+    installed = {}
     for package in PACKAGES:
         try:
-            found[package] = importlib.metadata.version(package)
+            installed[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            found[package] = "none"
-    return found
+            installed[package] = "none"
+    return installed
 
 
-def _memory(plan: Plan, device: str) -> int:
+def _memory(plan: Plan, devices: tuple[str, ...]) -> int:
     """All of a rung's devices together."""
     totals = {gpu.uuid: gpu.total_bytes for gpu in plan.devices}
-    return sum(totals.get(name) or plan.host.limit_bytes or plan.host.ram_bytes for name in device.split("+"))
+    return sum(totals.get(name) or plan.host.limit_bytes or plan.host.ram_bytes for name in devices)

@@ -1,4 +1,4 @@
-"""The state directory: one Berth at a time, config.json, and what the running one holds."""
+"""The state directory: its files, its lock, and the memory that the running service uses."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import fcntl
 import json
 import logging
 import os
-import pwd
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from app.contract.codec import from_json, write_atomically
-from entrypoint.paths import existing
+from entrypoint.messages.sentence import sentence
+from entrypoint.paths import make_writable, not_writable
 from entrypoint.settings.settings import SettingsError
 
 SOCKET_PATH_LIMIT = 107
@@ -25,11 +25,11 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Held:
-    """What a running service holds, for a `plan` beside it."""
+class MemoryUsage:
+    """The memory that a running service uses, for a `plan` beside it."""
 
     namespace: int = 0
-    """Inode of its PID namespace: tells whether a reader shares its container, and so its memory limit."""
+    """Inode of its PID namespace: a reader with the same one shares its container, and so its memory limit."""
     anonymous_bytes: int = 0
     gpu_bytes: dict[str, int] = field(default_factory=dict)
     """By GPU UUID."""
@@ -48,27 +48,27 @@ class StateDir:
 
     @property
     def database(self) -> Path:
-        """The conversations, an SQLite file that the web service makes."""
+        """The conversations: an SQLite file that the web service creates."""
         return self.folder / "berth.db"
 
     @property
     def ledger(self) -> Path:
-        """What was measured here, and which rungs failed."""
+        """What was measured here, and the rungs that failed."""
         return self.folder / "ledger.json"
 
     @property
-    def held(self) -> Path:
-        """What the running service holds."""
+    def usage(self) -> Path:
+        """The running service's memory."""
         return self.folder / "held.json"
 
     @property
     def api_key(self) -> Path:
-        """The key that Berth made where none was given."""
+        """The key that Berth made if none was set."""
         return self.folder / "api_key"
 
     @property
     def sessions(self) -> Path:
-        """Who is signed in; the web service writes it."""
+        """The signed-in browsers; the web service writes it."""
         return self.folder / "sessions.json"
 
     @property
@@ -78,10 +78,10 @@ class StateDir:
 
 
 def open_state(folder: Path) -> tuple[StateDir, int]:
-    """Makes the directory where it is missing and locks it; the lock lasts as long as the descriptor.
+    """Creates the directory if it is missing and locks it; the lock lasts as long as the descriptor.
 
     Raises:
-        SettingsError: it can't be written (with owner, uid and remedy), or another Berth runs on it.
+        SettingsError: it can't be written (with owner, uid and remedy), or another Berth uses it.
     """
     state = StateDir(folder)
     try:
@@ -90,31 +90,32 @@ def open_state(folder: Path) -> tuple[StateDir, int]:
             pass
         lock = os.open(state.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise SettingsError(f"GLM_STATE_DIR={folder}: {_unwritable(folder, error)}") from error
+        why, remedy = sentence(not_writable(folder, error)), sentence(make_writable(folder, "GLM_STATE_DIR"))
+        raise SettingsError(f"GLM_STATE_DIR={why.en} {remedy.en}") from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(lock)
         raise SettingsError(
-            f"GLM_STATE_DIR={folder}: another Berth runs on it; stop it, or give this one a directory of its own"
+            f"GLM_STATE_DIR={folder}: another Berth uses it; stop that one, or set another directory here"
         ) from error
     except OSError as error:
-        log.warning("%s is on a volume without locks (%s): let one Berth only use it", folder, error.strerror)
+        log.warning("%s is on a volume without locks (%s): make sure only one Berth uses it", folder, error.strerror)
     return state, lock
 
 
-def read_held(folder: Path) -> Held:
-    """What a service that runs on this state directory holds; nothing where none runs. Writes nothing."""
+def read_usage(folder: Path) -> MemoryUsage:
+    """The memory of a service that uses this state directory; zero if none does. Writes nothing."""
     if not is_running(folder):
-        return Held()
+        return MemoryUsage()
     try:
-        return from_json(Held, json.loads(StateDir(folder).held.read_text(encoding="utf-8")), "held.json")
+        return from_json(MemoryUsage, json.loads(StateDir(folder).usage.read_text(encoding="utf-8")), "held.json")
     except (OSError, ValueError):
-        return Held()
+        return MemoryUsage()
 
 
 def is_running(folder: Path) -> bool:
-    """Whether a service runs on this state directory."""
+    """Whether a service uses this state directory."""
     try:
         with StateDir(folder).lock.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -125,14 +126,14 @@ def is_running(folder: Path) -> bool:
     return False
 
 
-def write_held(state: StateDir, anonymous_bytes: int, gpu_bytes: dict[str, int]) -> None:
-    """Notes what this service holds; a full disk must not end it, the note only serves `plan`."""
+def write_usage(state: StateDir, anonymous_bytes: int, gpu_bytes: dict[str, int]) -> None:
+    """Writes what this service uses. Only `plan` reads it, so a full disk is ignored."""
     with contextlib.suppress(OSError):
-        write_atomically(state.held, Held(pid_namespace(), anonymous_bytes, gpu_bytes))
+        write_atomically(state.usage, MemoryUsage(pid_namespace(), anonymous_bytes, gpu_bytes))
 
 
 def pid_namespace() -> int:
-    """Inode of this process's PID namespace; 0 where it can't be told."""
+    """Inode of this process's PID namespace; 0 if it is unknown."""
     try:
         return Path("/proc/self/ns/pid").stat().st_ino
     except OSError:
@@ -140,10 +141,10 @@ def pid_namespace() -> int:
 
 
 def make_run_dir() -> Path:
-    """A private directory for sockets and status: the tmpfs of Compose, elsewhere a temporary one (mode 0700).
+    """A private directory for sockets and status: the tmpfs of Compose, otherwise a temporary one (mode 0700).
 
     Raises:
-        SettingsError: none can be made, or its path is too long for a Unix socket.
+        SettingsError: it can't be created, or its path is too long for a Unix socket.
     """
     if os.access(RUN_DIR, os.W_OK):
         return RUN_DIR
@@ -151,29 +152,11 @@ def make_run_dir() -> Path:
         folder = Path(tempfile.mkdtemp(prefix="berth-"))
     except OSError as error:
         raise SettingsError(
-            f"TMPDIR: no temporary directory can be made ({error.strerror}); give one that can be written"
+            f"TMPDIR: can't create a temporary directory ({error.strerror}); set TMPDIR to one that can be written"
         ) from error
     if len(os.fsencode(folder / "engine.sock")) > SOCKET_PATH_LIMIT:
         folder.rmdir()
         raise SettingsError(
-            f"TMPDIR={folder.parent}: too long for a Unix socket's path (107 bytes); give a shorter one"
+            f"TMPDIR={folder.parent}: too long for the path of a Unix socket (107 bytes); set a shorter one"
         )
     return folder
-
-
-def _unwritable(folder: Path, error: OSError) -> str:
-    place = existing(folder)
-    uid = os.geteuid()
-    return (
-        f"{error.strerror}; {place} belongs to {owner(place)} and Berth runs as uid {uid}: "
-        f"run `chown -R {uid} {place}` on the host, or set GLM_STATE_DIR to a directory that uid {uid} can write"
-    )
-
-
-def owner(place: Path) -> str:
-    """Name and uid of the owner of a path that exists."""
-    uid = place.stat().st_uid
-    try:
-        return f"{pwd.getpwuid(uid).pw_name} (uid {uid})"
-    except KeyError:
-        return f"an unknown user (uid {uid})"

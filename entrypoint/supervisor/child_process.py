@@ -1,4 +1,4 @@
-"""Child processes: each in a session of its own, each holding a lifeline to this one."""
+"""Child processes: each in a session of its own, each with a lifeline to this one."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ log = logging.getLogger(__name__)
 
 
 ENGINE_OOM_SCORE = 500
-"""Added for the engine, so that the kernel takes it before the supervisor and the page when memory runs out."""
+"""The engine's, so that the kernel kills it before the supervisor and the web service when memory runs out."""
 
 STOP_POLL_SECONDS = 0.02
 KILL_SECONDS = 5.0
-"""How long a killed process is waited for: one that hangs in a driver may never go."""
+"""How long to wait for a killed process: one that hangs in a driver may never end."""
 
 
 @dataclass(frozen=True)
 class Child:
-    """A running child. Closing `lifeline` (or dying) tells it that its supervisor is gone."""
+    """A running child. It ends when `lifeline` is closed, as it is when this process ends."""
 
     name: str
     process: subprocess.Popen[bytes]
@@ -43,11 +43,11 @@ class Child:
         return self.process.pid
 
     def exit_code(self) -> int | None:
-        """Exit code, negative for a signal, None while it runs; the lifeline is closed with its end."""
+        """Exit code, negative for a signal; None while it runs."""
         return self.process.poll()
 
     def stop(self, grace_seconds: float, hurry: Callable[[], bool]) -> None:
-        """SIGTERM, a wait that is bounded and ends at once when `hurry` says so, SIGKILL."""
+        """SIGTERM, then SIGKILL after the grace period, or as soon as `hurry` returns true."""
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(signal.SIGTERM)
         end = time.monotonic() + grace_seconds
@@ -103,15 +103,15 @@ def spawn(
     return Child(name, process, ours)
 
 
-class EventPipe:
-    """The read end, without blocking; `descriptor` is for a selector."""
+class EventReader:
+    """Reads a child's events from a pipe without blocking; `descriptor` is for a selector."""
 
     def __init__(self, descriptor: int, sender: str, kind: Any) -> None:
         self.descriptor = descriptor
         self._sender, self._kind, self._rest = sender, kind, b""
 
     def read(self) -> Iterator[Any]:
-        """The events of the kind that have arrived; nothing where there are none. A line that is none is logged."""
+        """The events that have arrived, maybe none. A line that is not an event is logged and skipped."""
         with contextlib.suppress(BlockingIOError):
             while chunk := os.read(self.descriptor, READ_BYTES):
                 self._rest += chunk
@@ -120,18 +120,18 @@ class EventPipe:
             try:
                 event = from_json(self._kind, json.loads(line), "event")
             except (ContractError, ValueError) as error:
-                log.error("the %s sent a line that is no event: %s", self._sender, error)
+                log.error("the %s process sent a line that is not an event: %s", self._sender, error)
                 continue
             yield event
 
     def close(self) -> None:
-        """Lets go of it."""
+        """Closes the pipe."""
         os.close(self.descriptor)
 
 
 def spawn_reporting(
     name: str, arguments: Sequence[str], environment: Mapping[str, str], kind: Any, oom_score: int = 0
-) -> tuple[Child, EventPipe]:
+) -> tuple[Child, EventReader]:
     """Starts `python -m <arguments>` with `--events-fd` and `--lifeline-fd`; `kind` is the union of its events."""
     ours, theirs = os.pipe()
     os.set_blocking(ours, False)
@@ -142,4 +142,4 @@ def spawn_reporting(
         raise
     finally:
         os.close(theirs)
-    return child, EventPipe(ours, name, kind)
+    return child, EventReader(ours, name, kind)

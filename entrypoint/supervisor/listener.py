@@ -10,7 +10,7 @@ from entrypoint.settings.settings import Settings, SettingsError
 
 BACKLOG = 512
 PATIENCE_SECONDS = 1.5
-"""The children of a supervisor that was killed hold the port for up to a second more."""
+"""How long to wait for the port: the children of a killed supervisor keep it for up to a second."""
 
 
 def bind(settings: Settings) -> socket.socket:
@@ -26,13 +26,13 @@ def bind(settings: Settings) -> socket.socket:
 
 
 def _listen(settings: Settings) -> socket.socket:
-    family, kind, protocol, _, place = socket.getaddrinfo(
+    family, kind, protocol, _, endpoint = socket.getaddrinfo(
         settings.bind, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(place)
+        listener.bind(endpoint)
         listener.listen(BACKLOG)
     except OSError:
         listener.close()

@@ -1,4 +1,4 @@
-"""From a model at the hub to one on this machine: headers, plan, download, or the demo in a default's place."""
+"""From a model at the hub to one on this machine: headers, plan, download; or the demo instead of the default."""
 
 from __future__ import annotations
 
@@ -12,41 +12,42 @@ from app.contract.plan import Plan, Text
 from entrypoint.checkpoint.checkpoint import Checkpoint, CheckpointError
 from entrypoint.hub.cache import HubCache
 from entrypoint.hub.remote_headers import HubRefused, Reading, RemoteModel, reason
+from entrypoint.messages.sentence import sentence
 from entrypoint.model_choice import ModelChoice, demo_instead
 from entrypoint.report.plan_report import plan_lines
 from entrypoint.settings.settings import Settings
-from entrypoint.state.status_writer import StatusBoard
+from entrypoint.state.status_writer import StatusWriter
 from entrypoint.supervisor.fetch_process import FetchRun
 from entrypoint.units import size
 
 log = logging.getLogger(__name__)
 
 
-class Arrival:
-    """Driven by the supervisor's loop, a step at a time; nothing here waits."""
+class ModelFetch:
+    """The supervisor's loop calls `step` again and again; nothing here blocks."""
 
     def __init__(
         self,
         settings: Settings,
         choice: ModelChoice,
         run_dir: Path,
-        board: StatusBoard,
+        status: StatusWriter,
         plan: Callable[[ModelChoice, Checkpoint], Plan],
     ) -> None:
-        self._settings, self._choice, self._run_dir, self._board, self._plan = settings, choice, run_dir, board, plan
+        self._settings, self._choice, self._run_dir, self._status, self._plan = settings, choice, run_dir, status, plan
         self._note: Text | None = None
         self._remote: RemoteModel | None = None
         self._fetch: FetchRun | None = None
         assert choice.hub is not None
-        board.update("planning")
-        log.info("asking %s for %s; its headers are enough for the plan", settings.hf_endpoint, choice.name)
+        status.update("planning")
+        log.info("reading the headers of %s from %s for the plan", choice.name, settings.hf_endpoint)
         self._reading = Reading(settings, choice.hub, self._take_note, patient=not choice.is_default)
 
     def step(self) -> ModelChoice | None:
-        """What can be loaded now, None while it is on its way.
+        """The model once it is on this machine, None until then.
 
         Raises:
-            HubRefused, CheckpointError: a model that was asked for by name can't be had, can't be used or doesn't fit.
+            HubRefused, CheckpointError: a model that the user set can't be downloaded, can't be used or doesn't fit.
         """
         try:
             return self._step()
@@ -54,11 +55,11 @@ class Arrival:
             if not self._choice.is_default:
                 raise
             choice = demo_instead(self._choice, reason(error))
-            log.warning("%s", choice.why.en)
+            log.warning("%s", sentence(choice.why).en)
             return choice
 
     def stop(self, hurry: Callable[[], bool]) -> None:
-        """Ends the download, where one runs."""
+        """Ends the download, if one runs."""
         if self._fetch is not None:
             self._fetch.stop(hurry)
 
@@ -66,8 +67,8 @@ class Arrival:
         if self._remote is None:
             self._remote = self._reading.result()
             if self._remote is None:
-                if self._note != self._board.status.note:
-                    self._board.update(note=self._note)
+                if self._note != self._status.status.note:
+                    self._status.update(note=self._note)
                 return None
             self._fetch = self._begin(self._remote)
         assert self._fetch is not None
@@ -81,12 +82,12 @@ class Arrival:
         sys.stderr.write("\n".join(plan_lines(plan)) + "\n")
         if plan.refusal is not None:
             if not self._choice.is_default:
-                self._board.update(plan=plan)
+                self._status.update(plan=plan)
             raise HubRefused(plan.refusal)
         total = sum(file.size for file in remote.files)
         log.info("downloading %s: %s in %d files", self._choice.name, size(total), len(remote.files))
-        self._board.update("downloading", plan=plan)
-        return FetchRun(self._settings, remote, self._run_dir, self._board)
+        self._status.update("downloading", plan=plan)
+        return FetchRun(self._settings, remote, self._run_dir, self._status)
 
     def _take_note(self, note: Text) -> None:
-        self._note = note  # from the reading thread; shown by the loop
+        self._note = note  # called in the reading thread; the loop shows it

@@ -1,4 +1,4 @@
-"""Signals as something a selector wakes up for; they only count, the loop acts."""
+"""Signals that wake a selector: handlers only count, the supervisor's loop acts."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ class Signals:
         signal.signal(signal.SIGCHLD, lambda *_: None)
 
     def register(self, selector: selectors.BaseSelector) -> None:
-        """The selector's key has `signals` as its data."""
+        """Registers with the data `signals`."""
         selector.register(self._ours, selectors.EVENT_READ, "signals")
 
     def drain(self) -> None:
-        """Takes what woke the loop."""
+        """Reads the bytes that woke the loop."""
         os.read(self._ours.fileno(), 4096)
 
     def close(self) -> None:
-        """Wakes nobody any more."""
+        """Ends the wake-ups."""
         signal.set_wakeup_fd(-1)
         self._ours.close()
         self._theirs.close()

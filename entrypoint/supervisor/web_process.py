@@ -1,4 +1,4 @@
-"""The web child: started first, started again whenever it ends."""
+"""The web process: started first, restarted whenever it ends."""
 
 from __future__ import annotations
 
@@ -8,16 +8,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from entrypoint.plan.inputs import MOST_SLOTS
+from app.contract.limits import MOST_SLOTS, QUEUE_LIMIT, THREADS_BESIDE_STREAMS
 from entrypoint.settings.settings import Settings
-from entrypoint.state.app_config import QUEUE_LIMIT
 from entrypoint.supervisor.child_process import Child, spawn
 
-THREADS_BESIDE_STREAMS = 48
-"""For pages that read answers while these are written, and so that health and status answer whatever they do."""
 LONGEST_BACKOFF_SECONDS = 30.0
 SETTLED_SECONDS = 60.0
-"""A web service that ran so long starts its next backoff anew."""
+"""After running this long, a web process that ends is restarted with the shortest delay again."""
 log = logging.getLogger(__name__)
 
 
@@ -41,7 +38,7 @@ class WebRun:
         self._child = spawn("web", self._arguments, self._settings.environment, [self._listener.fileno()])
 
     def watch(self) -> None:
-        """Starts it again when it has ended, later each time."""
+        """Restarts it if it has ended, with a longer delay each time."""
         now = time.monotonic()
         if self._child is None:
             if now >= self._not_before:
@@ -49,11 +46,11 @@ class WebRun:
         elif (code := self._child.exit_code()) is not None:
             self._backoff = 1.0 if now - self._started > SETTLED_SECONDS else self._backoff * 2
             self._not_before = now + min(self._backoff / 2, LONGEST_BACKOFF_SECONDS)
-            log.error("the web service ended (%s) and is started again", code)
+            log.error("the web process ended (%s) and restarts", code)
             self._child.release()
             self._child = None
 
     def stop(self, hurry: Callable[[], bool]) -> None:
-        """Lets the running answers end, for GLM_DRAIN_SECONDS at most."""
+        """Lets running answers finish, for GLM_DRAIN_SECONDS at most."""
         if self._child is not None:
             self._child.stop(self._settings.drain_seconds + 1, hurry)

@@ -26,13 +26,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from app.contract.codec import write_atomically
-from app.contract.plan import Plan, Precision, Text
+from app.contract.plan import Plan, Precision
 from app.contract.status import Proof, Ready
 from entrypoint.checkpoint.checkpoint import read_checkpoint
 from entrypoint.measure import measure
 from entrypoint.model_choice import ModelChoice
 from entrypoint.plan.footprint import SERVICE_BYTES, code_bytes
 from entrypoint.plan.planner import make_plan
+from entrypoint.reasons.model import ModelSet
 from entrypoint.settings.settings import Settings
 from entrypoint.state.api_key import Access
 from entrypoint.state.app_config import app_config
@@ -130,7 +131,7 @@ def planned(folder: Path, name: str, precision: Precision, context: int, slots: 
         require_gpu=device == "gpu",
         environment={**os.environ, **hidden},
     )
-    choice = ModelChoice(name, folder, Text("benchmark", "基准测试"))
+    choice = ModelChoice(name, folder, ModelSet(name))
     return make_plan(measure(settings, choice, read_checkpoint(folder)))
 
 
@@ -138,7 +139,7 @@ def planned(folder: Path, name: str, precision: Precision, context: int, slots: 
 def started(plan: Plan, folder: Path, state: Path) -> Iterator[Proof]:
     """The engine by the plan, once it is proved; its socket lies in `state`."""
     assert plan.chosen is not None, plan.refusal
-    choice, nobody = ModelChoice("bench", folder, plan.model.why), Access(None, state / "sessions.json", 0)
+    choice, nobody = ModelChoice("bench", folder, ModelSet("bench")), Access(None, state / "sessions.json", 0)
     write_atomically(state / "config.json", app_config(choice, state, plan, nobody))
     engine = EngineRun(state / "config.json", plan.chosen, dict(os.environ))
     try:

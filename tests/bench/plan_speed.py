@@ -46,7 +46,7 @@ def one_round(folder: Path, state: Path) -> dict[str, float]:
     """Each figure once, in seconds."""
     settings = Settings(model=str(folder))
     checkpoint = read_checkpoint(folder)
-    question = measure(settings, resolve_model(settings), checkpoint)
+    inputs = measure(settings, resolve_model(settings), checkpoint)
 
     def command() -> None:
         run = run_entrypoint("plan", GLM_MODEL=str(folder), GLM_STATE_DIR=str(state))
@@ -54,7 +54,7 @@ def one_round(folder: Path, state: Path) -> dict[str, float]:
 
     return {
         "headers read and checked": timed(lambda: read_checkpoint(folder)),
-        "plan made": timed(lambda: make_plan(question)),
+        "plan made": timed(lambda: make_plan(inputs)),
         "whole command": timed(command),
     }
 

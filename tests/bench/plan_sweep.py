@@ -13,16 +13,16 @@ import itertools
 import sys
 from collections.abc import Sequence
 
-from tools.checkpoints.published import RUNGS, Planned, published, sweep
+from tools.checkpoints.published import RUNGS, CardPlan, published, sweep
 from tools.fits.sweep import sweep_text
 
 
-def rank(planned: Planned) -> int:
+def rank(planned: CardPlan) -> int:
     """The rung's height; nothing is below all."""
     return RUNGS.index(planned.precision) if planned.precision else -1
 
 
-def breaches(planned: Sequence[Planned]) -> list[str]:
+def breaches(planned: Sequence[CardPlan]) -> list[str]:
     """Where more memory gives less, a line each."""
     lines = []
     for small, large in itertools.pairwise(planned):
@@ -33,7 +33,7 @@ def breaches(planned: Sequence[Planned]) -> list[str]:
     return lines
 
 
-def _told(planned: Planned) -> str:
+def _told(planned: CardPlan) -> str:
     if planned.precision is None:
         return "nothing"
     return f"{planned.precision} with {planned.max_num_seqs} x {planned.max_model_len} tokens"

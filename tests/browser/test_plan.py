@@ -8,55 +8,49 @@ from dataclasses import replace
 import pytest
 from playwright.sync_api import expect
 
-from app.contract.plan import Origin, Placement, Plan, Rung, Text
+from app.contract.plan import Origin, Placement, Plan, Precision, Rung, Text
+from entrypoint.messages.sentence import text
+from entrypoint.reasons.plan import ExpertsStay, FitsWithCpu, ShortOfMemory
+from entrypoint.reasons.setting import FreeOnDevices
 from tests.browser.conftest import PHONE, WIDE, Open
 from tests.browser.support import states
 from tests.browser.support.states import GIB, PLAN, rung
 from tests.browser.support.stub import Stub
 
 FIRST, SECOND = "GPU-aaaa", "GPU-bbbb"
-NOTE = Text(
-    "int8 saves only 1.41 GiB: bitsandbytes does not quantise experts, 54.36 GiB of weights remain",
-    "int8 只省下 1.41 GiB：bitsandbytes 不量化专家层，权重仍占 54.36 GiB",
-)
+NOTE = text(ExpertsStay("int8", int(1.41 * GIB), int(54.36 * GIB)))
 
 
-def too_large(precision: str, device: str, weights: float, free: float, note: Text | None = None) -> Rung:
-    found = rung(precision, device, weights, free, "too_large", Text("", ""))  # type: ignore[arg-type]
-    need, short = found.need_bytes / GIB, found.short_bytes / GIB
-    en = f"needs {need:.2f} GiB, {free:.2f} GiB are free: {short:.2f} GiB short"
-    zh = f"需要 {need:.2f} GiB，可用 {free:.2f} GiB：差 {short:.2f} GiB"
-    return replace(found, reason=Text(f"{en}; {note.en}", f"{zh}；{note.zh}") if note else Text(en, zh))
+def too_large(precision: Precision, devices: tuple[str, ...], weights: float, free: float, *notes: Text) -> Rung:
+    large = rung(precision, devices, weights, free, "too_large", states.TOO_LARGE)
+    reason = ShortOfMemory(devices, large.need_bytes, large.free_bytes, large.short_bytes)
+    return replace(large, reason=text(reason), notes=notes)
 
 
 def two_cards() -> Plan:
     """A mixture of experts on two cards and the CPU."""
-    why = Text(
-        "no GPU holds it, but it fits on 2 GPUs together and the CPU (28 + 15 + 4 layers): "
-        "needs 57.50 GiB of 107.00 GiB free",
-        "仅用显卡放不下，分布在 2 张显卡和 CPU 上（28 + 15 + 4 层）放得下：需要/可用 57.50 GiB / 107.00 GiB",
-    )
-    device = f"{FIRST}+{SECOND}+cpu"
+    devices = (FIRST, SECOND, "cpu")
+    why = FitsWithCpu(devices=devices, layers=(28, 15, 4), need_bytes=int(57.5 * GIB), free_bytes=107 * GIB)
     placements = (
         Placement("cpu", 0, 4, int(12.1 * GIB), 60 * GIB),
         Placement(FIRST, 4, 28, int(22.1 * GIB), int(23.5 * GIB)),
         Placement(SECOND, 32, 15, int(20.3 * GIB), int(23.5 * GIB)),
     )
-    chosen = replace(rung("int4", device, 53.67, 107, "chosen", why), placements=placements)
+    chosen = replace(rung("int4", devices, 53.67, 107, "chosen", text(why)), placements=placements)
     cards = tuple(
         replace(PLAN.devices[0], index=index, uuid=uuid, name="NVIDIA RTX 4090", total_bytes=24 * GIB)
         for index, uuid in enumerate((FIRST, SECOND))
     )
     rungs = (
-        too_large("bf16", FIRST, 55.77, 23.5),
-        too_large("bf16", f"{FIRST}+{SECOND}", 55.77, 47),
-        too_large("int8", FIRST, 54.36, 23.5, NOTE),
+        too_large("bf16", (FIRST,), 55.77, 23.5),
+        too_large("bf16", (FIRST, SECOND), 55.77, 47),
+        too_large("int8", (FIRST,), 54.36, 23.5, NOTE),
         chosen,
-        too_large("bf16", "cpu", 55.77, 40),
+        too_large("bf16", ("cpu",), 55.77, 40),
     )
     origins = (
         *PLAN.origins[:1],
-        Origin("device", device, "measured", Text("107 GiB were free there", "那里可用 107 GiB")),
+        Origin("device", chosen.device, "measured", text(FreeOnDevices(107 * GIB, 3))),
     )
     return replace(PLAN, rungs=rungs, chosen=chosen, devices=cards, origins=origins)
 

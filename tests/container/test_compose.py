@@ -28,7 +28,7 @@ def test_status_tells_the_precision_and_why(service: Service) -> None:
     status = service.status()
     assert status["phase"] == "ready"
     assert status["precision"] in ("fp32", "bf16", "fp16", "int8", "int4")
-    assert "highest precision that fits" in json.dumps(status["plan"])
+    assert status["plan"]["chosen"]["reason"]["code"] == "highest_that_fits"
     assert status["model_name"] == "demo" and "GLM_MODEL" in status["model_why"]["en"]
 
 

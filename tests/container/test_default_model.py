@@ -15,8 +15,9 @@ def test_without_a_hub_the_demo_is_served_and_said_to_stand_in(containers: Conta
     status = service.wait_for("loading", "proving", "ready", seconds=60)
     decided = status["since"] - status["started_at"]
     assert status["model_name"] == "demo"
-    assert f"its default, {DEFAULT}, can't be served now: http://192.0.2.1" in status["model_why"]["en"]
-    assert DEFAULT in status["model_why"]["zh"]
+    why = status["model_why"]
+    assert (why["code"], why["values"]["model"]) == ("demo_instead", DEFAULT)
+    assert "http://192.0.2.1" in why["values"]["why"]["en"]
     assert decided < 10, f"{decided} s, and {time.monotonic() - began} s in all"
     service.wait_for("ready")
     assert service.chat("What is Berth?", max_tokens=4).status == 200

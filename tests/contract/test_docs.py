@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from entrypoint.commands.serve import VERSION
-from entrypoint.settings.settings import NAMES
+from entrypoint.settings.settings import OPTIONS, SETTING_NAMES
 from tests.contract.documents import CONFIGURATION, DOCUMENTS, PAGES, README, fenced, name, read
 from tests.paths import TOP
+from tools.settings_docs import renewed
 
 EXAMPLE = TOP / ".env.example"
 COMPOSE = (TOP / "compose.yaml", TOP / "docker" / "compose.gpu.yaml")
@@ -34,12 +35,27 @@ def settings_rows(page: Path) -> dict[str, str]:
     return dict(zip(names, rows, strict=True))
 
 
+def test_the_documents_say_what_the_table_of_settings_says() -> None:
+    for path, text in renewed().items():
+        assert read(path) == text, f"{name(path)}: run python -m tools.settings_docs"
+
+
+def test_a_default_of_the_container_is_the_one_that_the_image_sets() -> None:
+    image = "\n".join(read(path) for path in (TOP / "docker" / "Dockerfile", *COMPOSE))
+    variables = {"GLM_MODEL": "BERTH_DEFAULT_MODEL"}
+    defaults = {option.name: option.container_default for option in OPTIONS.values() if option.container_default}
+    assert set(defaults) == {"GLM_MODEL", "GLM_STATE_DIR", "HF_HOME", "GLM_REQUIRE_GPU"}
+    for setting, text in defaults.items():
+        value = text.split()[-1].strip("`")
+        assert re.search(rf"{variables.get(setting, setting)}(=|: |:-){re.escape(value)}\b", image), setting
+
+
 def test_the_readme_is_short() -> None:
     assert README.stat().st_size <= README_BYTES
 
 
 def test_every_setting_has_one_row() -> None:
-    assert sorted(settings_rows(CONFIGURATION)) == sorted(NAMES)
+    assert sorted(settings_rows(CONFIGURATION)) == sorted(SETTING_NAMES)
 
 
 def test_the_readmes_rows_are_those_of_the_full_table() -> None:
@@ -48,14 +64,14 @@ def test_the_readmes_rows_are_those_of_the_full_table() -> None:
     assert rows.items() <= settings_rows(CONFIGURATION).items()
 
 
-@pytest.mark.parametrize("setting", NAMES)
+@pytest.mark.parametrize("setting", SETTING_NAMES)
 def test_every_setting_is_in_the_example_once(setting: str) -> None:
     assert len(re.findall(rf"^#?{setting}=", read(EXAMPLE), re.MULTILINE)) == 1
 
 
 def test_no_setting_is_made_up() -> None:
     for path in (*DOCUMENTS, EXAMPLE, *COMPOSE):
-        assert set(re.findall(r"\bGLM_[A-Z_]+\b", read(path))) <= set(NAMES), name(path)
+        assert set(re.findall(r"\bGLM_[A-Z_]+\b", read(path))) <= set(SETTING_NAMES), name(path)
 
 
 def test_the_examples_env_file_is_accepted(tmp_path: Path) -> None:
@@ -66,7 +82,7 @@ def test_the_examples_env_file_is_accepted(tmp_path: Path) -> None:
         if re.match(r"#?(?!GLM_API_KEY_FILE)[A-Z_]+=", line)
     ]
     (tmp_path / ".env").write_text("\n".join(lines), encoding="utf-8")
-    script = "from entrypoint.settings.settings import load_settings; print(load_settings())"
+    script = "from entrypoint.settings.load import load_settings; print(load_settings())"
     done = subprocess.run(
         [sys.executable, "-c", script],
         cwd=tmp_path,

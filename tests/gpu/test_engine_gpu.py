@@ -34,7 +34,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 def test_every_rung_loads_and_answers(checkpoint: Path, tmp_path: Path, precision: Precision, dtype: Dtype) -> None:
     uuid = device_uuid()
-    with EngineProcess(tmp_path, checkpoint, precision, dtype=dtype, device=uuid) as engine:
+    with EngineProcess(tmp_path, checkpoint, precision, dtype=dtype, devices=(uuid,)) as engine:
         weights = engine.until(Proving).weights_bytes
         ready = engine.until(Ready)
         assert isinstance(last_of(engine.answer(max_tokens=8)), Finished)

@@ -52,7 +52,7 @@ def spread(*devices: str) -> dict[str, str]:
 
 def backend_for(folder: Path, precision: Precision, dtype: Dtype, devices: dict[str, str]) -> TransformersBackend:
     config = engine_config(
-        precision, dtype, device="unused", device_map=devices, max_model_len=LENGTH, prefill_chunk=32
+        precision, dtype, devices=("unused",), device_map=devices, max_model_len=LENGTH, prefill_chunk=32
     )
     checkpoint = open_checkpoint(folder)
     device_map = device_map_of(config, checkpoint.shape.layers)
@@ -99,9 +99,9 @@ def uuid(index: int) -> str:
 
 @pytest.mark.parametrize("precision", ["bf16", "int4"])
 def test_the_engine_process_measures_each_device(checkpoint: Path, tmp_path: Path, precision: Precision) -> None:
-    device = f"{uuid(0)}+cpu"
+    devices = (uuid(0), "cpu")
     with EngineProcess(
-        tmp_path, checkpoint, precision, dtype="bfloat16", device=device, device_map=spread("cpu", "cuda:0")
+        tmp_path, checkpoint, precision, dtype="bfloat16", devices=devices, device_map=spread("cpu", "cuda:0")
     ) as engine:
         ready = engine.until(Ready)
         assert isinstance(last_of(engine.answer(max_tokens=8)), Finished)

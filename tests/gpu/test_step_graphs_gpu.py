@@ -38,7 +38,7 @@ def backend_for(folder: Path, precision: Precision, dtype: Dtype, device: str = 
     config = engine_config(
         precision,
         dtype,
-        device="unused",
+        devices=("unused",),
         device_map={"": device},
         max_model_len=LENGTH,
         max_num_seqs=SLOTS,

@@ -19,9 +19,10 @@ from typing import Any, TypeVar
 
 from app.contract.codec import dump_line, from_json, write_atomically
 from app.contract.config import AppConfig, EngineConfig
-from app.contract.plan import Dtype, Precision, gpus_of
+from app.contract.plan import CPU, Dtype, Precision, gpus_of
 from app.contract.status import Beat, EngineDown, EngineEvent, Loading, Proving, Ready
 from app.contract.wire import ChatRequest, Failed, Finished, Message, Reply, SamplingParams, Stats, StatsRequest
+from entrypoint.machine.cgroup import cpu_count
 from tests.paths import TOP
 from tools.checkpoints.make_checkpoint import make_checkpoint
 from tools.checkpoints.shape import CheckpointShape
@@ -75,20 +76,21 @@ class EngineProcess:
         queue_limit: int = 2,
         prefill_chunk: int = 64,
         max_num_seqs: int = 1,
-        device: str = "cpu",
+        devices: tuple[str, ...] = (CPU,),
         device_map: dict[str, str] | None = None,
     ) -> None:
         self.socket_path = folder / "engine.sock"
-        devices = device_map or {"": "cpu" if device == "cpu" else "cuda:0"}
+        modules = device_map or {"": "cuda:0" if gpus_of(devices) else CPU}
         engine = EngineConfig(
             precision=precision,
             compute_dtype=dtype,
-            device=device,
-            device_map=devices,
+            devices=devices,
+            device_map=modules,
             max_model_len=max_model_len,
             max_num_seqs=max_num_seqs,
             prefill_chunk=prefill_chunk,
             planned_bytes=PLANNED_BYTES,
+            cpu_threads=cpu_count(),
         )
         status = str(folder / "status.json")
         config = AppConfig("tiny", str(model), status, str(self.socket_path), queue_limit, ENGINE=engine)
@@ -98,7 +100,7 @@ class EngineProcess:
         lifeline_end, self._lifeline = os.pipe()
         command = [sys.executable, "-m", "app.engine", "--config", str(folder / "config.json")]
         command += ["--events-fd", str(events_end), "--lifeline-fd", str(lifeline_end)]
-        visible = {} if device == "cpu" else {"CUDA_VISIBLE_DEVICES": ",".join(gpus_of(device))}
+        visible = {"CUDA_VISIBLE_DEVICES": ",".join(gpus_of(devices))} if gpus_of(devices) else {}
         self.process = subprocess.Popen(
             command, cwd=TOP, env=os.environ | visible, stderr=self._log, pass_fds=(events_end, lifeline_end)
         )

@@ -1,18 +1,20 @@
-"""Questions for the planner, made by hand: no machine is measured."""
+"""Inputs of the planner, made by hand: no machine is measured."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from app.contract.plan import Device, Host, Model, Text
+from app.contract.plan import Device, Host, Model
 from app.layouts.registry import LAYOUTS
 from app.layouts.shape import Shape
 from entrypoint.machine.torch_build import TorchBuild
-from entrypoint.plan.inputs import Question
+from entrypoint.messages.sentence import text
+from entrypoint.plan.inputs import PlanInputs
+from entrypoint.reasons.model import ModelSet
 from entrypoint.settings.settings import Settings
 from tests.sparse import GLM4_9B
 
-__all__ = ["CUDA_BUILD", "GIB", "GLM4_9B", "HOST", "SMALL", "gpu", "question"]
+__all__ = ["CUDA_BUILD", "GIB", "GLM4_9B", "HOST", "SMALL", "gpu", "plan_inputs"]
 GIB = 1024**3
 SMALL = Shape(
     layers=16,
@@ -42,9 +44,9 @@ def gpu(free_gib: float, capability: tuple[int, ...] | None = (8, 6), index: int
     return Device(index, f"GPU-{index:04d}", "Toy RTX", 80 * GIB, int(free_gib * GIB), capability, "580.95")
 
 
-def question(shape: Shape = GLM4_9B, settings: Settings | None = None, **changes: Any) -> Question:
-    why = Text("Set by you.", "由你设置。")
-    given: dict[str, Any] = {
+def plan_inputs(shape: Shape = GLM4_9B, settings: Settings | None = None, **changes: Any) -> PlanInputs:
+    why = text(ModelSet("x"))
+    usual: dict[str, Any] = {
         "settings": settings or Settings(model="x"),
         "model": Model("toy", "/toy", "glm4", 1, 1, "BF16", shape.context, why),
         "layout": LAYOUTS["glm4"],
@@ -52,4 +54,4 @@ def question(shape: Shape = GLM4_9B, settings: Settings | None = None, **changes
         "host": HOST,
         "torch": CUDA_BUILD,
     }
-    return Question(**{**given, **changes})
+    return PlanInputs(**{**usual, **changes})

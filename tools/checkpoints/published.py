@@ -1,4 +1,4 @@
-"""The published models of published_shapes.json as questions for the planner: no file, no hub, no GPU is needed,
+"""The published models of published_shapes.json as inputs of the planner: no file, no hub, no GPU is needed,
 and the answers are the same on every machine."""
 
 from __future__ import annotations
@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from app.contract.plan import Host, Model, Text
+from app.contract.plan import Host, Model
 from entrypoint.checkpoint.checkpoint import checkpoint_from_config
+from entrypoint.messages.sentence import text
 from entrypoint.plan.hypothetical import Cards, what_if
-from entrypoint.plan.inputs import Question
+from entrypoint.plan.inputs import PlanInputs
 from entrypoint.plan.planner import make_plan
+from entrypoint.reasons.model import ModelSet
 from entrypoint.settings.settings import Settings
 from tools.checkpoints.shape import NOT_CONFIG, PUBLISHED_SHAPES
 
@@ -34,7 +36,7 @@ CHATGLM = {"multi_query_attention": True, "add_qkv_bias": True}
 
 
 @dataclass(frozen=True)
-class Planned:
+class CardPlan:
     """What one card of so many GiB would get; precision None is nothing."""
 
     gib: int
@@ -59,7 +61,7 @@ def published_config(name: str) -> dict[str, Any]:
 
 
 @cache
-def published_question(name: str) -> Question:
+def published_inputs(name: str) -> PlanInputs:
     """What `plan` asks on a machine without a GPU and with 64 GiB free; `what_if` puts cards into it."""
     checkpoint = checkpoint_from_config(published_config(name), name)
     model = Model(
@@ -70,20 +72,22 @@ def published_question(name: str) -> Question:
         stored_bytes=checkpoint.stored_bytes,
         stored_dtype=checkpoint.stored_dtype,
         max_model_len=checkpoint.shape.context,
-        why=Text("a published model", "已发布的模型"),
+        why=text(ModelSet(name)),
     )
-    return Question(Settings(model=name), model, checkpoint.layout, checkpoint.shape, HOST)
+    return PlanInputs(
+        settings=Settings(model=name), model=model, layout=checkpoint.layout, shape=checkpoint.shape, host=HOST
+    )
 
 
 @cache
-def sweep(name: str, sizes: range = SIZES) -> tuple[Planned, ...]:
+def sweep(name: str, sizes: range = SIZES) -> tuple[CardPlan, ...]:
     """What `plan --vram` answers for each size, in GiB."""
-    question = published_question(name)
-    found = []
+    inputs = published_inputs(name)
+    plans = []
     for gib in sizes:
-        chosen = make_plan(what_if(question, Cards(f"{gib}GiB", 1, gib * GIB))).chosen
+        chosen = make_plan(what_if(inputs, Cards(f"{gib}GiB", 1, gib * GIB))).chosen
         if chosen:
-            found.append(Planned(gib, chosen.precision, chosen.max_model_len, chosen.max_num_seqs))
+            plans.append(CardPlan(gib, chosen.precision, chosen.max_model_len, chosen.max_num_seqs))
         else:
-            found.append(Planned(gib, None))
-    return tuple(found)
+            plans.append(CardPlan(gib, None))
+    return tuple(plans)

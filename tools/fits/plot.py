@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 from html import escape
 
-from tools.checkpoints.published import SIZES, Planned, published, sweep
+from tools.checkpoints.published import SIZES, CardPlan, published, sweep
 
 WIDTH = 860
 LEFT, RIGHT, TOP = 178, 24, 78
@@ -69,14 +69,15 @@ def _model(row: int, name: str) -> Iterator[str]:
         yield from _bar(precision, list(run), top, base)
 
 
-def _bar(precision: str | None, run: list[Planned], top: int, base: float) -> Iterator[str]:
+def _bar(precision: str | None, run: list[CardPlan], top: int, base: float) -> Iterator[str]:
     """One precision from its first size to where the next begins."""
     begin, end = _x(run[0].gib), _x(min(run[-1].gib + 1, SIZES[-1]))
     kind = precision or "none"
-    told = f"{precision} from {run[0].gib} GiB" if precision else f"nothing up to {run[-1].gib} GiB"
+    label = f"{precision} from {run[0].gib} GiB" if precision else f"nothing up to {run[-1].gib} GiB"
     width = round(end - begin, 1)
     yield (
-        f'<rect class="{kind}" x="{begin}" y="{top}" width="{width}" height="{BAR}" rx="3"><title>{told}</title></rect>'
+        f'<rect class="{kind}" x="{begin}" y="{top}" width="{width}" height="{BAR}" rx="3">'
+        f"<title>{label}</title></rect>"
     )
     middle, anchor = round((begin + end) / 2, 1), 'text-anchor="middle"'
     if not precision:

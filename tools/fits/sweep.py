@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 
-from tools.checkpoints.published import Planned, published, sweep
+from tools.checkpoints.published import CardPlan, published, sweep
 
 
 def sweep_text() -> str:
@@ -15,16 +15,16 @@ def sweep_text() -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _model(name: str, planned: Sequence[Planned]) -> Iterator[str]:
+def _model(name: str, planned: Sequence[CardPlan]) -> Iterator[str]:
     for number, (key, run) in enumerate(itertools.groupby(planned, key=lambda one: (one.precision, one.max_num_seqs))):
         sizes = list(run)
         span = str(sizes[0].gib) if len(sizes) == 1 else f"{sizes[0].gib}-{sizes[-1].gib}"
         precision, slots = key
-        told = (precision, str(slots), _lengths(sizes)) if precision else ("-", "-", "-")
-        yield f"{'' if number else name:24}{span:>9}  {told[0]:11}{told[1]:>5}  {told[2]}"
+        columns = (precision, str(slots), _lengths(sizes)) if precision else ("-", "-", "-")
+        yield f"{'' if number else name:24}{span:>9}  {columns[0]:11}{columns[1]:>5}  {columns[2]}"
 
 
-def _lengths(sizes: Sequence[Planned]) -> str:
+def _lengths(sizes: Sequence[CardPlan]) -> str:
     """The shortest and the longest context, and from where on that is had."""
     first, last = sizes[0].max_model_len, sizes[-1].max_model_len
     if first == last:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from entrypoint.plan.hypothetical import Cards, parse_cards, what_if
 from entrypoint.plan.planner import make_plan
-from tools.checkpoints.published import GIB, published, published_question
+from tools.checkpoints.published import GIB, published, published_inputs
 from tools.fits.plot import plot
 from tools.fits.sweep import sweep_text
 
@@ -36,7 +36,7 @@ def page_table() -> str:
 
 
 def readme_table() -> str:
-    """The usual cards, and one model of each size."""
+    """Common cards, and one model of each size."""
     return table(README_CARDS, README_MODELS)
 
 
@@ -48,7 +48,7 @@ def table(sizes: str, models: Sequence[str]) -> str:
 
 
 def capability(cards: Cards) -> tuple[int, int]:
-    """That of the usual card of this size: consumer cards of 2020, from 80 GiB on Hopper."""
+    """That of a typical card of this size: consumer cards of 2020, from 80 GiB on Hopper."""
     return (9, 0) if cards.total_bytes >= HOPPER_FROM_BYTES else (8, 6)
 
 
@@ -73,16 +73,16 @@ def outputs() -> dict[Path, str]:
 
 
 def _label(cards: Cards) -> str:
-    size = cards.asked.rpartition("x")[2].replace("GiB", " GiB")
+    size = cards.text.rpartition("x")[2].replace("GiB", " GiB")
     return f"{cards.count} × {size}" if cards.count > 1 else size
 
 
 def _cell(name: str, cards: Cards) -> str:
-    chosen = make_plan(what_if(published_question(name), cards, capability(cards))).chosen
+    chosen = make_plan(what_if(published_inputs(name), cards, capability(cards))).chosen
     if chosen is None:
         return "–"
     slots = f" × {chosen.max_num_seqs}" if chosen.max_num_seqs > 1 else ""
-    both = " on both" if "+" in chosen.device else ""
+    both = " on both" if len(chosen.devices) > 1 else ""
     return f"{chosen.precision}, {tokens(chosen.max_model_len)}{slots}{both}"
 
 

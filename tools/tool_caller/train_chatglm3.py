@@ -82,12 +82,13 @@ def load(folder: Path) -> Any:
     config = EngineConfig(
         precision="fp32",
         compute_dtype="float32",
-        device="cpu",
+        devices=("cpu",),
         device_map={"": "cpu"},
         max_model_len=SHAPE.context,
         max_num_seqs=1,
         prefill_chunk=512,
         planned_bytes=0,
+        cpu_threads=2,
     )
     return load_model(open_checkpoint(folder), config, lambda _count: None)
 

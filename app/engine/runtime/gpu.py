@@ -5,8 +5,8 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+from collections.abc import Sequence
 
-from app.contract.plan import gpus_of
 from app.engine.errors import NoCuda
 
 CONTEXT_GUESS_BYTES = 600 << 20
@@ -20,14 +20,14 @@ def prepare() -> None:
     os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
 
 
-def check_cuda(device: str) -> None:
+def check_cuda(uuids: Sequence[str]) -> None:
     """Raises NoCuda, with what is known of the cause, if torch can't use the GPUs assigned to this process."""
     import torch
 
     if torch.cuda.is_available():
-        count, assigned = torch.cuda.device_count(), gpus_of(device)
-        if count < len(assigned):
-            raise NoCuda(f"torch finds {count} of {len(assigned)} GPUs (CUDA_VISIBLE_DEVICES={','.join(assigned)})")
+        count = torch.cuda.device_count()
+        if count < len(uuids):
+            raise NoCuda(f"torch finds {count} of {len(uuids)} GPUs (CUDA_VISIBLE_DEVICES={','.join(uuids)})")
         return
     if torch.version.cuda is None:
         raise NoCuda(
@@ -40,8 +40,8 @@ def check_cuda(device: str) -> None:
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]
     except RuntimeError as error:
-        raise NoCuda(f"{' '.join(str(error).split())} (CUDA_VISIBLE_DEVICES={device})") from error
-    raise NoCuda(f"torch {torch.__version__} finds no GPU (CUDA_VISIBLE_DEVICES={device})")
+        raise NoCuda(f"{' '.join(str(error).split())} (CUDA_VISIBLE_DEVICES={','.join(uuids)})") from error
+    raise NoCuda(f"torch {torch.__version__} finds no GPU (CUDA_VISIBLE_DEVICES={','.join(uuids)})")
 
 
 def free_bytes(uuid: str) -> int | None:

@@ -7,14 +7,12 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 # From glibc's malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 MMAP_THRESHOLD_BYTES = 1 << 20
 LARGEST_MMAP_THRESHOLD_BYTES = 32 << 20
 """The largest value that glibc accepts."""
-CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 def tune_allocator() -> None:
@@ -80,13 +78,3 @@ def on_terminate(action: Callable[[], None]) -> None:
             action()
 
     threading.Thread(target=wait, name="sigterm", daemon=True).start()
-
-
-def cpu_threads() -> int:
-    """Cores that this process may use: its affinity, and the container's quota if there is one (cgroup v2)."""
-    count = len(os.sched_getaffinity(0))
-    try:
-        quota, period = CPU_QUOTA.read_text(encoding="ascii").split()
-    except (OSError, ValueError):
-        return count
-    return count if quota == "max" else max(1, min(count, int(quota) // int(period)))

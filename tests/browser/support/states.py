@@ -7,19 +7,25 @@ from dataclasses import replace
 
 from app.contract.plan import Device, Host, Model, Origin, Plan, Precision, Refusal, Rung, Term, Text, Verdict
 from app.contract.status import Attempt, Death, Phase, Progress, Proof, Status
+from entrypoint.messages.sentence import text
+from entrypoint.reasons.plan import FitsToo, HighestThatFits, PrecisionExcluded, ShortOfMemory
+from entrypoint.reasons.refusal import ModelTooLarge, SettingMakesItFit
+from entrypoint.reasons.setting import DefaultContext, SetByYou
 
 GIB = 1024**3
 STARTED = time.time() - 9
 GPU = "GPU-5f0c4a2e-1111-2222-3333-444455556666"
 
 
-def rung(precision: Precision, device: str, weights: float, free: float, verdict: Verdict, why: Text) -> Rung:
+def rung(
+    precision: Precision, devices: tuple[str, ...], weights: float, free: float, verdict: Verdict, why: Text
+) -> Rung:
     """A rung whose need follows from its weights (GiB)."""
     parts = {"weights": weights, "kv_cache": 0.31, "activations": 0.22, "load_peak": 0.4, "runtime": 0.5, "margin": 0.3}
     terms = tuple(Term(name, int(size * GIB)) for name, size in parts.items())  # type: ignore[arg-type]
     return Rung(
         precision=precision,
-        device=device,
+        devices=devices,
         compute_dtype="bfloat16",
         terms=terms,
         need_bytes=sum(term.bytes for term in terms),
@@ -31,19 +37,16 @@ def rung(precision: Precision, device: str, weights: float, free: float, verdict
     )
 
 
-TOO_LARGE = Text("needs 19.24 GiB, 15.30 GiB are free: 3.94 GiB short", "需要 19.24 GiB，可用 15.30 GiB：差 3.94 GiB")
-FITS = Text("fits too; a higher precision was chosen", "也放得下；已选择更高的精度")
-CHOSEN = Text(
-    "the highest precision that fits: needs 11.03 GiB of 15.30 GiB free",
-    "放得下的最高精度：需要/可用 11.03 GiB / 15.30 GiB",
-)
+TOO_LARGE = text(ShortOfMemory((GPU,), int(19.24 * GIB), int(15.3 * GIB), int(3.94 * GIB)))
+FITS = text(FitsToo("int8", (GPU,), same_devices=True))
+CHOSEN = text(HighestThatFits(devices=(GPU,), need_bytes=int(11.03 * GIB), free_bytes=int(15.3 * GIB)))
 RUNGS = (
-    rung("bf16", GPU, 17.51, 15.3, "too_large", TOO_LARGE),
-    rung("int8", GPU, 9.3, 15.3, "chosen", CHOSEN),
-    rung("int4", GPU, 5.6, 15.3, "fits", FITS),
-    rung("bf16", "cpu", 17.51, 24.0, "fits", Text("fits too; the GPU was chosen", "也放得下；已选择显卡")),
+    rung("bf16", (GPU,), 17.51, 15.3, "too_large", TOO_LARGE),
+    rung("int8", (GPU,), 9.3, 15.3, "chosen", CHOSEN),
+    rung("int4", (GPU,), 5.6, 15.3, "fits", FITS),
+    rung("bf16", ("cpu",), 17.51, 24.0, "fits", text(FitsToo("int8", (GPU,), same_devices=False))),
 )
-SET = Text("set by you", "由你设置")
+SET = text(SetByYou())
 PLAN = Plan(
     model=Model(
         name="zai-org/glm-4-9b-chat-hf",
@@ -71,17 +74,31 @@ PLAN = Plan(
     origins=(
         Origin("GLM_MODEL", "zai-org/glm-4-9b-chat-hf", "set", SET),
         Origin("GLM_PRECISION", "int8", "measured", CHOSEN),
-        Origin("GLM_MAX_MODEL_LEN", "8192", "default", Text("the target context", "目标上下文长度")),
+        Origin("GLM_MAX_MODEL_LEN", "8192", "default", text(DefaultContext())),
     ),
 )
 REFUSAL = Refusal(
-    why=Text(
-        "zai-org/glm-4-9b-chat-hf does not fit: bf16 on the GPU needs 19.24 GiB, 15.30 GiB are free: 3.94 GiB short.",
-        "zai-org/glm-4-9b-chat-hf 放不下：显卡上的 bf16 需要 19.24 GiB，可用 15.30 GiB：差 3.94 GiB。",
+    why=text(
+        ModelTooLarge(
+            model="zai-org/glm-4-9b-chat-hf",
+            precision="bf16",
+            devices=(GPU,),
+            max_model_len=2048,
+            max_num_seqs=1,
+            need_bytes=int(19.24 * GIB),
+            free_bytes=int(15.3 * GIB),
+            short_bytes=int(3.94 * GIB),
+            limit=None,
+        )
     ),
-    remedy=Text(
-        "This line in .env makes it fit, as int8 on the GPU with 8192 tokens of context (11.03 GiB):",
-        "在 .env 中写上这一行就放得下：显卡，int8，上下文 8192 个 token（11.03 GiB）：",
+    remedy=text(
+        SettingMakesItFit(
+            setting="GLM_PRECISION",
+            precision="int8",
+            devices=(GPU,),
+            max_model_len=8192,
+            need_bytes=int(11.03 * GIB),
+        )
     ),
     env_line="GLM_PRECISION=auto",
 )
@@ -137,7 +154,7 @@ def demo_ready() -> Status:
 
 def failed() -> Status:
     """Precision set to bf16, which does not fit."""
-    excluded = Text("would fit; GLM_PRECISION=bf16 excludes it", "放得下；但 GLM_PRECISION=bf16 排除了它")
+    excluded = text(PrecisionExcluded("bf16", fits=True))
     rungs = (
         RUNGS[0],
         replace(RUNGS[1], verdict="excluded", reason=excluded),

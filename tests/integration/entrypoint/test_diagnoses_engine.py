@@ -24,15 +24,15 @@ def test_torch_without_cuda_is_told_and_the_cpu_takes_over(nvml: Stub, python: P
         status = service.wait_for("ready")
         death = status["last_death"]
         assert (death["cause"], death["phase"]) == ("no_cuda", "loading")
-        assert death["why"]["en"].startswith("The driver shows the GPU, but PyTorch can't use it: torch ")
-        assert "is a CPU-only wheel; install the CUDA build" in death["why"]["en"]
-        assert death["why"]["zh"].startswith("驱动能看到显卡，但 PyTorch 无法使用")
+        assert death["why"]["code"] == "cuda_unusable"
+        assert "is a CPU-only wheel; install the CUDA build" in death["why"]["values"]["message"]
         assert [(a["device"], a["outcome"]) for a in status["attempts"]] == [
             (card()["uuid"], "died"),
             ("cpu", "ready"),
         ]
         on_gpu = [rung for rung in status["plan"]["rungs"] if rung["device"] != "cpu"]
         assert on_gpu and all(rung["verdict"] == "unsupported" for rung in on_gpu)
+        assert on_gpu[0]["reason"]["values"]["why"]["code"] == "cuda_unusable"
         assert "CPU-only wheel" in on_gpu[0]["reason"]["en"]
 
 
@@ -43,8 +43,10 @@ def test_with_a_gpu_required_the_page_says_why_there_is_none(nvml: Stub, python:
         status = service.wait_for("failed")
         death, refusal = status["last_death"], status["refusal"]
         assert death["cause"] == "gpu_lost"
-        assert death["why"]["en"].startswith("Container lost its GPU (systemd daemon-reload): recreate it.")
-        assert death["why"]["zh"].startswith("容器丢失了显卡")
-        assert "GLM_REQUIRE_GPU=1, and no GPU is seen." in refusal["why"]["en"]
-        assert "lost it (systemd daemon-reload): recreate it." in refusal["why"]["en"]
+        assert death["why"]["code"] == "container_lost_gpu"
+        assert "recreate the container" in death["why"]["en"] and "请重新创建容器" in death["why"]["zh"]
+        assert (refusal["why"]["code"], refusal["why"]["values"]["note"]["code"]) == (
+            "no_gpu_seen",
+            "gpu_taken_away",
+        )
         assert service.request("GET", "/health/ready")[0] == 503

@@ -7,7 +7,6 @@ import http.client
 import json
 import logging
 import os
-import re
 import resource
 import shutil
 import signal
@@ -112,9 +111,9 @@ def test_an_engine_that_hangs_is_ended_and_named(service: Service) -> None:
     back(service, deaths)
     death = service.status()["last_death"]
     assert (death["cause"], death["phase"]) == ("hung", "ready")
-    assert re.search(r"it made no step for \d+ s and was killed", death["why"]["en"])
-    assert "引擎卡死" in death["why"]["zh"]
-    assert "started again by itself" in death["remedy"]["en"]
+    assert death["why"]["code"] == "engine_hung"
+    assert death["why"]["values"]["seconds"] >= SILENCE_SECONDS
+    assert death["remedy"]["code"] == "restarts_by_itself"
 
 
 def test_memory_that_runs_out_in_service(service: Service) -> None:
@@ -130,7 +129,7 @@ def test_memory_that_runs_out_in_service(service: Service) -> None:
     back(service, deaths)
     death = service.status()["last_death"]
     assert (death["cause"], death["phase"]) == ("out_of_memory", "ready")
-    assert death["remedy"]["en"].startswith("Give the container more memory")
+    assert death["remedy"]["code"] == "give_more_memory"
 
 
 def test_a_web_worker_killed_under_streams(service: Service) -> None:
@@ -237,7 +236,7 @@ def test_a_full_disk_is_said_once_and_ends_nothing(cramped: Service, disk: Path)
     os.kill(cramped.child("app.engine"), signal.SIGKILL)
     wait_until(lambda: cramped.status()["deaths"] == 2, 60, "the status is written again")
     cramped.wait_for("ready", START_SECONDS)
-    assert "status.json is written again" in cramped.log()
+    assert "status.json can be written again" in cramped.log()
 
 
 def chats(service: Service) -> bool:

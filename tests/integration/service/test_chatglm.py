@@ -46,7 +46,7 @@ def benign_chats() -> list[dict[str, Any]]:
 def greedy(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Text after prompt ids by the backend whose logits are held to the published code's (test_engine_chatglm)."""
     checkpoint = open_checkpoint(FIXTURE)
-    config = EngineConfig("fp32", "float32", "cpu", {"": "cpu"}, LENGTH, 1, 512, 0)
+    config = EngineConfig("fp32", "float32", ("cpu",), {"": "cpu"}, LENGTH, 1, 512, 0, cpu_threads=2)
     model = load_model(checkpoint, config, lambda _count: None)
     cache = SlotCache(checkpoint.shape, 1, LENGTH, torch.float32, torch.device("cpu"))
     backend = TransformersBackend(model, cache, 512, checkpoint.shape.vocab)

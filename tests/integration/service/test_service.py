@@ -42,8 +42,8 @@ def test_the_precision_is_measured_and_explained(service: Service, model: Path) 
     assert status["precision"] in ("bf16", "fp32")
     chosen = status["plan"]["chosen"]
     assert chosen["precision"] == status["precision"]
-    assert "the highest precision that fits" in chosen["reason"]["en"]
-    assert "放得下的最高精度" in chosen["reason"]["zh"]
+    assert chosen["reason"]["code"] == "highest_that_fits"
+    assert chosen["reason"]["values"]["need_bytes"] == chosen["need_bytes"]
     assert status["model_why"]["en"] == f"Set by you: GLM_MODEL={model}."
     assert 0 < status["proof"]["measured_bytes"] < status["proof"]["planned_bytes"]
     assert chosen["need_bytes"] <= chosen["free_bytes"]
@@ -85,7 +85,7 @@ def test_the_log_has_the_table_and_the_address(service: Service) -> None:
     log = service.log()
     assert "Chosen  " in log
     assert f"Open http://127.0.0.1:{service.port} (GLM_AUTH=off" in log
-    assert "proved: planned" in log
+    assert "memory: planned" in log
 
 
 def test_plan_beside_it_writes_nothing_and_counts_its_memory_as_free(service: Service, model: Path) -> None:
@@ -97,7 +97,7 @@ def test_plan_beside_it_writes_nothing_and_counts_its_memory_as_free(service: Se
     held = json.loads((service.state_dir / "held.json").read_text())["anonymous_bytes"]
     assert beside["host"]["held_bytes"] == held > 50_000_000
     assert {path: path.stat().st_mtime_ns for path in service.state_dir.iterdir()} == before
-    assert "a running Berth holds" in run_entrypoint("plan", **settings).stdout
+    assert "used by a running Berth" in run_entrypoint("plan", **settings).stdout
 
 
 def test_a_second_one_on_the_same_state_is_refused(service: Service, model: Path) -> None:
@@ -106,7 +106,7 @@ def test_a_second_one_on_the_same_state_is_refused(service: Service, model: Path
     )
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
-    assert "another Berth runs on it" in done.stderr
+    assert "another Berth uses it" in done.stderr
 
 
 def test_no_process_but_the_engine_has_torch(service: Service) -> None:
@@ -182,7 +182,12 @@ def test_an_explicit_precision_that_does_not_fit_stays_up_to_explain(model: Path
     big = sparse_checkpoint(tmp_path / "big")
     with running(tmp_path, GLM_MODEL=str(big), GLM_PRECISION="fp32") as service:
         status = service.wait_for("failed", 10)
-        assert "does not fit. Smallest plan (fp32 on the CPU, 2048 tokens) needs" in status["refusal"]["why"]["en"]
+        why = status["refusal"]["why"]
+        assert (why["code"], why["values"]["precision"], why["values"]["devices"]) == (
+            "model_too_large",
+            "fp32",
+            ["cpu"],
+        )
         assert status["refusal"]["env_line"] == "GLM_PRECISION=auto"
         code, body = service.request("GET", "/health/ready")
         assert code == 503
@@ -217,7 +222,7 @@ def test_a_required_gpu(model: Path, tmp_path: Path) -> None:
         pytest.skip("this machine has an NVIDIA driver")
     done = run_entrypoint("plan", GLM_MODEL=str(model), GLM_REQUIRE_GPU="1")
     assert done.returncode == 3
-    assert "GLM_REQUIRE_GPU=1, and no GPU is seen" in done.stdout
+    assert "GLM_REQUIRE_GPU=1, but there is no GPU" in done.stdout
     assert "GLM_REQUIRE_GPU=0" in done.stdout
 
 
@@ -241,9 +246,9 @@ def test_a_port_in_use(model: Path, tmp_path: Path) -> None:
         ({"GLM_PRECISION": "int3"}, "GLM_PRECISION=int3: should be auto or one of"),
         ({"GLM_PRECISSION": "int8"}, "GLM_PRECISSION is not a setting; did you mean GLM_PRECISION?"),
         ({"GLM_BIND": "203.0.113.7", "GLM_AUTH": "on"}, "GLM_BIND=203.0.113.7: "),
-        ({"GLM_BIND": "0.0.0.0"}, "GLM_AUTH=off: not where others can reach it, and GLM_BIND=0.0.0.0 is no loopback"),
+        ({"GLM_BIND": "0.0.0.0"}, "GLM_AUTH=off: only allowed on a loopback address; GLM_BIND=0.0.0.0 is not one"),
         ({"GLM_MAX_MODEL_LEN": "99999"}, "GLM_MAX_MODEL_LEN=99999: should be at most 512"),
-        ({"GLM_STATE_DIR": "/proc/berth"}, "GLM_STATE_DIR=/proc/berth: "),
+        ({"GLM_STATE_DIR": "/proc/berth"}, "GLM_STATE_DIR=/proc/berth can't be written"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_2(model: Path, tmp_path: Path, settings: dict[str, str], says: str) -> None:

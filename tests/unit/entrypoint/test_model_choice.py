@@ -37,8 +37,8 @@ def test_a_folder_that_may_not_be_looked_into_is_told(locked: Path) -> None:
     with pytest.raises(SettingsError) as caught:
         resolve_model(Settings(model="chatglm3", models_dir=locked))
     assert str(caught.value) == (
-        f"GLM_MODEL: {locked}/chatglm3 can't be looked for (Permission denied); "
-        f"let uid {os.geteuid()}, as which Berth runs, read the folders above it"
+        f"GLM_MODEL: {locked}/chatglm3 can't be accessed (Permission denied): "
+        f"give uid {os.geteuid()} (Berth's user) read and search permission on its parent folders"
     )
 
 

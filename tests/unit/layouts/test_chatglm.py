@@ -21,7 +21,7 @@ from entrypoint.plan.planner import make_plan
 from tests.paths import FIXTURES, SHARED
 from tests.processes.service import run_entrypoint
 from tests.sparse import CHATGLM3_6B, GLM4_9B, sparse_checkpoint
-from tests.unit.planning import HOST, question
+from tests.unit.planning import HOST, plan_inputs
 
 TINY = FIXTURES / "chatglm3-tiny"
 PUBLISHED = SHARED / "chatglm3-published-tokenizer"
@@ -189,7 +189,7 @@ def cpu_weights(rungs: Iterable[tuple[str, str, int]]) -> dict[str, float]:
 @pytest.mark.parametrize("bf16", [True, False])
 def test_the_weights_of_the_published_shape_on_either_kind_of_cpu(bf16: bool) -> None:
     host = replace(HOST, cpu_bf16=bf16)
-    plan = make_plan(question(CHATGLM3_6B, layout=LAYOUTS["chatglm"], host=host))
+    plan = make_plan(plan_inputs(CHATGLM3_6B, layout=LAYOUTS["chatglm"], host=host))
     weights = cpu_weights((rung.precision, rung.device, rung.terms[0].bytes) for rung in plan.rungs)
     assert CPU_WEIGHTS[bf16].items() <= weights.items()
 

@@ -11,7 +11,7 @@ import pytest
 from entrypoint.checkpoint.checkpoint import CheckpointError, checkpoint_from_config, read_checkpoint
 from tests.bench import plan_sweep
 from tests.sparse import sparse_checkpoint
-from tools.checkpoints.published import Planned, published, published_config, published_question, sweep
+from tools.checkpoints.published import CardPlan, published, published_config, published_inputs, sweep
 from tools.fits import table
 from tools.fits.plot import plot
 
@@ -19,7 +19,7 @@ from tools.fits.plot import plot
 def test_all_six_are_planned() -> None:
     assert len(published()) == 6
     for name, entry in published().items():
-        asked = published_question(name)
+        asked = published_inputs(name)
         assert asked.model.parameters == entry.get("parameters", asked.model.parameters)
         assert asked.model.parameters > 6e9
 
@@ -68,7 +68,7 @@ def test_a_sweep_that_falls_back_is_seen() -> None:
     assert plan_sweep.breaches(planned) == []
     last = planned[-1]
     for worse in (
-        Planned(last.gib, None),
+        CardPlan(last.gib, None),
         replace(last, precision="int8"),
         replace(last, max_model_len=last.max_model_len - 1),
         replace(last, max_num_seqs=0),

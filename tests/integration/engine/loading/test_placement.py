@@ -29,7 +29,7 @@ from app.engine.model.kv_cache import SlotCache
 from app.engine.model.windows import chunk_window
 from app.layouts.layout import Layout
 from app.layouts.shape import Shape
-from entrypoint.plan.footprint import Load, Span, kv_cache_bytes, weights_bytes
+from entrypoint.plan.footprint import LayerSpan, Load, kv_cache_bytes, weights_bytes
 from entrypoint.plan.ladder import Candidate
 from entrypoint.plan.placement import lay_out
 from entrypoint.state.app_config import device_map
@@ -39,7 +39,7 @@ from tests.integration.engine.loading.test_families import tensors_within
 from tests.pretend_devices import CPU, Mixed, PretendDevices
 from tests.processes.engine import EngineProcess
 from tests.tokens import tokens
-from tests.unit.planning import HOST, gpu, question
+from tests.unit.planning import HOST, gpu, plan_inputs
 
 LENGTH = 80
 CHUNK = 32
@@ -72,7 +72,7 @@ def spread(*layers: str, first: str, last: str) -> dict[str, str]:
 
 def config_for(devices: dict[str, str], precision: Precision = "fp32", dtype: Dtype = "float32") -> EngineConfig:
     return engine_config(
-        precision, dtype, device="unused", device_map=devices, max_model_len=LENGTH, prefill_chunk=CHUNK
+        precision, dtype, devices=("unused",), device_map=devices, max_model_len=LENGTH, prefill_chunk=CHUNK
     )
 
 
@@ -181,9 +181,9 @@ def test_one_device_by_two_names_gives_the_same_logits(
 
 def rung_over(layout: Layout, shape: Shape, precision: Precision = "bf16") -> Rung:
     """The CPU and two GPUs with nothing free, so that each has one of the three layers."""
-    asked = question(shape, layout=layout, devices=(gpu(0), gpu(0, index=1)), host=HOST)
+    asked = plan_inputs(shape, layout=layout, devices=(gpu(0), gpu(0, index=1)), host=HOST)
     devices = (None, *asked.devices)
-    return lay_out(asked, Candidate(precision, devices, "GPU-0000+GPU-0001+cpu", "bfloat16"), LENGTH, 1)
+    return lay_out(asked, Candidate(precision, devices, ("GPU-0000", "GPU-0001", "cpu"), "bfloat16"), LENGTH, 1)
 
 
 @pytest.mark.parametrize(("precision", "packed"), [("bf16", False), ("int8", False), ("int4", False), ("int4", True)])
@@ -211,7 +211,7 @@ def test_each_device_holds_what_the_plan_counts_for_it(
         ]
         for index, (part, modules, layer) in enumerate(zip(rung.placements, parts, cache.layers, strict=True)):
             planned = Load(precision, "bfloat16", LENGTH, 1, packed=packed and index == 0)
-            counted = weights_bytes(checkpoint.layout, checkpoint.shape, planned, Span(index, 1))
+            counted = weights_bytes(checkpoint.layout, checkpoint.shape, planned, LayerSpan(index, 1))
             assert sum(weights.weights_bytes(module) for module in modules) == counted, part.device
             assert (layer.keys.nbytes + layer.values.nbytes) * LAYERS == kv_cache_bytes(checkpoint.shape, planned)
             tensors = [tensor for module in modules for tensor in tensors_within(module, set())]

@@ -40,8 +40,8 @@ class Progress:
 
 folder, precision, context, requests = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 config = EngineConfig(
-    precision=precision, compute_dtype="bfloat16", device="cpu", device_map={"": "cpu"}, max_model_len=context,
-    max_num_seqs=8, prefill_chunk=min(512, context), planned_bytes=0,
+    precision=precision, compute_dtype="bfloat16", devices=("cpu",), device_map={"": "cpu"}, max_model_len=context,
+    max_num_seqs=8, prefill_chunk=min(512, context), planned_bytes=0, cpu_threads=2,
 )
 meter = HostMeter()
 backend = build.load(open_checkpoint(folder), config, Progress()).backend

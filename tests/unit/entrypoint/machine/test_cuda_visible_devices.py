@@ -6,20 +6,21 @@ from dataclasses import replace
 
 import pytest
 
-from entrypoint.machine.cuda_visible_devices import Seen, apply
+from entrypoint.machine.cuda_visible_devices import NamedDevice, visible_devices
+from entrypoint.reasons.machine import AllGpusHidden, GpuNamedTwice, ListEndsEarly, NoGpuNamed, PciOrder
+from entrypoint.reasons.reason import Reason
 from tests.unit.planning import gpu
 
-NAMES = ("GPU-aa01", "GPU-aa02", "GPU-bb03")
-CARDS = [Seen(replace(gpu(8, index=index), uuid=name)) for index, name in enumerate(NAMES)]
+UUIDS = ("GPU-aa01", "GPU-aa02", "GPU-bb03")
+CARDS = [NamedDevice(replace(gpu(8, index=index), uuid=name)) for index, name in enumerate(UUIDS)]
 
 
-def visible(value: str | None, order: str = "PCI_BUS_ID") -> tuple[list[int], str]:
-    """Indices of what is shown, and what is said of it."""
+def visible(value: str | None, order: str = "PCI_BUS_ID") -> tuple[list[int], tuple[Reason, ...]]:
+    """Indices of what is shown, and the reasons that come with it."""
     environment = {"CUDA_DEVICE_ORDER": order} | ({} if value is None else {"CUDA_VISIBLE_DEVICES": value})
-    shown = apply(CARDS, len(CARDS), environment)
-    assert (shown.none is None) == bool(shown.devices)
-    said = " ".join(text.en for text in (*([shown.none] if shown.none else []), *shown.notes))
-    return [device.index for device in shown.devices], said
+    shown = visible_devices(CARDS, len(CARDS), environment)
+    assert (shown.why_none is None) == bool(shown.devices)
+    return [device.index for device in shown.devices], (*([shown.why_none] if shown.why_none else []), *shown.notes)
 
 
 @pytest.mark.parametrize(
@@ -47,49 +48,49 @@ def test_what_is_shown(value: str | None, shown: list[int]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "kind"),
     [
-        ("", "hides every GPU"),
-        ("-1", "hides every GPU"),
-        ("-1,0", "hides every GPU"),
-        ("NoDevFiles", "hides every GPU"),
-        ("0,0", "names a GPU twice"),
-        ("GPU-aa01,GPU-aa01", "names a GPU twice"),
-        ("GPU-bb,GPU-bb03", "names a GPU twice"),
-        ("3", "matches none of: GPU-aa01, GPU-aa02, GPU-bb03"),
-        ("GPU-aa", "matches none of"),
-        ("MIG-aa01", "matches none of"),
-        ("all", "matches none of"),
+        ("", AllGpusHidden),
+        ("-1", AllGpusHidden),
+        ("-1,0", AllGpusHidden),
+        ("NoDevFiles", AllGpusHidden),
+        ("0,0", GpuNamedTwice),
+        ("GPU-aa01,GPU-aa01", GpuNamedTwice),
+        ("GPU-bb,GPU-bb03", GpuNamedTwice),
+        ("3", NoGpuNamed),
+        ("GPU-aa", NoGpuNamed),
+        ("MIG-aa01", NoGpuNamed),
+        ("all", NoGpuNamed),
     ],
 )
-def test_what_shows_nothing(value: str, said: str) -> None:
-    shown, text = visible(value)
+def test_what_shows_nothing(value: str, kind: type[Reason]) -> None:
+    shown, (reason,) = visible(value)
     assert shown == []
-    assert said in text
+    assert reason == (NoGpuNamed(value, UUIDS) if kind is NoGpuNamed else kind(value))
 
 
 def test_an_entry_that_ends_the_list_is_told() -> None:
-    assert "there is no GPU '7', and CUDA reads no further" in visible("1,7,0")[1]
+    assert visible("1,7,0")[1] == (ListEndsEarly("1,7,0", "7"),)
 
 
-@pytest.mark.parametrize(("order", "told"), [("PCI_BUS_ID", False), ("FASTEST_FIRST", True)])
-def test_numbers_count_in_pci_order_and_that_is_said_where_it_may_differ(order: str, told: bool) -> None:
-    shown, said = visible("1", order)
-    assert shown == [1]
-    assert ("is counted in PCI order" in said) == told
-    assert visible("GPU-b", order)[1] == ""
+@pytest.mark.parametrize(("order", "reasons"), [("PCI_BUS_ID", ()), ("FASTEST_FIRST", (PciOrder("1"),))])
+def test_numbers_count_in_pci_order_and_that_is_said_where_it_may_differ(
+    order: str, reasons: tuple[Reason, ...]
+) -> None:
+    assert visible("1", order) == ([1], reasons)
+    assert visible("GPU-b", order)[1] == ()
 
 
 def test_a_number_of_a_card_that_fails_does_not_end_the_list() -> None:
     """CUDA counts what the driver counts; the second of three can't be read."""
-    shown = apply([CARDS[0], CARDS[2]], 3, {"CUDA_VISIBLE_DEVICES": "1,2"})
+    shown = visible_devices([CARDS[0], CARDS[2]], 3, {"CUDA_VISIBLE_DEVICES": "1,2"})
     assert [device.index for device in shown.devices] == [2]
-    assert apply([CARDS[0]], 3, {"CUDA_VISIBLE_DEVICES": "1"}).devices == ()
+    assert visible_devices([CARDS[0]], 3, {"CUDA_VISIBLE_DEVICES": "1"}).devices == ()
 
 
 def test_instances_are_shown_with_their_card_and_by_themselves() -> None:
     parts = [
-        Seen(replace(gpu(8), uuid=f"MIG-{letter}", parent="GPU-aa01"), f"MIG-GPU-aa01/{number}/0")
+        NamedDevice(replace(gpu(8), uuid=f"MIG-{letter}", parent="GPU-aa01"), f"MIG-GPU-aa01/{number}/0")
         for number, letter in enumerate("xy", 1)
     ]
     for value, uuids in (
@@ -99,5 +100,5 @@ def test_instances_are_shown_with_their_card_and_by_themselves() -> None:
         ("MIG-GPU-aa01/1/0", ["MIG-x"]),
         ("MIG-x,MIG-y", ["MIG-x", "MIG-y"]),
     ):
-        shown = apply(parts, 1, {"CUDA_VISIBLE_DEVICES": value})
+        shown = visible_devices(parts, 1, {"CUDA_VISIBLE_DEVICES": value})
         assert [device.uuid for device in shown.devices] == uuids, value

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import pytest
+
 from entrypoint.machine.cgroup import memory_groups, oom_kills, peak_bytes
-from entrypoint.machine.host import read_host
+from entrypoint.machine.host import memory_limit_bytes, read_host
 
 GIB = 1024**3
 V2 = ("memory.max", "memory.current", "memory.peak", "memory.events")
@@ -96,3 +99,99 @@ def test_a_running_berth_counts_as_free_where_it_holds(tmp_path: Path) -> None:
     assert read_host(tmp_path, 8 * GIB, True, root=root).available_bytes == 14 * GIB
     assert read_host(tmp_path, 8 * GIB, False, root=root).available_bytes == 6 * GIB
     assert read_host(tmp_path, 99 * GIB, True, root=root).available_bytes == 16 * GIB
+
+
+@pytest.fixture
+def many_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(64)))
+
+
+def cores(root: Path) -> int:
+    return read_host(root, root=root).cpu_count
+
+
+def v2(root: Path, path: str, **quotas: str) -> Path:
+    """A unified hierarchy; `quotas` are the contents of cpu.max by the level's name, `top` for the mount's own."""
+    top = machine(root) / "sys/fs/cgroup"
+    (root / "proc/self/cgroup").write_text(f"0::{path}\n")
+    (top / path.lstrip("/")).mkdir(parents=True)
+    (top / "cgroup.controllers").write_text("cpu memory")
+    folder = top
+    for name in ("top", *path.strip("/").split("/")):
+        folder = top if name == "top" else folder / name
+        if name in quotas:
+            (folder / "cpu.max").write_text(quotas[name] + "\n")
+    return root
+
+
+def v1(root: Path, path: str, mount: str, quotas: dict[str, tuple[int, int]]) -> Path:
+    """The controllers of version 1; `quotas` are quota and period by the level's path below the mount."""
+    (machine(root) / "proc/self/cgroup").write_text(f"5:cpu,cpuacct:{path}\n4:memory:/\n0::/\n")
+    top = root / "sys/fs/cgroup" / mount
+    for level, (quota, period) in quotas.items():
+        folder = top / level
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "cpu.cfs_quota_us").write_text(f"{quota}\n")
+        (folder / "cpu.cfs_period_us").write_text(f"{period}\n")
+    return root
+
+
+@pytest.mark.usefixtures("many_cores")
+@pytest.mark.parametrize(
+    ("quotas", "count"),
+    [
+        ({}, 64),
+        ({"b": "max 100000"}, 64),
+        ({"b": "400000 100000"}, 4),
+        ({"a": "300000 100000", "b": "400000 100000"}, 3),
+        ({"top": "200000 100000", "a": "max 100000"}, 2),
+        ({"b": "150000 100000"}, 1),
+        ({"b": "50000 100000"}, 1),
+        ({"b": "12800000 100000"}, 64),
+        ({"b": "nonsense"}, 64),
+    ],
+)
+def test_a_quota_of_v2_at_any_level_bounds_the_cores(tmp_path: Path, quotas: dict[str, str], count: int) -> None:
+    assert cores(v2(tmp_path, "/a/b", **quotas)) == count
+
+
+@pytest.mark.usefixtures("many_cores")
+@pytest.mark.parametrize("mount", ["cpu", "cpu,cpuacct"])
+@pytest.mark.parametrize(
+    ("quotas", "count"),
+    [
+        ({"a/b": (-1, 100000)}, 64),
+        ({"a/b": (400000, 100000)}, 4),
+        ({"a/b": (400000, 100000), "a": (250000, 100000)}, 2),
+        ({"a/b": (-1, 100000), "": (600000, 100000)}, 6),
+        ({"a/b": (10000, 100000)}, 1),
+        ({"a/b": (400000, 0)}, 64),
+    ],
+)
+def test_a_quota_of_v1_at_any_level_bounds_the_cores(
+    tmp_path: Path, mount: str, quotas: dict[str, tuple[int, int]], count: int
+) -> None:
+    assert cores(v1(tmp_path, "/a/b", mount, quotas)) == count
+
+
+@pytest.mark.usefixtures("many_cores")
+def test_in_a_container_the_mounts_top_holds_the_quota(tmp_path: Path) -> None:
+    """Its path in /proc/self/cgroup is the host's."""
+    assert cores(v1(tmp_path / "1", "/docker/0123", "cpu", {"": (400000, 100000)})) == 4
+    root = v2(tmp_path / "2", "/", top="400000 100000")
+    (root / "proc/self/cgroup").write_text("0::/../docker/0123\n")
+    assert cores(root) == 4
+
+
+def test_the_affinity_bounds_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 5})
+    assert cores(v2(tmp_path / "quota", "/a", a="400000 100000")) == 2
+    assert cores(machine(tmp_path / "none")) == 2
+
+
+def test_the_limit_is_one_for_the_plan_and_for_a_death(tmp_path: Path) -> None:
+    root = machine(tmp_path)
+    assert memory_limit_bytes(root) is None
+    (root / "proc/self/cgroup").write_text("4:memory:/\n")
+    group(root / "sys/fs/cgroup/memory", V1, (str(16 * GIB), "0", "0", "oom_kill 0\n"))
+    assert memory_limit_bytes(root) == read_host(root, root=root).limit_bytes == 16 * GIB

@@ -54,5 +54,6 @@ def test_what_is_not_known_is_no_hindrance() -> None:
 
 def test_only_a_card_older_than_the_build_is_sent_to_an_older_cuda() -> None:
     old, new = why_unusable(gpu(8, (6, 1)), CUDA_BUILD), why_unusable(gpu(8, (11, 0)), CUDA_BUILD)
-    assert old is not None and old.en.endswith("; a build for an older CUDA may have it")
-    assert new is not None and "older CUDA" not in new.en
+    assert old is not None and (old.code, old.values["is_older"]) == ("capability_not_built", True)
+    assert new is not None and (new.code, new.values["is_older"]) == ("capability_not_built", False)
+    assert "older CUDA" in old.en and "older CUDA" not in new.en

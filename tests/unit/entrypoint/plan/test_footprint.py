@@ -8,10 +8,10 @@ from app.contract.plan import Precision
 from app.layouts.registry import LAYOUTS
 from app.layouts.shape import Experts, Latent, Parameter, Shape
 from app.layouts.skeleton import skeleton
-from entrypoint.checkpoint.quantised import Stored
+from entrypoint.checkpoint.quantised import StoredFormat
 from entrypoint.plan.activations import GRAPH_LAYER_BYTES, Load, activation_bytes, context_bytes, graph_bytes
 from entrypoint.plan.footprint import (
-    Span,
+    LayerSpan,
     code_bytes,
     estimate,
     kv_cache_bytes,
@@ -23,7 +23,7 @@ from entrypoint.plan.footprint import (
 )
 from entrypoint.plan.planner import make_plan
 from entrypoint.settings.settings import Settings
-from tests.unit.planning import GIB, GLM4_9B, HOST, gpu, question
+from tests.unit.planning import GIB, GLM4_9B, HOST, gpu, plan_inputs
 
 LINEAR = Parameter("w", (256, 192), linear=True)
 FLASH = Shape(
@@ -213,9 +213,9 @@ def test_activations_of_experts_and_latents_bound_what_the_proof_measured(
 
 def test_a_shape_that_the_4_bit_kernels_cannot_take_is_no_rung() -> None:
     odd = replace(MID, intermediate=4000)
-    plan = make_plan(question(odd, host=replace(HOST, available_bytes=GIB)))
+    plan = make_plan(plan_inputs(odd, host=replace(HOST, available_bytes=GIB)))
     (rung,) = [rung for rung in plan.rungs if rung.precision == "int4"]
-    assert (rung.verdict, "blocks of 64" in rung.reason.en) == ("unsupported", True)
+    assert (rung.verdict, rung.reason.code) == ("unsupported", "rows_not_in_blocks")
 
 
 def test_the_skeleton_of_a_tied_model_has_one_embedding() -> None:
@@ -228,21 +228,23 @@ def test_a_mixture_of_experts_says_how_little_quantising_saves() -> None:
     """Flash's 29.9 B parameters: 55.77 GiB in bf16, 54.36 in int8, 53.67 in int4 (measured elsewhere)."""
     settings = Settings(model="x", max_model_len=2048)
     host = replace(HOST, available_bytes=int(57.5 * GIB))
-    plan = make_plan(question(FLASH, settings, layout=LAYOUTS["glm4_moe_lite"], host=host))
+    plan = make_plan(plan_inputs(FLASH, settings, layout=LAYOUTS["glm4_moe_lite"], host=host))
     rungs = {rung.precision: rung for rung in plan.rungs}
-    assert (rungs["bf16"].verdict, "experts" in rungs["bf16"].reason.en) == ("too_large", False)
-    says = "int8 saves only 1.41 GiB: bitsandbytes does not quantise experts, 54.36 GiB of weights remain"
-    assert rungs["int8"].reason.en.endswith(says)
+    assert (rungs["bf16"].verdict, rungs["bf16"].notes) == ("too_large", ())
+    (note,) = rungs["int8"].notes
+    assert note.code == "experts_stay"
+    assert note.en == "int8 saves only 1.41 GiB: bitsandbytes does not quantise experts, 54.36 GiB of weights remain"
     assert plan.chosen is not None
-    assert "int8 只省下 1.41 GiB：bitsandbytes 不量化专家层" in plan.chosen.reason.zh
-    assert "int4 saves only 2.10 GiB: bitsandbytes" in rungs["int4"].reason.en
-    stored = Stored("bitsandbytes nf4", "int4", True, 53 * GIB)
+    assert "int8 只省下 1.41 GiB：bitsandbytes 不量化专家层" in plan.chosen.notes[0].zh
+    (note,) = rungs["int4"].notes
+    assert (note.values["precision"], round(note.values["saved_bytes"] / GIB, 2)) == ("int4", 2.10)
+    stored = StoredFormat("bitsandbytes nf4", "int4", True, 53 * GIB)
     (as_stored, *_) = make_plan(
-        question(FLASH, settings, layout=LAYOUTS["glm4_moe_lite"], host=host, stored=stored)
+        plan_inputs(FLASH, settings, layout=LAYOUTS["glm4_moe_lite"], host=host, stored=stored)
     ).rungs
-    assert "as stored" in as_stored.reason.en and "saves" not in as_stored.reason.en
-    dense = make_plan(question(GLM4_9B)).rungs
-    assert not [rung for rung in dense if "experts" in rung.reason.en]
+    assert (as_stored.reason.code, as_stored.notes) == ("fits_as_stored", ())
+    dense = make_plan(plan_inputs(GLM4_9B)).rungs
+    assert not [rung for rung in dense if rung.notes]
 
 
 def test_what_quantising_saves_is_counted_from_the_compute_dtype() -> None:
@@ -325,5 +327,5 @@ def test_recorded_steps_count_where_the_engine_records_them() -> None:
     device = gpu(24)
     runtime = {term.name: term.bytes for term in estimate(dense, shape, wanted, device)}["runtime"]
     assert runtime == runtime_bytes(device, "bf16") + whole
-    part = {term.name: term.bytes for term in estimate(dense, shape, wanted, device, Span(0, 1))}["runtime"]
+    part = {term.name: term.bytes for term in estimate(dense, shape, wanted, device, LayerSpan(0, 1))}["runtime"]
     assert part == runtime_bytes(device, "bf16"), "a model that is spread is not recorded"

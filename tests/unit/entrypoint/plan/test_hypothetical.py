@@ -13,8 +13,8 @@ from app.contract.codec import from_json
 from app.contract.plan import Plan
 from entrypoint.plan.hypothetical import (
     IMAGE_TORCH,
-    Answer,
     Cards,
+    HypotheticalPlan,
     contexts,
     every_rung,
     kept_bytes,
@@ -29,14 +29,14 @@ from entrypoint.report.styled_table import plain
 from entrypoint.settings.settings import Settings, SettingsError
 from tests.paths import TOP
 from tests.sparse import sparse_checkpoint
-from tests.unit.planning import GIB, HOST, SMALL, question
-from tools.checkpoints.published import published_question
+from tests.unit.planning import GIB, HOST, SMALL, plan_inputs
+from tools.checkpoints.published import published_inputs
 
 MIB = 1024**2
 
 
-def cards(asked: str) -> Cards:
-    (one,) = parse_cards(asked)
+def cards(inputs: str) -> Cards:
+    (one,) = parse_cards(inputs)
     return one
 
 
@@ -76,42 +76,42 @@ def test_the_assumed_torch_is_the_one_that_is_pinned() -> None:
 
 
 def test_the_card_takes_the_place_of_what_is_here() -> None:
-    asked = what_if(question(torch=None), cards("16GiB"))
-    (device,) = asked.devices
+    inputs = what_if(plan_inputs(torch=None), cards("16GiB"))
+    (device,) = inputs.devices
     assert device.free_bytes == 16 * GIB - 512 * MIB
-    plan = make_plan(asked)
+    plan = make_plan(inputs)
     assert plan.chosen and plan.chosen.precision == "int8"
     assert plan.chosen.free_bytes == device.free_bytes
-    assert plan.host == asked.host
+    assert plan.host == inputs.host
 
 
 def test_cards_that_are_not_here_are_in_a_host_that_can_load_onto_them() -> None:
-    little = question(host=replace(HOST, available_bytes=GIB // 2, ram_bytes=GIB))
+    little = plan_inputs(host=replace(HOST, available_bytes=GIB // 2, ram_bytes=GIB))
     assert make_plan(what_if(little, cards("24GiB"))).chosen
     here = make_plan(what_if(little, cards("24GiB"), cpu=True))
-    assert here.refusal and "loading needs" in here.refusal.why.en
+    assert here.refusal and here.refusal.why.code == "cannot_load"
 
 
 def test_the_cpu_is_a_way_out_only_when_asked() -> None:
-    alone = make_plan(what_if(question(), cards("4GiB")))
+    alone = make_plan(what_if(plan_inputs(), cards("4GiB")))
     assert alone.chosen is None and alone.refusal
     assert alone.refusal.env_line != "GLM_REQUIRE_GPU=0"
-    assert all("cpu" not in rung.device for rung in alone.rungs)
-    helped = make_plan(what_if(question(), cards("4GiB"), cpu=True))
-    assert helped.chosen and "cpu" in helped.chosen.device
+    assert all(not rung.uses_cpu for rung in alone.rungs)
+    helped = make_plan(what_if(plan_inputs(), cards("4GiB"), cpu=True))
+    assert helped.chosen and helped.chosen.uses_cpu
 
 
 def test_pairs_are_split_where_one_is_not_enough() -> None:
-    pair = make_plan(what_if(question(), cards("2x8GiB"))).chosen
-    single = make_plan(what_if(question(), cards("2x24GiB"))).chosen
+    pair = make_plan(what_if(plan_inputs(), cards("2x8GiB"))).chosen
+    single = make_plan(what_if(plan_inputs(), cards("2x24GiB"))).chosen
     assert pair and [part.device for part in pair.placements] == ["what-if-0", "what-if-1"]
     assert sum(part.layers for part in pair.placements) == 40
     assert single and not single.placements
 
 
 def test_the_compute_capability_counts() -> None:
-    turing = make_plan(what_if(question(), cards("24GiB"), (7, 5))).chosen
-    volta = make_plan(what_if(question(), cards("24GiB"), (7, 0)))
+    turing = make_plan(what_if(plan_inputs(), cards("24GiB"), (7, 5))).chosen
+    volta = make_plan(what_if(plan_inputs(), cards("24GiB"), (7, 0)))
     assert turing and turing.precision == "fp16"
     assert volta.chosen is None and {rung.verdict for rung in volta.rungs} == {"unsupported"}
 
@@ -123,8 +123,8 @@ def test_lengths_double_up_to_the_models_own() -> None:
 
 
 def test_every_rung_at_every_length() -> None:
-    asked = what_if(question(), cards("12GiB"))
-    rungs = every_rung(asked)
+    inputs = what_if(plan_inputs(), cards("12GiB"))
+    rungs = every_rung(inputs)
     assert [(rung.precision, rung.max_model_len) for rung in rungs] == [
         (precision, length) for precision in ("bf16", "int8", "int4") for length in contexts(32768)
     ]
@@ -137,61 +137,77 @@ def test_every_rung_at_every_length() -> None:
 
 
 def test_what_lacks_least_is_told_at_the_shortest_context() -> None:
-    asked = what_if(question(), cards("4GiB"))
-    missed = nearest_miss(asked, make_plan(asked).rungs)
+    inputs = what_if(plan_inputs(), cards("4GiB"))
+    missed = nearest_miss(inputs, make_plan(inputs).rungs)
     assert missed and (missed.precision, missed.max_model_len) == ("int4", 2048)
-    set_by_user = replace(asked, settings=Settings(model="x", max_model_len=16384))
+    set_by_user = replace(inputs, settings=Settings(model="x", max_model_len=16384))
     missed = nearest_miss(set_by_user, make_plan(set_by_user).rungs)
     assert missed and missed.max_model_len == 16384
 
 
 def test_one_line_a_card_then_what_was_assumed() -> None:
-    asked = [what_if(question(), one, (7, 5)) for one in parse_cards("4GiB,12GiB,2x8GiB")]
-    answers = [Answer(cards, make_plan(one)) for cards, one in zip(("4GiB", "12GiB", "2x8GiB"), asked, strict=True)]
-    lines = plain(cards_table(answers, asked, 100))
+    inputs = [what_if(plan_inputs(), one, (7, 5)) for one in parse_cards("4GiB,12GiB,2x8GiB")]
+    answers = [
+        HypotheticalPlan(cards, make_plan(one)) for cards, one in zip(("4GiB", "12GiB", "2x8GiB"), inputs, strict=True)
+    ]
+    lines = plain(cards_table(answers, inputs, 100))
     (small,) = [line.split() for line in lines if line.startswith("✗")]
     assert small[1:5] == ["4GiB", "int4", "2048", "1"] and small[-1] == "short"
     (pair,) = [number for number, line in enumerate(lines) if line.split()[:4] == ["2x8GiB", "int8", "GPU", "0+1"]]
     assert lines[pair + 1].startswith("    GPU 0: layers 0-") and lines[pair + 2].startswith("    GPU 1: layers ")
     text = " ".join(" ".join(lines).split())
-    assert "compute capability 7.5" in text and "the driver keeps 512 MiB, or 1/80" in text and "2.13.0+cu130" in text
-    assert "the CPU is not offered" in text
+    assert (
+        "compute capability 7.5" in text
+        and "the driver reserves 512 MiB of each, or 1/80" in text
+        and "2.13.0+cu130" in text
+    )
+    assert "no layers on the CPU" in text
     assert max(map(len, lines)) <= 100
 
 
 def test_cards_that_cannot_be_used_say_why() -> None:
-    asked = [what_if(question(), one, (7, 0)) for one in parse_cards("24GiB,32GiB")]
-    lines = plain(cards_table([Answer("24GiB", make_plan(asked[0])), Answer("32GiB", make_plan(asked[1]))], asked, 100))
+    inputs = [what_if(plan_inputs(), one, (7, 0)) for one in parse_cards("24GiB,32GiB")]
+    lines = plain(
+        cards_table(
+            [HypotheticalPlan("24GiB", make_plan(inputs[0])), HypotheticalPlan("32GiB", make_plan(inputs[1]))],
+            inputs,
+            100,
+        )
+    )
     assert [line.split()[-1] for line in lines if line.startswith("✗")] == ["unsupported", "unsupported"]
     assert sum("compute capability 7.0 is not in torch" in line for line in lines) == 1
 
 
 def test_a_mixture_of_experts_says_how_little_quantising_saves() -> None:
-    asked = [what_if(published_question("zai-org/GLM-4.7-Flash"), one) for one in parse_cards("24GiB,48GiB,80GiB")]
-    answers = [Answer(cards, make_plan(one)) for cards, one in zip(("24GiB", "48GiB", "80GiB"), asked, strict=True)]
-    lines = plain(cards_table(answers, asked, 118))
+    inputs = [what_if(published_inputs("zai-org/GLM-4.7-Flash"), one) for one in parse_cards("24GiB,48GiB,80GiB")]
+    answers = [
+        HypotheticalPlan(cards, make_plan(one)) for cards, one in zip(("24GiB", "48GiB", "80GiB"), inputs, strict=True)
+    ]
+    lines = plain(cards_table(answers, inputs, 118))
     (at,) = [number for number, line in enumerate(lines) if line.startswith("    int4 saves only ")]
     assert "bitsandbytes does not quantise experts" in lines[at]
     assert lines[at - 1].startswith("✗ 48GiB") and lines[at + 1].split()[:2] == ["80GiB", "bf16"]
 
 
 def test_the_full_table_is_readable_in_100_columns() -> None:
-    asked = question(devices=what_if(question(), cards("2x8GiB")).devices)
-    lines = plain(every_table(Answer(None, make_plan(asked), every_rung(asked)), 100))
+    inputs = plan_inputs(devices=what_if(plan_inputs(), cards("2x8GiB")).devices)
+    lines = plain(every_table(HypotheticalPlan(None, make_plan(inputs), every_rung(inputs)), 100))
     assert max(map(len, lines)) <= 100
     assert lines[0].startswith("Chosen    int8 on GPU 0+1, ")
     head = next(line for line in lines if line.startswith("  GiB"))
     assert head.split() == ["GiB", "context", "weights", "cache", "activations", "overhead", "need", "free"]
     assert sum(line.startswith("  int8 GPU 0+1") for line in lines) == 1
     assert any(line.endswith(" short") for line in lines) and any(line.endswith("  fits") for line in lines)
-    assert lines[-1] == "Counted   one request at a time; GLM_MAX_NUM_SEQS, where it is set, says for how many"
+    assert lines[-1] == "Counted   one request at a time; GLM_MAX_NUM_SEQS changes this"
 
 
 def test_settings_exclude_with_their_reason() -> None:
-    asked = question(SMALL, settings=Settings(model="x", precision="int8"), host=replace(HOST, available_bytes=4 * GIB))
-    lines = plain(every_table(Answer(None, make_plan(asked), every_rung(asked)), 100))
+    inputs = plan_inputs(
+        SMALL, settings=Settings(model="x", precision="int8"), host=replace(HOST, available_bytes=4 * GIB)
+    )
+    lines = plain(every_table(HypotheticalPlan(None, make_plan(inputs), every_rung(inputs)), 100))
     assert any(line.endswith("excluded") for line in lines)
-    assert "    would fit; GLM_PRECISION=int8 excludes it" in lines
+    assert "    not considered: GLM_PRECISION=int8 is set; it would fit" in lines
 
 
 @pytest.fixture(scope="module")
@@ -242,4 +258,4 @@ def test_exit_codes_and_wrong_options(model: Path) -> None:
     for alone in (["--compute-capability", "7.5"], ["--allow-cpu"]):
         told = plan_command(model, *alone)
         assert (told.returncode, told.stdout) == (exits.REFUSED_SETTING, "")
-        assert "about the cards that --vram names" in told.stderr
+        assert "need --vram" in told.stderr

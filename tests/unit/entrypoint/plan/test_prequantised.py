@@ -20,10 +20,9 @@ from entrypoint.checkpoint.checkpoint import Checkpoint, CheckpointError, read_c
 from entrypoint.plan.footprint import Load, weights_bytes
 from entrypoint.plan.planner import make_plan
 from entrypoint.settings.settings import Settings
-from entrypoint.units import size
 from tests.processes.service import run_entrypoint
 from tests.sparse import GLM4_9B, config_for
-from tests.unit.planning import GIB, HOST, gpu, question
+from tests.unit.planning import GIB, HOST, gpu, plan_inputs
 
 FP8 = {"quant_method": "fp8", "weight_block_size": [128, 128]}
 COMPRESSED = {
@@ -76,7 +75,7 @@ def made(folder: Path, quantisation: dict[str, Any], **changes: tuple[str, tuple
 
 
 def plan_of(checkpoint: Checkpoint, settings: Settings | None = None, **changes: Any) -> Plan:
-    return make_plan(question(settings=settings, stored=checkpoint.stored, **changes))
+    return make_plan(plan_inputs(settings=settings, stored=checkpoint.stored, **changes))
 
 
 @pytest.mark.parametrize(
@@ -90,8 +89,8 @@ def test_bitsandbytes_is_one_rung_as_stored(
     assert [rung.precision for rung in plan.rungs if rung.device == "GPU-0000"] == [precision]
     assert {rung.precision for rung in plan.rungs} == {precision}
     assert plan.chosen is not None
-    assert plan.chosen.reason.en.startswith("as stored (bitsandbytes ")
-    assert "按存储的格式" in plan.chosen.reason.zh
+    assert plan.chosen.reason.code == "fits_as_stored"
+    assert plan.chosen.reason.values["format"].startswith("bitsandbytes ")
     weights = next(term.bytes for term in plan.chosen.terms if term.name == "weights")
     load = Load(plan.chosen.precision, "bfloat16", 1, 1, double_quant=double)
     assert weights == weights_bytes(checkpoint.layout, checkpoint.shape, load)
@@ -110,7 +109,13 @@ def test_another_precision_is_refused_with_the_line_to_change(tmp_path: Path) ->
     plan = plan_of(checkpoint, Settings(model="x", precision="int8"), devices=(gpu(24),))
     assert plan.chosen is None
     assert plan.refusal is not None
-    assert "stored as int4 (bitsandbytes nf4); GLM_PRECISION=int8 asks for another" in plan.refusal.why.en
+    assert plan.refusal.why.code == "no_precision_usable"
+    assert plan.refusal.why.values["reason"] == {
+        "code": "stored_otherwise",
+        "stored": "int4",
+        "format": "bitsandbytes nf4",
+        "requested": "int8",
+    }
     assert plan.refusal.env_line == "GLM_PRECISION=auto"
     same = plan_of(checkpoint, Settings(model="x", precision="int4"), devices=(gpu(24),))
     assert same.chosen is not None
@@ -118,16 +123,11 @@ def test_another_precision_is_refused_with_the_line_to_change(tmp_path: Path) ->
 
 @pytest.mark.parametrize("quantisation", [FP8, COMPRESSED])
 @pytest.mark.parametrize(
-    ("capability", "says"),
-    [
-        (None, "FP8 would expand to bf16: needs 17.51 GiB"),
-        ((8, 0), "FP8 would expand to bf16: needs 17.51 GiB"),
-        ((8, 9), "this engine has no FP8 kernels"),
-        ((9, 0), "this engine has no FP8 kernels"),
-    ],
+    ("capability", "code"),
+    [(None, "fp8_expands"), ((8, 0), "fp8_expands"), ((8, 9), "no_fp8_kernels"), ((9, 0), "no_fp8_kernels")],
 )
 def test_fp8_is_planned_from_its_headers_and_refused(
-    tmp_path: Path, quantisation: dict[str, Any], capability: tuple[int, int] | None, says: str
+    tmp_path: Path, quantisation: dict[str, Any], capability: tuple[int, int] | None, code: str
 ) -> None:
     checkpoint = read_checkpoint(made(tmp_path / "m", quantisation))
     assert checkpoint.stored is not None
@@ -135,20 +135,23 @@ def test_fp8_is_planned_from_its_headers_and_refused(
     plan = plan_of(checkpoint, devices=devices)
     assert plan.chosen is None
     assert {(rung.precision, rung.verdict) for rung in plan.rungs} == {("fp8", "unsupported")}
-    assert says in plan.rungs[0].reason.en
+    assert plan.rungs[0].reason.code == code
+    if code == "fp8_expands":
+        assert round(plan.rungs[0].reason.values["need_bytes"] / GIB, 2) == 17.51
     weights = next(term.bytes for term in plan.rungs[0].terms if term.name == "weights")
     assert weights == checkpoint.stored_bytes == checkpoint.stored.bytes
     assert plan.refusal is not None
-    assert says in plan.refusal.why.en
-    assert f"({size(weights)})" in plan.refusal.why.en
-    assert "16 位的检查点" in plan.refusal.remedy.zh
+    why = plan.refusal.why
+    assert (why.code, why.values["stored_bytes"]) == ("format_unsupported", weights)
+    assert code in [reason["code"] for reason in why.values["reasons"]]
+    assert (plan.refusal.remedy.code, plan.refusal.remedy.values) == ("use16_bit_checkpoint", {"model": None})
     assert plan.refusal.env_line is None
 
 
 def test_the_16_bit_checkpoint_beside_a_published_fp8_one_is_named(tmp_path: Path) -> None:
     checkpoint = read_checkpoint(made(tmp_path / "m", FP8))
-    asked = question(stored=checkpoint.stored)
-    plan = make_plan(replace(asked, model=replace(asked.model, name="zai-org/GLM-4.5-Air-FP8"), host=HOST))
+    inputs = plan_inputs(stored=checkpoint.stored)
+    plan = make_plan(replace(inputs, model=replace(inputs.model, name="zai-org/GLM-4.5-Air-FP8"), host=HOST))
     assert plan.refusal is not None
     assert plan.refusal.env_line == "GLM_MODEL=zai-org/GLM-4.5-Air"
 

@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 from app.contract.plan import Plan, Precision, Rung
 from app.layouts.registry import LAYOUTS
 from app.layouts.shape import Experts, Latent, Shape
-from entrypoint.plan.placement import cpu_layers
 from entrypoint.plan.planner import TARGET_CONTEXT, make_plan
 from entrypoint.settings.settings import Settings
-from tests.unit.planning import GIB, GLM4_9B, HOST, SMALL, gpu, question
+from tests.unit.planning import GIB, GLM4_9B, HOST, SMALL, gpu, plan_inputs
 
 LITE = Shape(
     layers=12,
@@ -66,10 +65,10 @@ def plan_for(
     slots: int | None = None,
 ) -> Plan:
     layout, shape = model
-    asked = Settings(model="x", precision=precision, max_model_len=context, max_num_seqs=slots)
+    options = Settings(model="x", precision=precision, max_model_len=context, max_num_seqs=slots)
     host = replace(HOST, available_bytes=int(ram_gib * GIB))
     given = tuple(gpu(gib, capability, index) for index, (gib, capability) in enumerate(devices))
-    return make_plan(question(shape, asked, layout=LAYOUTS[layout], devices=given, host=host))
+    return make_plan(plan_inputs(shape, options, layout=LAYOUTS[layout], devices=given, host=host))
 
 
 @settings(max_examples=150, deadline=None)
@@ -99,7 +98,7 @@ def test_every_rung_adds_up_and_the_chosen_one_fits_each_device(
         if rung.placements:
             assert sum(part.need_bytes for part in rung.placements) == rung.need_bytes
             assert sum(part.free_bytes for part in rung.placements) == rung.free_bytes
-            assert sorted(part.device for part in rung.placements) == sorted(rung.device.split("+"))
+            assert sorted(part.device for part in rung.placements) == sorted(rung.devices)
             layers = [n for part in rung.placements for n in range(part.first_layer, part.first_layer + part.layers)]
             assert layers == list(range(model[1].layers))
             assert all(part.layers for part in rung.placements)
@@ -116,8 +115,12 @@ def test_every_rung_adds_up_and_the_chosen_one_fits_each_device(
 
 def stage(rung: Rung) -> int:
     """0 on GPUs, 1 with layers on the CPU, 2 on the CPU alone."""
-    names = rung.device.split("+")
-    return 2 if names == ["cpu"] else 1 if "cpu" in names else 0
+    return 2 if rung.devices == ("cpu",) else 1 if rung.uses_cpu else 0
+
+
+def cpu_layers(rung: Rung) -> int:
+    """Layers on the CPU of a rung that is spread."""
+    return sum(placement.layers for placement in rung.placements if placement.device == "cpu")
 
 
 @settings(max_examples=200, deadline=None)
@@ -151,8 +154,8 @@ def test_more_memory_anywhere_never_gives_less(
     if ranks[large.precision] < ranks[small.precision]:
         return
     assert large.max_model_len >= min(small.max_model_len, TARGET_CONTEXT)
-    if len(large.device) == len(small.device):
+    if len(large.devices) == len(small.devices):
         assert large.max_num_seqs >= small.max_num_seqs
         assert large.max_model_len >= small.max_model_len
     elif small.max_model_len >= TARGET_CONTEXT:
-        assert len(large.device) < len(small.device) or cpu_layers(large) < cpu_layers(small), "no more than before"
+        assert len(large.devices) < len(small.devices) or cpu_layers(large) < cpu_layers(small), "no more than before"

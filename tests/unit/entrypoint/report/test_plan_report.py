@@ -12,11 +12,12 @@ from app.contract.plan import Placement, Text
 from entrypoint.machine.gpus import probe_gpus
 from entrypoint.machine.torch_build import read_torch_build
 from entrypoint.plan.planner import make_plan
+from entrypoint.reasons.machine import NoDriver
 from entrypoint.report.plan_report import plan_lines, report
 from entrypoint.report.styled_table import show
 from entrypoint.settings.settings import Settings
 from entrypoint.units import size
-from tests.unit.planning import GIB, HOST, SMALL, gpu, question
+from tests.unit.planning import GIB, HOST, SMALL, gpu, plan_inputs
 
 
 @pytest.mark.parametrize(
@@ -29,7 +30,7 @@ def test_sizes(count: int, text: str) -> None:
 
 def test_the_order_is_choice_why_other_rungs_origins_machine() -> None:
     host = replace(HOST, limit_bytes=32 * GIB, held_bytes=GIB, gpu_note=None)
-    lines = plan_lines(make_plan(question(devices=(gpu(12),), host=host)))
+    lines = plan_lines(make_plan(plan_inputs(devices=(gpu(12),), host=host)))
     parts = [
         "Chosen    int8 on GPU 0, ",
         "          the highest precision that fits: needs 11.",
@@ -40,11 +41,11 @@ def test_the_order_is_choice_why_other_rungs_origins_machine() -> None:
         "    fits too; a higher precision was chosen",
         "  bf16 CPU    ",
         "    fits too; the GPU was chosen",
-        "  GLM_PRECISION      int8   measured: as said above",
-        "  device             GPU 0  measured: 12.00 GiB were free there",
+        "  GLM_PRECISION      int8   measured: see above",
+        "  device             GPU 0  measured: 12.00 GiB free on this device",
         "Model     toy: ",
         "Memory    64.00 GiB free of 64.00 GiB RAM, container limit 32.00 GiB",
-        "          1.00 GiB of it a running Berth holds",
+        "          1.00 GiB of it used by a running Berth",
         "CPU       8 of Toy, native bf16",
         "GPU 0     Toy RTX: 12.00 GiB free of 80.00 GiB, compute capability 8.6, driver 580.95, GPU-0000",
     ]
@@ -56,19 +57,19 @@ def test_the_order_is_choice_why_other_rungs_origins_machine() -> None:
 @pytest.mark.parametrize("width", [118, 100, 80, 60])
 def test_no_line_is_wider_than_it_may_be(width: int) -> None:
     """Below 77 columns the table's own rows stay whole; a terminal wraps them."""
-    lines = plan_lines(make_plan(question(devices=(gpu(12),))), width)
+    lines = plan_lines(make_plan(plan_inputs(devices=(gpu(12),))), width)
     assert max(map(len, lines)) <= max(width, 77)
     assert any("overhead" in line for line in lines) == (width < 90)
 
 
 def test_a_log_is_plain_text() -> None:
-    text = "\n".join(plan_lines(make_plan(question(devices=(gpu(12),)))))
+    text = "\n".join(plan_lines(make_plan(plan_inputs(devices=(gpu(12),)))))
     assert "\x1b" not in text
     assert {character for character in text if ord(character) > 126} == {"→", "✗"}
 
 
 def test_a_terminal_has_colours_and_the_same_words() -> None:
-    plan = make_plan(question(devices=(gpu(12),)))
+    plan = make_plan(plan_inputs(devices=(gpu(12),)))
     file = io.StringIO()
     show(report(plan, 118), Console(file=file, width=118, force_terminal=True, color_system="standard"))
     assert "\x1b[1;32m" in file.getvalue()
@@ -77,14 +78,14 @@ def test_a_terminal_has_colours_and_the_same_words() -> None:
 
 
 def test_small_models_are_told_in_mib() -> None:
-    lines = plan_lines(make_plan(question(SMALL, host=replace(HOST, available_bytes=GIB * 9 // 10))))
+    lines = plan_lines(make_plan(plan_inputs(SMALL, host=replace(HOST, available_bytes=GIB * 9 // 10))))
     assert any(line.startswith("  MiB") for line in lines)
     assert any("short" in line and line.startswith("✗ bf16") for line in lines)
 
 
 def test_layers_on_several_devices_and_long_reasons() -> None:
     cards = (gpu(20, index=0), gpu(20, index=1))
-    plan = make_plan(question(devices=cards))
+    plan = make_plan(plan_inputs(devices=cards))
     (first, *others) = plan.rungs
     reason = Text("set by you, and it fits only because " + "the experts stay 16-bit and " * 8, "")
     placements = (
@@ -92,7 +93,9 @@ def test_layers_on_several_devices_and_long_reasons() -> None:
         Placement("GPU-0001", 28, 1, GIB, 15 * GIB),
         Placement("cpu", 29, 11, 6 * GIB, 60 * GIB),
     )
-    split = replace(first, device="GPU-0000+GPU-0001+cpu", verdict="excluded", reason=reason, placements=placements)
+    split = replace(
+        first, devices=("GPU-0000", "GPU-0001", "cpu"), verdict="excluded", reason=reason, placements=placements
+    )
     lines = plan_lines(replace(plan, rungs=(split, *others)), 100)
     at = next(n for n, line in enumerate(lines) if line.startswith("- bf16 GPU 0+1+CPU"))
     assert lines[at + 1 : at + 4] == [
@@ -105,29 +108,28 @@ def test_layers_on_several_devices_and_long_reasons() -> None:
 
 
 def test_a_note_of_a_rung_that_is_too_large_is_told_beside_its_numbers() -> None:
-    plan = make_plan(question(devices=(gpu(12),)))
+    plan = make_plan(plan_inputs(devices=(gpu(12),)))
     large = next(rung for rung in plan.rungs if rung.verdict == "too_large")
-    more = Text(large.reason.en + "; the experts stay 16-bit", large.reason.zh)
-    rungs = tuple(replace(rung, reason=more) if rung is large else rung for rung in plan.rungs)
+    more = (Text("the experts stay 16-bit", ""),)
+    rungs = tuple(replace(rung, notes=more) if rung is large else rung for rung in plan.rungs)
     lines = plan_lines(replace(plan, rungs=rungs))
     assert "    the experts stay 16-bit" in lines
 
 
 def test_a_refusal_comes_first_with_the_line_to_change() -> None:
     host = replace(HOST, available_bytes=13 * GIB, gpu_note=Text("No driver.", "没有驱动。"))
-    lines = plan_lines(make_plan(question(settings=Settings(model="x", precision="bf16"), host=host)))
-    assert lines[0].startswith("Refused   toy does not fit. Smallest plan (bf16 on the CPU, 2048 tokens) needs ")
+    lines = plan_lines(make_plan(plan_inputs(settings=Settings(model="x", precision="bf16"), host=host)))
+    assert lines[0].startswith("Refused   toy does not fit. The smallest plan (bf16 on the CPU, 2048 tokens) needs ")
     assert lines[3] == "          GLM_PRECISION=auto"
     assert lines[-1] == "GPU       none. No driver."
 
 
 def test_this_machine_answers_or_says_why_not() -> None:
     gpus = probe_gpus({})
-    assert (gpus.none is None) == bool(gpus.devices)
+    assert (gpus.why_none is None) == bool(gpus.devices)
     if not Path("/proc/driver/nvidia").exists():
         assert gpus.devices == ()
-        assert gpus.none is not None
-        assert gpus.none.en == "No NVIDIA driver is visible here."
+        assert gpus.why_none == NoDriver()
 
 
 def test_what_torch_can_run_on(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from entrypoint.settings.settings import SettingsError, parse_settings, read_dotenv
+from entrypoint.settings.load import parse_settings, read_dotenv
+from entrypoint.settings.settings import SettingsError
 
 KEY = "correct-horse-battery-staple"
 
@@ -41,7 +42,9 @@ def test_no_error_and_no_representation_repeats_a_key(tmp_path: Path) -> None:
     file = tmp_path / "key"
     file.write_text("short-secret")
     line = refusal(GLM_API_KEY_FILE=str(file))
-    assert "short-secret" not in line and line.startswith(f"GLM_API_KEY_FILE={file}: holds no key")
+    assert "short-secret" not in line and line.startswith(f"GLM_API_KEY_FILE={file}: doesn't hold a key")
+    file.write_text(KEY)
+    assert KEY not in repr(parse_settings({"GLM_API_KEY_FILE": str(file)}))
     (tmp_path / ".env").write_text(f"GLM API KEY {KEY}\n")
     with pytest.raises(SettingsError) as caught:
         read_dotenv(tmp_path / ".env")
@@ -73,7 +76,7 @@ def test_no_key_is_needed_where_only_this_machine_can_reach_it(bind: str) -> Non
 @pytest.mark.parametrize("bind", ["0.0.0.0", "::", "192.168.1.5", "203.0.113.7", "berth.example", "localhost.example"])
 def test_whatever_is_not_loopback_counts_as_public(bind: str) -> None:
     assert refusal(GLM_AUTH="off", GLM_BIND=bind).startswith(
-        f"GLM_AUTH=off: not where others can reach it, and GLM_BIND={bind}"
+        f"GLM_AUTH=off: only allowed on a loopback address; GLM_BIND={bind} is not one"
     )
 
 

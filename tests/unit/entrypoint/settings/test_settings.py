@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from entrypoint.settings.settings import NAMES, SettingsError, parse_settings, read_dotenv
+from entrypoint.settings.load import parse_settings, read_dotenv
+from entrypoint.settings.settings import SETTING_NAMES, SettingsError
 
 
 def test_nothing_set_means_berth_decides() -> None:
@@ -107,7 +108,7 @@ def test_port_is_honoured_only_where_glm_port_is_unset() -> None:
 
 
 def test_empty_means_unset() -> None:
-    assert parse_settings(dict.fromkeys(NAMES, "")).port == 8000
+    assert parse_settings(dict.fromkeys(SETTING_NAMES, "")).port == 8000
 
 
 def test_dotenv(tmp_path: Path) -> None:

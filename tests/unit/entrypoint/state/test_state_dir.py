@@ -7,28 +7,28 @@ from pathlib import Path
 import pytest
 
 from entrypoint.settings.settings import SettingsError
-from entrypoint.state.state_dir import Held, make_run_dir, open_state, pid_namespace, read_held, write_held
+from entrypoint.state.state_dir import MemoryUsage, make_run_dir, open_state, pid_namespace, read_usage, write_usage
 
 
 def test_what_is_held_is_told_only_while_a_service_runs(tmp_path: Path) -> None:
-    assert read_held(tmp_path / "none") == Held()
+    assert read_usage(tmp_path / "none") == MemoryUsage()
     state, lock = open_state(tmp_path / "state")
-    write_held(state, 123, {"GPU-1": 5})
-    assert read_held(state.folder) == Held(pid_namespace(), 123, {"GPU-1": 5})
+    write_usage(state, 123, {"GPU-1": 5})
+    assert read_usage(state.folder) == MemoryUsage(pid_namespace(), 123, {"GPU-1": 5})
     os.close(lock)
-    assert read_held(state.folder) == Held()
+    assert read_usage(state.folder) == MemoryUsage()
 
 
 def test_a_damaged_note_counts_as_none(tmp_path: Path) -> None:
     state, lock = open_state(tmp_path)
-    state.held.write_text("{")
-    assert read_held(tmp_path) == Held()
+    state.usage.write_text("{")
+    assert read_usage(tmp_path) == MemoryUsage()
     os.close(lock)
 
 
 def test_one_service_at_a_time(tmp_path: Path) -> None:
     _, lock = open_state(tmp_path)
-    with pytest.raises(SettingsError, match="another Berth runs on it"):
+    with pytest.raises(SettingsError, match="another Berth uses it"):
         open_state(tmp_path)
     os.close(lock)
     _, lock = open_state(tmp_path)
@@ -37,7 +37,7 @@ def test_one_service_at_a_time(tmp_path: Path) -> None:
 
 def test_a_file_in_the_way_is_told(tmp_path: Path) -> None:
     (tmp_path / "state").touch()
-    with pytest.raises(SettingsError, match=r"GLM_STATE_DIR=.*state: File exists"):
+    with pytest.raises(SettingsError, match=r"GLM_STATE_DIR=.*state can't be written \(File exists\)"):
         open_state(tmp_path / "state")
 
 
@@ -56,14 +56,14 @@ def test_the_run_directory_is_private_and_its_path_short_enough(
     deep = tmp_path / ("x" * 90)
     deep.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(deep))
-    with pytest.raises(SettingsError, match="too long for a Unix socket"):
+    with pytest.raises(SettingsError, match="too long for the path of a Unix socket"):
         make_run_dir()
     assert list(deep.iterdir()) == []
 
 
 def test_no_temporary_directory_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
-    with pytest.raises(SettingsError, match=r"TMPDIR: no temporary directory can be made \(No such file"):
+    with pytest.raises(SettingsError, match=r"TMPDIR: can't create a temporary directory \(No such file"):
         make_run_dir()
 
 

@@ -9,7 +9,7 @@ import pytest
 from app.contract.plan import Text
 from app.contract.status import Status, read_status
 from entrypoint.state import status_writer
-from entrypoint.state.status_writer import StatusBoard
+from entrypoint.state.status_writer import StatusWriter
 
 GIB = 1024**3
 
@@ -20,18 +20,22 @@ def test_weights_that_stop_coming_are_said_with_numbers_until_they_come_again(
     clock = [100.0]
     monkeypatch.setattr(status_writer.time, "monotonic", lambda: clock[0])
     path = tmp_path / "status.json"
-    status = StatusBoard(path, Status("loading", 1.0, 1.0, "", "m", Text("", ""), ""))
+    writer = StatusWriter(path, Status("loading", 1.0, 1.0, "", "m", Text("", ""), ""))
     clock[0] += 60
-    status.look_at_loading()
+    writer.check_loading()
     assert read_status(path).note is None, "the engine has not begun to read"
 
-    status.progress(3 * GIB, 9 * GIB)
-    for seconds, told in ((9, None), (10, "10 s; 3.00 GiB of 9.00 GiB"), (19, "10 s"), (25, "20 s")):
+    writer.show_loading(3 * GIB, 9 * GIB)
+    for seconds, noted in ((9, None), (10, 10), (19, 10), (25, 20)):
         clock[0] = 160 + seconds
-        status.look_at_loading()
+        writer.check_loading()
         note = read_status(path).note
-        assert (note is None) if told is None else (note is not None and f"No weights have come for {told}" in note.en)
-    status.progress(3 * GIB + 1, 9 * GIB)
-    assert status.status.note is None
-    status.look_at_loading()
+        if noted is None:
+            assert note is None
+        else:
+            values = {"seconds": noted, "done_bytes": 3 * GIB, "total_bytes": 9 * GIB}
+            assert note is not None and (note.code, note.values) == ("loading_stalled", values)
+    writer.show_loading(3 * GIB + 1, 9 * GIB)
+    assert writer.status.note is None
+    writer.check_loading()
     assert read_status(path).note is None

@@ -15,7 +15,7 @@ export type MessageState = 'writing' | 'done' | 'stopped' | 'length' | 'interrup
 export interface Text {
   readonly en: string;
   readonly zh: string;
-  /** What programs tell it by; empty for a sentence that is no reason, such as the engine's own words. */
+  /** What programs tell it by; empty for a sentence that is not a reason, such as the engine's own words. */
   readonly code: string;
   /** The numbers and names in it. A reason within the reason is an object with its own `code`. */
   readonly values: Readonly<Record<string, unknown>>;
@@ -37,7 +37,7 @@ export interface Model {
 export interface Host {
   readonly available_bytes: number;
   readonly ram_bytes: number;
-  /** The container's memory limit; null where there is none below the RAM. */
+  /** The container's memory limit; null if there is none below the RAM. */
   readonly limit_bytes: number | null;
   readonly disk_free_bytes: number;
   readonly cpu_count: number;
@@ -50,7 +50,7 @@ export interface Host {
   readonly cpu_packs_int4: boolean;
   /** What a Berth that already runs here holds; counted as free in `available_bytes`. */
   readonly held_bytes: number;
-  /** Why no GPU is seen, where that can be told. */
+  /** Why no GPU is seen, if that is known. */
   readonly gpu_note: Text | null;
   /** What there is to know of the GPUs: one that was left out, shared memory, memory that others hold. */
   readonly gpu_notes: readonly Text[];
@@ -75,7 +75,7 @@ export interface Device {
   readonly driver: string;
   /** The newest CUDA version that the driver runs. */
   readonly cuda_driver: readonly number[] | null;
-  /** What the driver keeps for itself, where it tells; nobody's to free. */
+  /** What the driver reserves, if it says so; it can't be freed. */
   readonly reserved_bytes: number;
   /** It shares the host's memory: what it takes is taken from `Host.available_bytes`. Its own counts are null. */
   readonly unified: boolean;
@@ -106,7 +106,9 @@ export interface Placement {
 /** One precision on one device or several: what it would take here, and the verdict. */
 export interface Rung {
   readonly precision: Precision;
-  /** `cpu`, the GPU's UUID, or several of them with `+` between: GPUs as they are numbered, then `cpu`. */
+  /** `cpu` and GPUs' UUIDs: GPUs as they are numbered, then `cpu`. */
+  readonly devices: readonly string[];
+  /** The same in one string, with `+` between. */
   readonly device: string;
   readonly compute_dtype: Dtype;
   readonly terms: readonly Term[];
@@ -116,9 +118,11 @@ export interface Rung {
   readonly max_num_seqs: number;
   readonly verdict: Verdict;
   readonly reason: Text;
-  /** One a device, where the rung is spread over several; their needs and what is free add up to the rung's. */
+  /** What else is to be known of it, beside the reason: that quantising saves little, for one. */
+  readonly notes: readonly Text[];
+  /** One a device if the rung is spread over several; their needs and what is free add up to the rung's. */
   readonly placements: readonly Placement[];
-  /** Host memory that an engine on GPUs takes beside; 0 where it is among the terms. */
+  /** Host memory that an engine on GPUs takes beside; 0 if it is among the terms. */
   readonly host_need_bytes: number;
 }
 

@@ -51,6 +51,11 @@ class I18n {
     return words.replace(/(\d) ([GM]iB)/g, '$1\u00a0$2');
   }
 
+  /** Several reasons in one line. */
+  clauses(reasons: readonly Text[]): string {
+    return reasons.map((reason) => this.localise(reason)).join(this.language === 'zh' ? '；' : '; ');
+  }
+
   /** A reason as a sentence of its own; the service writes it as a clause. */
   sentence(reason: Text): string {
     return capital(this.localise(reason));

@@ -1,9 +1,12 @@
 import { describe, expect, it } from 'vitest';
-import type { Plan, Rung } from '../api/contract';
-import { bar, noteOf, orderedRungs, partBytes, placeName, shortBytes } from './plan';
+import type { Plan, Rung, Text } from '../api/contract';
+import { bar, notesOf, orderedRungs, partBytes, placeName, shortBytes } from './plan';
+
+const text = (code: string): Text => ({ en: code, zh: code, code, values: {} });
 
 const rung = (more: Partial<Rung>): Rung => ({
   precision: 'bf16',
+  devices: ['cpu'],
   device: 'cpu',
   compute_dtype: 'bfloat16',
   terms: [],
@@ -12,7 +15,8 @@ const rung = (more: Partial<Rung>): Rung => ({
   max_model_len: 8192,
   max_num_seqs: 1,
   verdict: 'too_large',
-  reason: { en: '', zh: '' },
+  reason: text(''),
+  notes: [],
   placements: [],
   host_need_bytes: 0,
   ...more,
@@ -47,37 +51,36 @@ describe('place', () => {
   const plan = { devices: [{ uuid: 'GPU-a', index: 0 }, { uuid: 'GPU-b', index: 3 }] } as unknown as Plan;
   const gpu = (indices: string): string => `GPU ${indices}`;
   it.each([
-    ['cpu', 'CPU'],
-    ['GPU-b', 'GPU 3'],
-    ['GPU-a+GPU-b', 'GPU 0+3'],
-    ['GPU-a+GPU-b+cpu', 'GPU 0+3+CPU'],
-    ['GPU-gone', 'GPU-gone'],
-    ['8192', '8192'],
-  ])('of %s is %s', (device, name) => expect(placeName(plan, device, gpu)).toBe(name));
+    [['cpu'], 'CPU'],
+    [['GPU-b'], 'GPU 3'],
+    [['GPU-a', 'GPU-b'], 'GPU 0+3'],
+    [['GPU-a', 'GPU-b', 'cpu'], 'GPU 0+3+CPU'],
+    [['GPU-gone'], 'GPU-gone'],
+    [['GPU-gone', 'cpu'], 'GPU-gone+cpu'],
+  ])('of %s is %s', (devices, name) => expect(placeName(plan, devices, gpu)).toBe(name));
 });
 
-describe('note', () => {
+describe('notes', () => {
   it.each([
-    ['chosen', 'the highest precision that fits', ''],
-    ['fits', 'fits too; the GPU was chosen', 'fits too; the GPU was chosen'],
-    ['too_large', 'needs 19.24 GiB, 15.30 GiB are free: 3.94 GiB short', ''],
-    ['too_large', 'needs 19.24 GiB, 15.30 GiB are free: 3.94 GiB short; the experts stay 16-bit', 'the experts stay 16-bit'],
-    ['too_large', 'needs 2 GiB, 1 GiB are free: 1.00 GiB short. One. Two.', 'One. Two.'],
-    ['too_large', '需要 19.24 GiB，可用 15.30 GiB：差 3.94 GiB', ''],
-    ['too_large', '需要 19.24 GiB，可用 15.30 GiB：差 3.94 GiB。专家层保持 16 位；另选模型', '专家层保持 16 位；另选模型'],
-  ] as const)('of %s, %s', (verdict, reason, note) => expect(noteOf(rung({ verdict }), reason)).toBe(note));
-});
-
-it('keeps the whole reason where the numbers beside it lack nothing', () => {
-  const enough = rung({ need_bytes: 50 });
-  expect(noteOf(enough, 'loading needs 3.00 GiB of RAM; 2.00 GiB are free')).toContain('loading needs');
+    ['chosen', 'highest_that_fits', [], []],
+    ['chosen', 'highest_that_fits', ['experts_stay'], []],
+    ['fits', 'fits_too', [], ['fits_too']],
+    ['fits', 'fits_too', ['experts_stay'], ['fits_too', 'experts_stay']],
+    ['too_large', 'short_of_memory', [], []],
+    ['too_large', 'short_of_memory', ['experts_stay'], ['experts_stay']],
+    ['too_large', 'short_of_ram', [], ['short_of_ram']],
+    ['excluded', 'precision_excluded', ['experts_stay'], ['precision_excluded', 'experts_stay']],
+  ] as const)('of %s, %s, %s', (verdict, reason, notes, shown) => {
+    const codes = notesOf(rung({ verdict, reason: text(reason), notes: notes.map(text) })).map(({ code }) => code);
+    expect(codes).toEqual(shown);
+  });
 });
 
 describe('bar', () => {
   it('has one scale for all rungs of a device, and another for another device', () => {
     const large = rung({ terms });
     const small = rung({ precision: 'int4', need_bytes: 25, terms: [{ name: 'weights', bytes: 25 }] });
-    const elsewhere = rung({ device: 'GPU-1', need_bytes: 1000 });
+    const elsewhere = rung({ devices: ['GPU-1'], device: 'GPU-1', need_bytes: 1000 });
     const drawn = bar(small, [large, small, elsewhere]);
     expect(drawn.freePercent).toBe(50);
     expect(drawn.parts).toEqual([{ part: 'weights', percent: 25 }]);

@@ -1,6 +1,6 @@
 // The plan as the page shows it: the order of the rungs and the parts of each bar.
 
-import type { Plan, Rung, TermName } from '../api/contract';
+import type { Plan, Rung, TermName, Text } from '../api/contract';
 
 const CPU = 'cpu';
 
@@ -36,22 +36,22 @@ export function orderedRungs(plan: Plan): readonly Rung[] {
   return [...plan.rungs.filter(isChosen), ...plan.rungs.filter((rung) => !isChosen(rung))];
 }
 
-/** `GPU 0`, `CPU`, or several as `GPU 0+1+CPU`. `device` is the value in a rung; any other text stays as it is. */
-export function placeName(plan: Plan, device: string, gpu: (indices: string) => string): string {
-  const parts = device.split('+');
-  const indices = parts.filter((part) => part !== CPU).map((uuid) => plan.devices.find((one) => one.uuid === uuid)?.index);
-  if (indices.includes(undefined)) return device;
-  return [...(indices.length > 0 ? [gpu(indices.join('+'))] : []), ...(parts.includes(CPU) ? ['CPU'] : [])].join('+');
+/** `GPU 0`, `CPU`, or several as `GPU 0+1+CPU`, from the devices of a rung. */
+export function placeName(plan: Plan, devices: readonly string[], gpu: (indices: string) => string): string {
+  const indices = devices
+    .filter((name) => name !== CPU)
+    .map((uuid) => plan.devices.find((one) => one.uuid === uuid)?.index);
+  if (indices.includes(undefined)) return devices.join('+');
+  return [...(indices.length > 0 ? [gpu(indices.join('+'))] : []), ...(devices.includes(CPU) ? ['CPU'] : [])].join('+');
 }
 
 /**
- * The part of a rung's reason that is not shown elsewhere. The card shows the chosen rung's reason as its heading. The
- * reason of a rung that is too large begins with the numbers that the row shows, and may go on with further clauses.
+ * What the row of a rung does not show elsewhere. The card shows the chosen rung's reason as its heading, and the row
+ * shows what a rung is short of in numbers.
  */
-export function noteOf(rung: Rung, reason: string): string {
-  if (rung.verdict === 'chosen') return '';
-  if (rung.verdict !== 'too_large' || shortBytes(rung) === 0) return reason;
-  return reason.split(/(?<=[;；。]|\. )/).slice(1).join('').trim();
+export function notesOf(rung: Rung): readonly Text[] {
+  const elsewhere = rung.verdict === 'chosen' || rung.reason.code === 'short_of_memory';
+  return [...(elsewhere ? [] : [rung.reason]), ...(rung.verdict === 'chosen' ? [] : rung.notes)];
 }
 
 /** Lengths in percent of the bar: of each part, and of the free memory. */
