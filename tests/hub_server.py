@@ -1,4 +1,4 @@
-"""A server that speaks the hub's endpoints for folders of files, with faults to order; stdlib only."""
+"""A server with the hub's endpoints that serves folders, with faults on request; standard library only."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CHUNK_BYTES = 16 * 1024
 
 
 @dataclass(frozen=True)
-class Seen:
+class HubRequest:
     """One request."""
 
     path: str
@@ -29,27 +29,27 @@ class Seen:
 
 @dataclass
 class Faults:
-    """What goes wrong; nothing unless it is ordered."""
+    """What goes wrong; nothing by default."""
 
     answers: dict[str, int] = field(default_factory=dict)
-    """HTTP status by the request's last word: a file name, or the revision for the listing."""
+    """HTTP status by the last part of the path: a file name, or the revision for the listing."""
     answers_left: int = 1 << 30
-    """So many of them, then all is well."""
+    """How many of `answers`; then requests succeed."""
     error_code: str | None = None
     headers: dict[str, str] = field(default_factory=dict)
-    """Sent with an error."""
+    """Headers of an error."""
     redirect_to: str | None = None
-    """Files lie at this other address."""
+    """Requests for files are redirected to this URL."""
     cut_after: dict[str, int] = field(default_factory=dict)
-    """Bytes of a response after which the connection ends, by file."""
+    """Bytes after which the connection is closed, by file."""
     cuts_left: int = 1 << 30
     stall_after: dict[str, int] = field(default_factory=dict)
-    """Bytes of a response after which nothing more comes, by file."""
+    """Bytes after which nothing more is sent, by file."""
     stalls_left: int = 1 << 30
     seconds_before_listing: float = 0
     bytes_per_second: int | None = None
     bodies: dict[str, bytes] = field(default_factory=dict)
-    """What is served in a file's place, by name; the listing tells of the file itself."""
+    """Bodies to serve instead of files, by name; the listing describes the files."""
     ignore_ranges: bool = False
 
 
@@ -57,15 +57,15 @@ class HubServer:
     """Serves `folders` by hub id until it is closed."""
 
     def __init__(self, folders: Mapping[str, Path]) -> None:
-        self.folders, self.faults, self.seen = dict(folders), Faults(), list[Seen]()
+        self.folders, self.faults, self.requests = dict(folders), Faults(), list[HubRequest]()
         self.sizes: dict[str, int] = {}
-        """What the listing says of a file's size, where it is not the truth."""
+        """Wrong sizes for the listing, by file."""
         self.sent: dict[str, int] = {}
-        """Bytes of files that went out, by name."""
+        """Bytes sent, by file."""
         self.hash_nothing = False
-        """The listing's hashes are made up: for files of many gigabytes of nothing."""
+        """The listing has zeros for hashes: for sparse files of many gigabytes."""
         self.closing = threading.Event()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (_Handler,), {"hub": self}))
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (_HubHandler,), {"hub": self}))
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
@@ -76,18 +76,18 @@ class HubServer:
         return f"http://127.0.0.1:{self._server.server_port}"
 
     def close(self) -> None:
-        """Ends it; a request that stalls is let go."""
+        """Stops the server and ends stalled requests."""
         self.closing.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
 
-    def requests_for(self, name: str) -> list[Seen]:
+    def requests_for(self, name: str) -> list[HubRequest]:
         """The requests whose path ends in a name."""
-        return [seen for seen in self.seen if seen.path.partition("?")[0].endswith(f"/{name}")]
+        return [request for request in self.requests if request.path.partition("?")[0].endswith(f"/{name}")]
 
     def listing(self, repo: str) -> dict[str, Any]:
-        """As /api/models/{id}/revision/{rev}?blobs=true says it."""
+        """The answer of /api/models/{id}/revision/{rev}?blobs=true."""
         return {
             "id": repo,
             "sha": COMMIT,
@@ -96,11 +96,11 @@ class HubServer:
 
     def _sibling(self, path: Path) -> dict[str, Any]:
         size = self.sizes.get(path.name, path.stat().st_size)
-        found: dict[str, Any] = {"rfilename": path.name, "size": size, "blobId": git_hash(path)}
+        entry: dict[str, Any] = {"rfilename": path.name, "size": size, "blobId": git_hash(path)}
         if path.suffix in (".safetensors", ".bin", ".model"):
             digest = "0" * 64 if self.hash_nothing else sha256(path)
-            found["lfs"] = {"sha256": digest, "size": size, "pointerSize": 135}
-        return found
+            entry["lfs"] = {"sha256": digest, "size": size, "pointerSize": 135}
+        return entry
 
 
 def sha256(path: Path) -> str:
@@ -113,17 +113,17 @@ def git_hash(path: Path) -> str:
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _HubHandler(BaseHTTPRequestHandler):
     hub: HubServer
     protocol_version = "HTTP/1.1"
 
     def log_message(self, format: str, *args: object) -> None:
-        """Says nothing."""
+        """Logs nothing."""
 
     def do_GET(self) -> None:
         hub, faults = self.hub, self.hub.faults
         path = self.path.partition("?")[0]
-        hub.seen.append(Seen(self.path, self.headers["Range"], self.headers["Authorization"]))
+        hub.requests.append(HubRequest(self.path, self.headers["Range"], self.headers["Authorization"]))
         name = path.rpartition("/")[2]
         status = faults.answers.get(name)
         if status and faults.answers_left > 0:
@@ -142,7 +142,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._error(404, "RepoNotFound")
             return
         body = json.dumps(self.hub.listing(repo)).encode()
-        with contextlib.suppress(OSError):  # nobody waited for it
+        with contextlib.suppress(OSError):  # the client is gone
             self._start(200, len(body))
             self.wfile.write(body)
 
@@ -167,10 +167,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def _range(self, size: int) -> tuple[int, int]:
-        wanted = self.headers["Range"]
-        if not wanted or self.hub.faults.ignore_ranges:
+        header = self.headers["Range"]
+        if not header or self.hub.faults.ignore_ranges:
             return 0, size
-        begin, _, end = wanted.removeprefix("bytes=").partition("-")
+        begin, _, end = header.removeprefix("bytes=").partition("-")
         return int(begin), min(size, int(end) + 1 if end else size)
 
     def _send(self, name: str, path: Path, body: bytes | None, begin: int, end: int) -> None:

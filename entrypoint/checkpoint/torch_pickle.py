@@ -1,7 +1,7 @@
-"""The pickle inside a `.bin` file, read as data: a table of tensor names, nothing that could run.
+"""Reads the pickle inside a `.bin` file as data: tensors by name. Nothing in it can run.
 
-The instructions are those that torch's weights-only reader knows (torch/_weights_only_unpickler.py); values are plain
-Python numbers, texts, tuples, lists and dictionaries, and the few classes below.
+It knows the instructions of torch's weights-only reader (torch/_weights_only_unpickler.py). Values are plain Python
+numbers, strings, tuples, lists and dictionaries, and the few classes of `torch_tensors`.
 """
 
 from __future__ import annotations
@@ -10,24 +10,32 @@ import pickletools
 from collections.abc import Callable
 from typing import Any
 
-from entrypoint.checkpoint.torch_tensors import DAMAGED, FUNCTIONS, Global, Table, TorchPickleError, View, storage_of
+from entrypoint.checkpoint.torch_tensors import (
+    DAMAGED,
+    FUNCTIONS,
+    Global,
+    Table,
+    TensorView,
+    TorchPickleError,
+    storage_of,
+)
 
 MOST_INSTRUCTIONS = 4_000_000
-"""Some forty for a tensor."""
+"""About forty per tensor are usual."""
 
 
-def read_views(pickled: bytes) -> dict[str, View]:
+def read_views(pickled: bytes) -> dict[str, TensorView]:
     """The named tensors of a state dict. Raises TorchPickleError."""
-    value = _Reader().read(pickled)
+    value = _Unpickler().read(pickled)
     if not isinstance(value, Table):
-        raise TorchPickleError("holds no table of tensors")
+        raise TorchPickleError("does not contain a dictionary of tensors")
     for name, view in value.items():
-        if not isinstance(view, View):
-            raise TorchPickleError(f"holds {str(name)[:80]!r}, which is no tensor")
+        if not isinstance(view, TensorView):
+            raise TorchPickleError(f"contains {str(name)[:80]!r}, which is not a tensor")
     return dict(value)
 
 
-class _Reader:
+class _Unpickler:
     def __init__(self) -> None:
         self._stack: list[Any] = []
         self._marks: list[int] = []
@@ -40,7 +48,7 @@ class _Reader:
                 if instruction.name == "STOP":
                     return self._stack[-1]
                 if count > MOST_INSTRUCTIONS:
-                    raise TorchPickleError("has more instructions than any checkpoint")
+                    raise TorchPickleError("its data.pkl has more instructions than any checkpoint")
                 self._step(instruction.name, argument)
         except TorchPickleError:
             raise
@@ -56,7 +64,7 @@ class _Reader:
         elif name in _HANDLERS:
             _HANDLERS[name](self, argument)
         else:
-            raise TorchPickleError(f"asks for {name}, which no table of tensors needs")
+            raise TorchPickleError(f"its data.pkl has the instruction {name}, which is not allowed in a weights file")
 
     def _find(self, argument: str) -> None:
         module, _, name = argument.partition(" ")
@@ -72,9 +80,9 @@ class _Reader:
         self._marks.append(len(self._stack))
 
     def _since_mark(self) -> list[Any]:
-        place = self._marks.pop()
-        items = self._stack[place:]
-        del self._stack[place:]
+        start = self._marks.pop()
+        items = self._stack[start:]
+        del self._stack[start:]
         return items
 
     def _tuple(self, _argument: None) -> None:
@@ -88,16 +96,16 @@ class _Reader:
         self._stack.append(items)
 
     def _append(self, items: list[Any]) -> None:
-        target = self._stack[-1]
-        if type(target) is not list:
+        values = self._stack[-1]
+        if type(values) is not list:
             raise TorchPickleError(DAMAGED)
-        target.extend(items)
+        values.extend(items)
 
     def _set(self, items: list[Any]) -> None:
-        target = self._stack[-1]
-        if not isinstance(target, Table):
+        table = self._stack[-1]
+        if not isinstance(table, Table):
             raise TorchPickleError(DAMAGED)
-        target.add(zip(items[::2], items[1::2], strict=True))
+        table.add(zip(items[::2], items[1::2], strict=True))
 
     def _pop(self, count: int) -> list[Any]:
         items = self._stack[-count:]
@@ -107,14 +115,14 @@ class _Reader:
     def _reduce(self, _argument: None) -> None:
         function, arguments = self._pop(2)
         if not isinstance(function, Global) or function.name not in FUNCTIONS or type(arguments) is not tuple:
-            called = function.name if isinstance(function, Global) else type(function).__name__
-            raise TorchPickleError(f"would call {called[:80]}, which no table of tensors needs")
+            name = function.name if isinstance(function, Global) else type(function).__name__
+            raise TorchPickleError(f"calls {name[:80]}, which is not allowed in a weights file")
         self._stack.append(FUNCTIONS[function.name](*arguments))
 
     def _build(self, _argument: None) -> None:
         self._pop(1)
         if not isinstance(self._stack[-1], Table):
-            raise TorchPickleError("sets attributes of something that is no table")
+            raise TorchPickleError("sets attributes of something that is not a dictionary")
 
     def _storage(self, _argument: None) -> None:
         self._stack.append(storage_of(self._stack.pop()))
@@ -125,13 +133,13 @@ _CONSTANTS: dict[str, Callable[[], Any]] = {
     **{"NONE": lambda: None, "NEWFALSE": lambda: False, "NEWTRUE": lambda: True},
     **{"EMPTY_TUPLE": tuple, "EMPTY_LIST": list, "EMPTY_DICT": Table},
 }
-_HANDLERS: dict[str, Callable[[_Reader, Any], object]] = {
+_HANDLERS: dict[str, Callable[[_Unpickler, Any], object]] = {
     "PROTO": lambda _reader, _argument: None,
-    "GLOBAL": _Reader._find,
-    **{name: _Reader._put for name in ("BINPUT", "LONG_BINPUT")},
-    **{name: _Reader._get for name in ("BINGET", "LONG_BINGET")},
-    "MARK": _Reader._mark,
-    "TUPLE": _Reader._tuple,
+    "GLOBAL": _Unpickler._find,
+    **{name: _Unpickler._put for name in ("BINPUT", "LONG_BINPUT")},
+    **{name: _Unpickler._get for name in ("BINGET", "LONG_BINGET")},
+    "MARK": _Unpickler._mark,
+    "TUPLE": _Unpickler._tuple,
     "TUPLE1": lambda reader, _argument: reader._tuple_of(1),
     "TUPLE2": lambda reader, _argument: reader._tuple_of(2),
     "TUPLE3": lambda reader, _argument: reader._tuple_of(3),
@@ -139,7 +147,7 @@ _HANDLERS: dict[str, Callable[[_Reader, Any], object]] = {
     "APPENDS": lambda reader, _argument: reader._append(reader._since_mark()),
     "SETITEM": lambda reader, _argument: reader._set(reader._pop(2)),
     "SETITEMS": lambda reader, _argument: reader._set(reader._since_mark()),
-    "REDUCE": _Reader._reduce,
-    "BUILD": _Reader._build,
-    "BINPERSID": _Reader._storage,
+    "REDUCE": _Unpickler._reduce,
+    "BUILD": _Unpickler._build,
+    "BINPERSID": _Unpickler._storage,
 }

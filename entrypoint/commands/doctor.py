@@ -1,10 +1,11 @@
-"""`doctor`: everything that a deployment needs, checked; what is wrong comes with its remedy. Writes nothing.
+"""`doctor`: checks everything that a deployment needs and prints a remedy for each problem. Writes nothing.
 
     python -m entrypoint doctor
     docker compose run --rm glm doctor
 
-`--json` prints `{"verdict": …, "checks": [{"name", "verdict", "finding", "remedy"}, …]}` on stdout; keys are added,
-never renamed. Exit code 0 where everything passes, 1 with warnings, 2 where something fails.
+`--json` prints `{"verdict": …, "checks": [{"name", "verdict", "finding", "remedy"}, …]}` on stdout; a finding and a
+remedy have `en`, `zh`, `code` and `values`. Keys are added, never renamed. The exit code is 0 if all checks pass, 1 if
+there are warnings, 2 if a check fails.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from app.contract.codec import to_json
 from entrypoint.doctor.check import Check, Verdict, examine
 from entrypoint.settings.settings import Settings
 
-EXITS: dict[Verdict, int] = {"pass": 0, "warn": 1, "fail": 2}
-STYLES: dict[Verdict, str] = {"pass": "green", "warn": "yellow", "fail": "bold red"}
-MARKS: dict[Verdict, str] = {"pass": "✓", "warn": "!", "fail": "✗"}
+VERDICT_EXIT_CODES: dict[Verdict, int] = {"pass": 0, "warn": 1, "fail": 2}
+VERDICT_STYLES: dict[Verdict, str] = {"pass": "green", "warn": "yellow", "fail": "bold red"}
+VERDICT_MARKS: dict[Verdict, str] = {"pass": "✓", "warn": "!", "fail": "✗"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,11 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(settings: Settings, options: argparse.Namespace) -> int:
     """Runs every check, prints the findings and returns the exit code."""
-    from entrypoint.doctor.machine_checks import MACHINE
-    from entrypoint.doctor.model_checks import MODEL
+    from entrypoint.doctor.machine_checks import MACHINE_GROUPS
+    from entrypoint.doctor.model_checks import MODEL_GROUPS
 
-    checks = examine(settings, (*MACHINE, *MODEL))
-    worst = max((check.verdict for check in checks), key=lambda verdict: EXITS[verdict])
+    checks = examine(settings, (*MACHINE_GROUPS, *MODEL_GROUPS))
+    worst = max((check.verdict for check in checks), key=lambda verdict: VERDICT_EXIT_CODES[verdict])
     if options.json:
         json.dump({"verdict": worst, "checks": to_json(checks)}, sys.stdout, ensure_ascii=False, indent=1)
         sys.stdout.write("\n")
@@ -43,27 +44,27 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
     else:
         sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a pipe may have an encoding without ✓
         sys.stdout.write("\n".join(lines(checks)) + "\n")
-    return EXITS[worst]
+    return VERDICT_EXIT_CODES[worst]
 
 
 def lines(checks: Sequence[Check]) -> list[str]:
-    """A line a check, its remedy below; the summary last."""
+    """One line for each check with its remedy below, then the summary."""
     width = max(len(check.name) for check in checks)
-    said = []
+    output = []
     for check in checks:
-        said.append(f"{check.verdict}  {check.name:{width}}  {check.finding.en}")
+        output.append(f"{check.verdict}  {check.name:{width}}  {check.finding.en}")
         if check.remedy:
-            said.append(f"{'':{width + 6}}  -> {check.remedy.en}")
-    return [*said, summary(checks)]
+            output.append(f"{'':{width + 6}}  -> {check.remedy.en}")
+    return [*output, summary(checks)]
 
 
 def summary(checks: Sequence[Check]) -> str:
-    """How many checks there were, and how they ended."""
+    """How many checks ran, failed and warned."""
     fails = sum(check.verdict == "fail" for check in checks)
     warns = sum(check.verdict == "warn" for check in checks)
     if not fails and not warns:
-        return f"all checks pass: {len(checks)}"
-    return f"{len(checks)} checks: {fails} failed, {warns} with a warning"
+        return f"all {len(checks)} checks passed"
+    return f"{len(checks)} checks: {fails} failed, {warns} warned"
 
 
 def _print_table(checks: Sequence[Check]) -> None:
@@ -73,11 +74,11 @@ def _print_table(checks: Sequence[Check]) -> None:
 
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     for check in checks:
-        style = STYLES[check.verdict]
+        style = VERDICT_STYLES[check.verdict]
         finding = Styled(check.finding.en)
         if check.remedy:
             finding.append(f"\n→ {check.remedy.en}", style="bold")
-        table.add_row(Styled(MARKS[check.verdict], style), Styled(check.name, style), finding)
+        table.add_row(Styled(VERDICT_MARKS[check.verdict], style), Styled(check.name, style), finding)
     console = Console()
     console.print(table)
     console.print(summary(checks), style="dim", highlight=False)

@@ -1,14 +1,17 @@
-"""One check of the `doctor` command, and groups of them that run at once, each within its time."""
+"""One check of the `doctor` command, and groups of checks that run in parallel, each with a time limit."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from app.contract.plan import Text
+from entrypoint.messages.sentence import text
+from entrypoint.reasons.doctor import CheckBroke, CheckTimedOut, RunNvidiaSmi
+from entrypoint.reasons.reason import Reason
 from entrypoint.settings.settings import Settings
 from entrypoint.timeouts import start
 
@@ -17,7 +20,7 @@ Verdict = Literal["pass", "warn", "fail"]
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at; what passes needs no remedy."""
+    """The result of one check; one that passes needs no remedy."""
 
     name: str
     verdict: Verdict
@@ -26,33 +29,33 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Group:
-    """Checks that share what they measure, and the time they may take together."""
+class CheckGroup:
+    """Checks that share their measurements and a time limit."""
 
     name: str
     seconds: float
     run: Callable[[Settings], Sequence[Check]]
 
 
-def examine(settings: Settings, groups: Sequence[Group]) -> list[Check]:
-    """All groups at once, each within its time: one that hangs or breaks is a check that failed, never the end."""
-    started = [(group, start(functools.partial(group.run, settings))) for group in groups]
-    return [check for group, future in started for check in _checks(group, future)]
+def check(name: str, verdict: Verdict, finding: Reason, remedy: Reason | None = None) -> Check:
+    """A check from its reasons."""
+    return Check(name, verdict, text(finding), text(remedy) if remedy else None)
 
 
-def _checks(group: Group, future: Future[Sequence[Check]]) -> Sequence[Check]:
+def appended(finding: Text, end: Text) -> Text:
+    """The same finding with more words at its end."""
+    return replace(finding, en=finding.en + end.en, zh=finding.zh + end.zh)
+
+
+def examine(settings: Settings, groups: Sequence[CheckGroup]) -> list[Check]:
+    """Runs all groups in parallel; a group that hangs or raises is one failed check, and the others go on."""
+    futures = [(group, start(functools.partial(group.run, settings))) for group in groups]
+    return [result for group, future in futures for result in _results(group, future)]
+
+
+def _results(group: CheckGroup, future: Future[Sequence[Check]]) -> Sequence[Check]:
     if not wait([future], group.seconds).done:
-        return [_too_slow(group)]
+        return [check(group.name, "fail", CheckTimedOut(group.seconds), RunNvidiaSmi())]
     if error := future.exception():  # whatever it is, the other checks are worth having
-        broke = f"{type(error).__name__}: {error}"
-        return [Check(group.name, "fail", Text(f"the check broke: {broke}", f"检查出错：{broke}"))]
+        return [check(group.name, "fail", CheckBroke(f"{type(error).__name__}: {error}"))]
     return future.result()
-
-
-def _too_slow(group: Group) -> Check:
-    finding = Text(f"timed out after {group.seconds:.0f} s", f"{group.seconds:.0f} 秒内没有完成")
-    remedy = Text(
-        "Something that this asks hangs: look into dmesg on the host and run nvidia-smi there.",
-        "被检查的某个部分卡住了：请查看主机的 dmesg，并在主机上运行 nvidia-smi。",
-    )
-    return Check(group.name, "fail", finding, remedy)

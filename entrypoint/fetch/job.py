@@ -1,4 +1,4 @@
-"""What a download is asked to do; a file, since hundreds of shards don't fit on a command line."""
+"""What to download; passed as a file, since hundreds of shards don't fit on a command line."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class WantedFile:
-    """One file at the job's commit; `etag` as in the hub's listing, the file's own hash."""
+    """One file at the job's commit; `etag` is its hash, as in the hub's listing."""
 
     name: str
     size: int
@@ -16,7 +16,7 @@ class WantedFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """Every file of `files` is in the snapshot of `commit` when the download ends well. Never holds a token."""
+    """After a successful download all `files` are in the snapshot of `commit`. It never contains a token."""
 
     endpoint: str
     repo: str
@@ -24,10 +24,10 @@ class Job:
     commit: str
     hf_home: str
     with_token: bool
-    """HF_TOKEN holds one."""
+    """HF_TOKEN has one."""
     files: tuple[WantedFile, ...]
 
     @property
     def total_bytes(self) -> int:
-        """Of all files."""
+        """Size of all files."""
         return sum(file.size for file in self.files)

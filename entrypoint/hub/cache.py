@@ -11,15 +11,16 @@ from entrypoint.checkpoint.safe_open import CheckpointError
 from entrypoint.checkpoint.source import INDEX, SINGLE_FILE, TORCH_FILE, TORCH_INDEX, LocalFolder, indexed_files
 from entrypoint.hub.listing import COMMIT
 from entrypoint.paths import exists, is_file, is_folder
+from entrypoint.reasons.hub import FileMissing, RevisionMissing
 
-WEIGHTS = ((INDEX, SINGLE_FILE), (TORCH_INDEX, TORCH_FILE))
-"""An index and the one file where there is none: safetensors first, where both kinds are there."""
-TOKENIZERS = ("tokenizer.json", "tokenizer.model")
+WEIGHT_FILES = ((INDEX, SINGLE_FILE), (TORCH_INDEX, TORCH_FILE))
+"""An index, and the single file of a model without one; safetensors first, if a folder has both kinds."""
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
 
 
 @dataclass(frozen=True)
 class HubCache:
-    """One model's folder below HF_HOME."""
+    """The folder of one model below HF_HOME."""
 
     folder: Path
 
@@ -29,7 +30,7 @@ class HubCache:
         return cls(hf_home / "hub" / f"models--{repo.replace('/', '--')}")
 
     def commit(self, revision: str) -> str | None:
-        """The commit that a revision meant when it was last downloaded."""
+        """The commit of a revision when it was last downloaded."""
         if COMMIT.fullmatch(revision):
             return revision
         try:
@@ -39,28 +40,28 @@ class HubCache:
         return commit if COMMIT.fullmatch(commit) else None
 
     def snapshot(self, commit: str) -> Path:
-        """The folder with that commit's files."""
+        """The folder with the files of a commit."""
         return self.folder / "snapshots" / commit
 
     def blob(self, etag: str) -> Path:
-        """Where a file's bytes lie once they are whole and checked."""
+        """Path of a file that is complete and checked."""
         return self.folder / "blobs" / etag
 
     def partial(self, etag: str) -> Path:
-        """Where they lie until then; named by their hash, so that what is there may be continued."""
+        """Path of a file until then; named by its hash, so that a download can resume."""
         return self.folder / "blobs" / f"{etag}.berth.incomplete"
 
-    def there(self, etag: str) -> int:
-        """Bytes of a file that have come, all of them or some."""
+    def stored_bytes(self, etag: str) -> int:
+        """Bytes of a file that are on disk, all of them or some."""
         for path in (self.blob(etag), self.partial(etag)):
             if exists(path):
                 return path.stat().st_size
         return 0
 
     def link(self, commit: str, name: str, etag: str) -> None:
-        """Puts a whole blob into a snapshot; where links can't be made, the file itself.
+        """Puts a complete blob into a snapshot: a link to it, or the file itself if links can't be made.
 
-        In one step: an engine may read the snapshot, and another download make the same link.
+        It is atomic: an engine may be reading the snapshot, and another download making the same link.
         """
         pointer = self.snapshot(commit) / name
         pointer.parent.mkdir(parents=True, exist_ok=True)
@@ -72,28 +73,29 @@ class HubCache:
         draft.replace(pointer)
 
     def write_ref(self, revision: str, commit: str) -> None:
-        """Notes which commit a branch or tag means."""
+        """Records the commit of a branch or tag."""
         if not COMMIT.fullmatch(revision):
             path = self.folder / "refs" / revision
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(commit, encoding="ascii")
 
-    def missing(self, revision: str) -> str | None:
-        """What a whole snapshot of a revision lacks; None where nothing is lacking."""
+    def missing(self, revision: str) -> RevisionMissing | FileMissing | None:
+        """What the snapshot of a revision lacks; None if it is complete."""
         commit = self.commit(revision)
         if commit is None or not is_folder(self.snapshot(commit)):
-            return f"revision {revision}"
+            return RevisionMissing(revision)
         folder = self.snapshot(commit)
         if not is_file(folder / "config.json"):
-            return "config.json"
-        if not any(is_file(folder / name) for name in TOKENIZERS):
-            return " or ".join(TOKENIZERS)
-        return _missing_weights(folder)
+            return FileMissing(("config.json",))
+        if not any(is_file(folder / name) for name in TOKENIZER_FILES):
+            return FileMissing(TOKENIZER_FILES)
+        weights = _missing_weights(folder)
+        return None if weights is None else FileMissing((weights,))
 
 
 def _missing_weights(folder: Path) -> str | None:
-    """The first weight file that is not there, of the kind that the loader would take."""
-    for index, single in WEIGHTS:
+    """The first missing weight file, of the kind that the loader would take."""
+    for index, single in WEIGHT_FILES:
         if exists(folder / index):
             try:
                 names = indexed_files(str(folder / index), LocalFolder(folder).read_json(index))

@@ -1,4 +1,4 @@
-"""What a hub answers, and what keeps it from answering; no request is made here."""
+"""What a hub answers, and how it fails to answer; no request is made here."""
 
 from __future__ import annotations
 
@@ -9,40 +9,44 @@ from typing import Any, Literal
 
 from entrypoint.checkpoint.safetensors_header import CheckpointError
 from entrypoint.checkpoint.source import parse_object
+from entrypoint.reasons.hub import TimedOut
+from entrypoint.reasons.reason import Reason
 
 PUBLIC_HUB = "https://huggingface.co"
 COMMIT = re.compile(r"[0-9a-f]{40}")
-Kind = Literal["unreachable", "slow", "cut", "unauthorised", "gated", "no_model", "no_revision", "busy", "broken"]
+HubErrorKind = Literal[
+    "unreachable", "slow", "cut", "unauthorised", "gated", "no_model", "no_revision", "busy", "broken"
+]
 
 
 class HubError(Exception):
-    """What kept the hub from answering; `detail` holds no address but the endpoint's, and never a token."""
+    """Why a request to the hub failed; `detail` holds no address but the endpoint's, and never a token."""
 
     def __init__(
-        self, kind: Kind, detail: str, status: int | None = None, retry_after_seconds: float | None = None
+        self, kind: HubErrorKind, detail: Reason, status: int | None = None, retry_after_seconds: float | None = None
     ) -> None:
-        super().__init__(detail)
+        super().__init__(kind, detail)
         self.kind, self.detail = kind, detail
         self.status, self.retry_after_seconds = status, retry_after_seconds
 
     @property
-    def passing(self) -> bool:
+    def is_transient(self) -> bool:
         """Whether the same request may succeed a little later."""
         return self.kind in ("unreachable", "slow", "cut", "busy", "broken")
 
 
 class Deadline:
-    """A moment by which several requests have to be through."""
+    """The time by which several requests must have finished."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self._at = time.monotonic() + seconds
 
     def left(self) -> float:
-        """Seconds that are left. Raises HubError when there are none."""
+        """Seconds that are left. Raises HubError if there are none."""
         left = self._at - time.monotonic()
         if left <= 0:
-            raise HubError("slow", f"timed out after {self.seconds:.0f} s")
+            raise HubError("slow", TimedOut(self.seconds))
         return left
 
 
@@ -58,7 +62,7 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Listing:
-    """A model's files at one commit; everything after is asked of this commit alone."""
+    """A model's files at one commit; all later requests name this commit."""
 
     repo: str
     commit: str
@@ -74,7 +78,7 @@ def parse_listing(repo: str, url: str, text: bytes) -> Listing:
     value = parse_object(url, text)
     commit, siblings = value.get("sha"), value.get("siblings")
     if not isinstance(commit, str) or not COMMIT.fullmatch(commit) or not isinstance(siblings, list):
-        raise CheckpointError(f"{url} names no commit and no files; is HF_ENDPOINT a hub?")
+        raise CheckpointError(f"{url} names no commit or no files; is HF_ENDPOINT a model hub?")
     files = [_file(entry) for entry in siblings if isinstance(entry, dict)]
     return Listing(repo, commit, tuple(file for file in files if file is not None))
 
@@ -93,9 +97,9 @@ def _file(entry: dict[str, Any]) -> RemoteFile | None:
 
 @dataclass(frozen=True)
 class HubModel:
-    """A model that is not on this machine, or not whole."""
+    """A model that is not on this machine, or not all of it."""
 
     repo: str
     revision: str
-    looked_in: tuple[str, ...] = ()
-    """Folders that it was not found in."""
+    folders: tuple[str, ...] = ()
+    """Where it was looked for and not found."""

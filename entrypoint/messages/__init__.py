@@ -3,7 +3,11 @@
 Importing a module registers its sentences.
 """
 
+from entrypoint.messages import doctor as doctor
+from entrypoint.messages import download as download
 from entrypoint.messages import engine as engine
+from entrypoint.messages import files as files
+from entrypoint.messages import hub as hub
 from entrypoint.messages import machine as machine
 from entrypoint.messages import model as model
 from entrypoint.messages import plan as plan

@@ -29,7 +29,7 @@ def _killed_for_memory(reason: engine.KilledForMemory) -> Sentence:
 
 
 @sentence.register
-def _out_of_memory(reason: engine.OutOfMemory) -> Sentence:
+def _out_of_memory(reason: engine.EngineOutOfMemory) -> Sentence:
     when = _when(reason.phase)
     return Sentence(
         f"The model process ran out of memory {when.en}: {reason.message}",
@@ -38,7 +38,7 @@ def _out_of_memory(reason: engine.OutOfMemory) -> Sentence:
 
 
 @sentence.register
-def _hung(reason: engine.Hung) -> Sentence:
+def _hung(reason: engine.EngineHung) -> Sentence:
     when = _when(reason.phase)
     return Sentence(
         f"The model process hung {when.en}: it made no step for {reason.seconds:.0f} s and was killed.",
@@ -69,7 +69,7 @@ def _checkpoint_unusable(reason: engine.CheckpointUnusable) -> Sentence:
 
 
 @sentence.register
-def _failed(reason: engine.Failed) -> Sentence:
+def _failed(reason: engine.EngineFailed) -> Sentence:
     when = _when(reason.phase)
     code = reason.exit_code
     return Sentence(

@@ -8,7 +8,7 @@ from app.contract.limits import MOST_SLOTS
 from app.contract.plan import Device, Host, Model, Precision
 from app.layouts.layout import Layout
 from app.layouts.shape import Shape
-from entrypoint.checkpoint.quantised import Stored
+from entrypoint.checkpoint.quantised import StoredFormat
 from entrypoint.machine.torch_build import TorchBuild
 from entrypoint.reasons.reason import Reason
 from entrypoint.settings.settings import Settings
@@ -43,7 +43,7 @@ class PlanInputs:
     """After a death in service: the same precision and devices again."""
     most_slots: int = MOST_SLOTS
     """The most that are chosen automatically, whatever the rung."""
-    stored: Stored | None = None
+    stored: StoredFormat | None = None
     """If the weights are stored quantised: the ladder is that one rung."""
     cpu: bool = True
     """Whether the CPU may hold layers. For cards that are not here it may not."""

@@ -19,7 +19,7 @@ class KilledForMemory(Reason):
 
 
 @dataclass(frozen=True)
-class OutOfMemory(Reason):
+class EngineOutOfMemory(Reason):
     """It could not allocate memory, and said so."""
 
     phase: Phase
@@ -28,7 +28,7 @@ class OutOfMemory(Reason):
 
 
 @dataclass(frozen=True)
-class Hung(Reason):
+class EngineHung(Reason):
     """It made no step for too long, and the supervisor killed it."""
 
     phase: Phase
@@ -59,7 +59,7 @@ class CheckpointUnusable(Reason):
 
 
 @dataclass(frozen=True)
-class Failed(Reason):
+class EngineFailed(Reason):
     """Any other failure; the message is empty if it said nothing."""
 
     phase: Phase

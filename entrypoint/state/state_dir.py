@@ -7,13 +7,13 @@ import fcntl
 import json
 import logging
 import os
-import pwd
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from app.contract.codec import from_json, write_atomically
-from entrypoint.paths import existing
+from entrypoint.messages.sentence import sentence
+from entrypoint.paths import make_writable, not_writable
 from entrypoint.settings.settings import SettingsError
 
 SOCKET_PATH_LIMIT = 107
@@ -90,7 +90,8 @@ def open_state(folder: Path) -> tuple[StateDir, int]:
             pass
         lock = os.open(state.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise SettingsError(f"GLM_STATE_DIR={folder}: {_unwritable(folder, error)}") from error
+        why, remedy = sentence(not_writable(folder, error)), sentence(make_writable(folder, "GLM_STATE_DIR"))
+        raise SettingsError(f"GLM_STATE_DIR={why.en} {remedy.en}") from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -159,21 +160,3 @@ def make_run_dir() -> Path:
             f"TMPDIR={folder.parent}: too long for the path of a Unix socket (107 bytes); set a shorter one"
         )
     return folder
-
-
-def _unwritable(folder: Path, error: OSError) -> str:
-    path = existing(folder)
-    uid = os.geteuid()
-    return (
-        f"{error.strerror}; {path} belongs to {owner(path)} and Berth runs as uid {uid}: "
-        f"run `chown -R {uid} {path}` on the host, or set GLM_STATE_DIR to a directory that uid {uid} can write"
-    )
-
-
-def owner(path: Path) -> str:
-    """Name and uid of the owner of a path that exists."""
-    uid = path.stat().st_uid
-    try:
-        return f"{pwd.getpwuid(uid).pw_name} (uid {uid})"
-    except KeyError:
-        return f"an unknown user (uid {uid})"

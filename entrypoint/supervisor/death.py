@@ -78,18 +78,18 @@ def _reason(cause: DeathCause, evidence: Evidence) -> Reason:
     if cause == "killed_by_kernel_oom":
         return engine.KilledForMemory(phase, evidence.limit_bytes, evidence.peak_bytes)
     if cause == "out_of_memory":
-        return engine.OutOfMemory(phase, message)
+        return engine.EngineOutOfMemory(phase, message)
     if cause == "gpu_lost" and evidence.gpu_lost is not None:
         return evidence.gpu_lost
     if evidence.silent_seconds is not None:
-        return engine.Hung(phase, evidence.silent_seconds)
+        return engine.EngineHung(phase, evidence.silent_seconds)
     if cause == "no_cuda":
         return engine.CudaUnusable(message)
     if cause == "killed_by_signal":
         return engine.KilledBySignal(phase, _signal_name(-evidence.exit_code))
     if cause in ("bad_checkpoint", "self_test"):
         return engine.CheckpointUnusable(message)
-    return engine.Failed(phase, message, evidence.exit_code)
+    return engine.EngineFailed(phase, message, evidence.exit_code)
 
 
 def _remedy(cause: DeathCause) -> Reason | None:

@@ -11,7 +11,7 @@ from app.contract.codec import write_atomically
 from app.contract.plan import Refusal
 from app.contract.status import FetchEvent, FetchFailed
 from entrypoint.fetch.job import Job, WantedFile
-from entrypoint.hub import messages
+from entrypoint.hub.refusals import download_crashed
 from entrypoint.hub.remote_headers import HubRefused, RemoteModel
 from entrypoint.settings.settings import Settings
 from entrypoint.state.status_writer import StatusWriter
@@ -97,7 +97,7 @@ class FetchRun:
     def _restart_later(self, code: int) -> None:
         self._deaths += 1
         if self._deaths >= MOST_DEATHS:
-            raise HubRefused(messages.download_crashed(self._deaths, code))
+            raise HubRefused(download_crashed(self._deaths, code))
         self._not_before = time.monotonic() + min(LONGEST_PAUSE_SECONDS, 2.0 ** (self._deaths - 1))
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         log.error("the download process ended (%s); it restarts and continues where it stopped", how)

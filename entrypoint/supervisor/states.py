@@ -1,7 +1,7 @@
 """The supervisor's states: what `serve` is doing, with what it needs for that. The status's phase is what people see.
 
-Starting ─> Fetching ─> Starting ─> EngineRunning <─> BackingOff
-each of them ─> Failed (the page stays up to explain why) or Ended
+Starting ─> FetchingModel ─> Starting ─> EngineRunning <─> BackingOff
+each of them ─> Refused (the page stays up to explain why) or Ended
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class Starting:
 
 
 @dataclass(frozen=True)
-class Fetching:
+class FetchingModel:
     """The model comes from the hub."""
 
     fetch: ModelFetch
@@ -40,7 +40,7 @@ class BackingOff:
 
 
 @dataclass(frozen=True)
-class Failed:
+class Refused:
     """Nothing can be run; only the page is up."""
 
 
@@ -51,4 +51,4 @@ class Ended:
     exit_code: int
 
 
-State = Starting | Fetching | EngineRunning | BackingOff | Failed | Ended
+State = Starting | FetchingModel | EngineRunning | BackingOff | Refused | Ended

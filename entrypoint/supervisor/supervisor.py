@@ -31,7 +31,7 @@ from entrypoint.supervisor.engine_monitor import EngineMonitor
 from entrypoint.supervisor.model_fetch import ModelFetch
 from entrypoint.supervisor.recovery import Recovery
 from entrypoint.supervisor.signals import Signals
-from entrypoint.supervisor.states import BackingOff, Ended, EngineRunning, Failed, Fetching, Starting, State
+from entrypoint.supervisor.states import BackingOff, Ended, EngineRunning, FetchingModel, Refused, Starting, State
 from entrypoint.supervisor.web_process import WebRun
 
 TICK_SECONDS = 0.25
@@ -80,7 +80,7 @@ class Supervisor:
                 self._begin(self.choice)
             else:
                 fetch = ModelFetch(self.settings, self.choice, self.run_dir, self.status, self._plan_for)
-                self.state = Fetching(fetch)
+                self.state = FetchingModel(fetch)
             while not self.signals.count and not isinstance(self.state, Ended):
                 self._tick()
             return self.state.exit_code if isinstance(self.state, Ended) else exits.OK
@@ -92,7 +92,7 @@ class Supervisor:
         for key, _ in self.selector.select(TICK_SECONDS):
             if key.data == "signals":
                 self.signals.drain()
-        if isinstance(self.state, Fetching):
+        if isinstance(self.state, FetchingModel):
             self._continue_fetch(self.state.fetch)
         if isinstance(self.state, EngineRunning):
             self._watch_engine()
@@ -161,7 +161,7 @@ class Supervisor:
         line = f" {refusal.env_line}" if refusal.env_line else ""
         log.error("%s %s%s", refusal.why.en, refusal.remedy.en, line)
         self.status.update("failed", refusal=refusal)
-        self.state = Ended(exits.REFUSED_PLAN) if self.settings.on_refusal == "exit" else Failed()
+        self.state = Ended(exits.REFUSED_PLAN) if self.settings.on_refusal == "exit" else Refused()
 
     # the engine
 
@@ -194,7 +194,7 @@ class Supervisor:
         if self.signals.count:
             log.info("stopping")
         self.web.stop(self._in_a_hurry)
-        if isinstance(self.state, Fetching):
+        if isinstance(self.state, FetchingModel):
             self.state.fetch.stop(self._in_a_hurry)
         self.engine.stop(self._in_a_hurry)
         self.selector.close()

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 from playwright.sync_api import Page, expect
 
-from entrypoint.hub import messages
+from entrypoint.messages.sentence import text as text_of
+from entrypoint.reasons.download import DownloadStalled
 from tests.browser.conftest import PHONE, Open
 from tests.browser.support import states
 from tests.browser.support.stub import Stub, end, text
@@ -72,7 +73,15 @@ def test_a_download_shows_bytes_rate_time_left_and_what_holds_it_up(stub: Stub, 
     expect(page.get_by_text("3.10 / 17.5 GiB" if chinese else "3.10 of 17.5 GiB")).to_be_visible()
     expect(page.get_by_text("53.2 MiB/秒" if chinese else "53.2 MiB/s")).to_be_visible()
     expect(page.get_by_text("大约还需 4 分 37 秒" if chinese else "about 4 min 37 s left")).to_be_visible()
-    note = messages.stalled(30, int(3.1 * states.GIB), int(17.51 * states.GIB), "https://hf-mirror.com", None, 8)
+    stalled = DownloadStalled(
+        seconds=30,
+        done_bytes=int(3.1 * states.GIB),
+        total_bytes=int(17.51 * states.GIB),
+        endpoint="https://hf-mirror.com",
+        hub_error=None,
+        retry_seconds=8,
+    )
+    note = text_of(stalled)
     stub.status = states.downloading(3.1, rate=0, note=note)
     expect(page.get_by_text(note.zh if chinese else note.en)).to_be_visible()
     expect(page.get_by_text(re.compile("MiB/(s|秒)"))).to_have_count(0)

@@ -32,7 +32,7 @@ def test_torch_without_cuda_is_told_and_the_cpu_takes_over(nvml: Stub, python: P
         ]
         on_gpu = [rung for rung in status["plan"]["rungs"] if rung["device"] != "cpu"]
         assert on_gpu and all(rung["verdict"] == "unsupported" for rung in on_gpu)
-        assert on_gpu[0]["reason"]["code"] == "cuda_unusable"
+        assert on_gpu[0]["reason"]["values"]["why"]["code"] == "cuda_unusable"
         assert "CPU-only wheel" in on_gpu[0]["reason"]["en"]
 
 
@@ -47,6 +47,6 @@ def test_with_a_gpu_required_the_page_says_why_there_is_none(nvml: Stub, python:
         assert "recreate the container" in death["why"]["en"] and "请重新创建容器" in death["why"]["zh"]
         assert (refusal["why"]["code"], refusal["why"]["values"]["note"]["code"]) == (
             "no_gpu_seen",
-            "container_lost_gpu",
+            "gpu_taken_away",
         )
         assert service.request("GET", "/health/ready")[0] == 503

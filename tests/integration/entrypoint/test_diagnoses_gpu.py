@@ -327,7 +327,7 @@ def test_a_card_that_this_torch_cannot_use(
     assert planned.rungs_on_gpu()
     for rung in planned.rungs_on_gpu():
         assert rung["verdict"] == "unsupported"
-        assert reason(rung["reason"]) == (code, values)
+        assert reason(rung["reason"]["values"]["why"]) == (code, values)
     required = plan(python, environment, GLM_REQUIRE_GPU="1")
     assert required.code == 3
     assert planned.rungs_on_gpu()[0]["reason"]["en"] in required.plan["refusal"]["why"]["en"]

@@ -19,7 +19,7 @@ import pytest
 
 from app.contract.plan import Text
 from entrypoint.commands.doctor import lines
-from entrypoint.doctor.check import Check, Group, examine
+from entrypoint.doctor.check import Check, CheckGroup, examine
 from entrypoint.settings.settings import Settings
 from entrypoint.state.state_dir import open_state
 from tests.nvml_stub import CUDA_13, GPU_IS_LOST, Stub, card, python_with_torch_facts
@@ -36,21 +36,36 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @dataclass(frozen=True)
-class Report:
-    code: int
+class CheckResult:
+    """One check: reason codes, values, and the sentences in English."""
+
+    verdict: str
+    code: str
+    values: dict[str, Any]
+    finding: str
+    remedy_code: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class DoctorReport:
+    exit_code: int
     verdict: str
     checks: list[dict[str, Any]]
 
-    def one(self, name: str) -> tuple[str, str, str]:
-        """Verdict, finding and remedy of the only check of that name, in English."""
+    def one(self, name: str) -> CheckResult:
+        """The only check of that name."""
         (check,) = [check for check in self.checks if check["name"] == name]
-        assert check["finding"]["zh"]
-        return check["verdict"], check["finding"]["en"], (check["remedy"] or {"en": ""})["en"]
+        finding, remedy = check["finding"], check["remedy"] or {"en": "", "code": "", "values": {}}
+        assert finding["zh"]
+        return CheckResult(
+            check["verdict"], finding["code"], finding["values"], finding["en"], remedy["code"], remedy["en"]
+        )
 
 
 def settings(folder: Path, **more: str) -> dict[str, str]:
     """Enough for everything to pass; a module of its name hides bitsandbytes, whose import takes seconds."""
-    given = {
+    environment = {
         "GLM_MODEL": "demo",
         "GLM_STATE_DIR": str(folder / "state"),
         "HF_HOME": str(folder / "hf"),
@@ -65,12 +80,12 @@ def settings(folder: Path, **more: str) -> dict[str, str]:
     (quick / "cextension.py").write_text(
         "from types import SimpleNamespace as Library\n\nlib = Library(_lib=Library(_name='/x/libquick.so'))\n"
     )
-    return {**given, **more}
+    return {**environment, **more}
 
 
 def doctor(
     environment: Mapping[str, str], python: str | Path = sys.executable, before: Callable[[], None] | None = None
-) -> Report:
+) -> DoctorReport:
     done = subprocess.run(
         [python, "-m", "entrypoint", "doctor", "--json"],
         env=clean_environment(**environment),
@@ -82,37 +97,39 @@ def doctor(
     )
     assert "Traceback" not in done.stderr, done.stderr
     report = json.loads(done.stdout)
-    return Report(done.returncode, report["verdict"], report["checks"])
+    return DoctorReport(done.returncode, report["verdict"], report["checks"])
 
 
 def test_a_machine_with_all_that_is_needed_passes(nvml: Stub, python: Path, tmp_path: Path) -> None:
     report = doctor({**settings(tmp_path), **nvml.says(card(0, free=23))}, python)
     assert [check for check in report.checks if check["verdict"] != "pass"] == []
-    assert (report.code, report.verdict) == (0, "pass")
-    assert report.one("driver")[1] == "driver 580.95.05, CUDA up to 13.0: NVIDIA Toy 0"
-    assert report.one("GPU 0 capability")[1] == "8.6 is in torch 2.13.0+cu130"
-    assert report.one("GPU 0 memory")[1] == "23.00 GiB free of 24.00 GiB"
-    assert report.one("bitsandbytes")[1] == "native library libquick.so"
-    assert "RAM" in report.one("memory")[1]
-    for name in ("python", "torch", "transformers", "bitsandbytes"):
-        assert name in report.one("versions")[1]
-    assert report.one("model")[1].startswith("demo: ")
-    assert "the highest precision that fits" in report.one("plan")[1]
+    assert (report.exit_code, report.verdict) == (0, "pass")
+    assert report.one("driver").values == {"driver": "580.95.05", "cuda": "13.0", "gpus": ["NVIDIA Toy 0"]}
+    assert report.one("driver").finding == "driver 580.95.05, CUDA up to 13.0: NVIDIA Toy 0"
+    assert report.one("GPU 0 capability").code == "capability_supported"
+    assert report.one("GPU 0 capability").values == {"capability": "8.6", "torch": "2.13.0+cu130"}
+    assert report.one("GPU 0 memory").values == {"free_bytes": 23 << 30, "total_bytes": 24 << 30}
+    assert report.one("bitsandbytes").values == {"library": "libquick.so"}
+    assert report.one("memory").code == "host_memory"
+    packages = [package.partition(" ")[0] for package in report.one("versions").values["packages"]]
+    assert {"python", "torch", "transformers", "bitsandbytes"} <= set(packages)
+    assert report.one("model").values["model"] == "demo"
+    assert "the highest precision that fits" in report.one("plan").finding
     assert not (tmp_path / "state").exists()
 
 
 def test_no_gpu_is_fine_unless_one_is_required(tmp_path: Path, nvml_library: Path) -> None:
     (tmp_path / "libnvidia-ml.so.1").write_text("not a library")
     environment = settings(tmp_path, LD_LIBRARY_PATH=str(tmp_path))
-    verdict, finding, _ = doctor(environment).one("driver")
+    driver = doctor(environment).one("driver")
     if not Path("/proc/driver/nvidia/version").exists():
-        assert verdict == "pass"
-        assert "Berth runs on the CPU" in finding
+        assert driver.verdict == "pass"
+        assert "Berth runs on the CPU" in driver.finding
     required = doctor({**environment, "GLM_REQUIRE_GPU": "1"})
-    assert required.code == 2
-    assert required.one("driver")[0] == "fail"
-    assert "GLM_REQUIRE_GPU=0" in required.one("driver")[2]
-    assert required.one("plan")[0] == "fail"
+    assert required.exit_code == 2
+    assert required.one("driver").verdict == "fail"
+    assert required.one("driver").remedy_code == "run_on_cpu"
+    assert required.one("plan").verdict == "fail"
 
 
 def test_gpus_with_faults(nvml: Stub, python: Path, tmp_path: Path) -> None:
@@ -122,15 +139,14 @@ def test_gpus_with_faults(nvml: Stub, python: Path, tmp_path: Path) -> None:
         card(2, errors={"nvmlDeviceGetMemoryInfo_v2": GPU_IS_LOST}),
     )
     report = doctor({**settings(tmp_path), **nvml.says(*cards)}, python)
-    assert report.code == 1
+    assert report.exit_code == 1
     lost = [check for check in report.checks if check["name"] == "driver" and check["verdict"] == "warn"]
     assert len(lost) == 1 and "Xid 79" in lost[0]["finding"]["en"]
-    assert report.one("GPU 0 memory")[:2] == (
-        "warn",
-        "Other processes use 20.00 GiB of the 24.00 GiB of GPU 0 (perhaps by other containers).",
-    )
-    verdict, finding, remedy = report.one("GPU 1 capability")
-    assert verdict == "warn" and "6.1 is not in torch" in finding and "TORCH=cuda" in remedy
+    memory = report.one("GPU 0 memory")
+    assert (memory.verdict, memory.remedy_code) == ("warn", "free_gpu_memory") and "20.00 GiB" in memory.finding
+    capability = report.one("GPU 1 capability")
+    assert (capability.verdict, capability.remedy_code) == ("warn", "update_driver_or_torch")
+    assert "6.1" in capability.finding
 
 
 def test_docker_without_the_toolkit(nvml: Stub, python: Path, tmp_path: Path) -> None:
@@ -140,15 +156,16 @@ def test_docker_without_the_toolkit(nvml: Stub, python: Path, tmp_path: Path) ->
         assert [check["verdict"] for check in report.checks if check["name"] == "toolkit"] == (
             [verdict] * bool(verdict)
         )
-        assert verdict is None or "Install nvidia-container-toolkit" in report.one("toolkit")[2]
+        assert verdict is None or report.one("toolkit").remedy_code == "install_toolkit"
 
 
 def test_a_driver_too_old_fails_where_a_gpu_is_required(nvml: Stub, python: Path, tmp_path: Path) -> None:
     environment = {**settings(tmp_path, GLM_REQUIRE_GPU="1"), **nvml.says(card(), driver="550.54", cuda=12040)}
     report = doctor(environment, python)
-    assert report.code == 2
-    verdict, finding, remedy = report.one("GPU 0 capability")
-    assert verdict == "fail" and "driver 580 or newer" in finding and "Update the driver" in remedy
+    assert report.exit_code == 2
+    capability = report.one("GPU 0 capability")
+    assert (capability.verdict, capability.remedy_code) == ("fail", "update_driver_or_torch")
+    assert "580" in capability.finding
 
 
 def test_a_port_in_use(tmp_path: Path) -> None:
@@ -157,9 +174,10 @@ def test_a_port_in_use(tmp_path: Path) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         report = doctor(settings(tmp_path, GLM_PORT=str(port)))
-    assert report.code == 2
-    verdict, finding, remedy = report.one("port")
-    assert verdict == "fail" and f"GLM_PORT={port}: in use" in finding and "another GLM_PORT" in remedy
+    assert report.exit_code == 2
+    result = report.one("port")
+    assert (result.verdict, result.code, result.remedy_code) == ("fail", "invalid_setting", "change_port")
+    assert f"GLM_PORT={port}" in result.values["error"]
 
 
 def test_a_port_that_the_running_berth_holds(tmp_path: Path) -> None:
@@ -169,8 +187,8 @@ def test_a_port_that_the_running_berth_holds(tmp_path: Path) -> None:
         taken.listen()
         report = doctor(settings(tmp_path, GLM_STATE_DIR=str(state.folder), GLM_PORT=str(taken.getsockname()[1])))
     os.close(lock)
-    assert report.code == 0
-    assert "is used by the Berth that runs here" in report.one("port")[1]
+    assert report.exit_code == 0
+    assert report.one("port").code == "port_used_by_berth"
 
 
 def without_roots_privilege() -> None:
@@ -187,47 +205,49 @@ def test_folders_that_cannot_be_written(tmp_path: Path) -> None:
         os.chown(tmp_path / name, owner, -1)
         (tmp_path / name).chmod(0o555)
     report = doctor(environment, before=without_roots_privilege)
-    assert report.code == 2
-    verdict, finding, remedy = report.one("GLM_STATE_DIR")
-    assert verdict == "fail"
-    assert f"(uid {owner}), Berth runs as uid {os.geteuid()}" in finding
-    assert f"chown -R {os.geteuid()} {tmp_path / 'state'}" in remedy
-    assert report.one("HF_HOME")[0] == "warn"
+    assert report.exit_code == 2
+    state, folder = report.one("GLM_STATE_DIR"), str(tmp_path / "state")
+    assert (state.verdict, state.code, state.remedy_code) == ("fail", "not_writable", "make_writable")
+    assert (state.values["folder"], state.values["parent"]) == (folder, folder)
+    assert (state.values["owner_uid"], state.values["uid"]) == (owner, os.geteuid())
+    assert f"chown -R {os.geteuid()} {folder}" in state.remedy
+    assert report.one("HF_HOME").verdict == "warn"
 
 
 def test_a_hub_that_nobody_answers_for(tmp_path: Path) -> None:
     unheard = settings(tmp_path, HF_HUB_OFFLINE="0", HF_ENDPOINT=SILENT_HUB)
     local = doctor(unheard)
-    assert local.code == 1
-    assert local.one("hub")[:2][0] == "warn"
-    assert f"{SILENT_HUB} does not answer" in local.one("hub")[1]
-    assert "HF_ENDPOINT=" in local.one("hub")[2]
+    assert local.exit_code == 1
+    hub = local.one("hub")
+    assert (hub.verdict, hub.code, hub.values["endpoint"]) == ("warn", "hub_unreachable", SILENT_HUB)
+    assert hub.remedy_code == "change_endpoint" and hub.remedy.endswith("HF_ENDPOINT=https://huggingface.co")
     remote = doctor({**unheard, "GLM_MODEL": "zai-org/chatglm3-6b"})
-    assert remote.code == 2
-    assert remote.one("hub")[0] == remote.one("model")[0] == "fail"
-    assert "the hub was not reached" in remote.one("model")[1]
+    assert remote.exit_code == 2
+    assert remote.one("hub").verdict == remote.one("model").verdict == "fail"
+    assert remote.one("model").code == "model_not_checked"
 
 
 def test_a_default_that_cannot_be_had_is_a_warning_and_the_demo_is_planned(tmp_path: Path) -> None:
     unheard = settings(tmp_path, HF_HUB_OFFLINE="0", HF_ENDPOINT=SILENT_HUB, BERTH_DEFAULT_MODEL="zai-org/chatglm3-6b")
     del unheard["GLM_MODEL"]
     report = doctor(unheard)
-    assert report.code == 1
+    assert report.exit_code == 1
     assert [check["verdict"] for check in report.checks if check["name"] == "model"] == ["warn", "pass"]
-    assert report.one("plan")[0] == "pass"
+    assert report.one("plan").verdict == "pass"
 
 
 def test_a_model_that_cannot_be_read_and_one_that_does_not_fit(tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "config.json").write_text("{")
-    verdict, finding, _ = doctor(settings(tmp_path, GLM_MODEL=str(broken))).one("model")
-    assert verdict == "fail" and str(broken / "config.json") in finding
-    absent = doctor(settings(tmp_path, GLM_MODEL="/nowhere"))
-    assert absent.one("model")[0] == "fail"
+    unreadable = doctor(settings(tmp_path, GLM_MODEL=str(broken))).one("model")
+    assert (unreadable.verdict, unreadable.code) == ("fail", "invalid_checkpoint")
+    assert str(broken / "config.json") in unreadable.values["error"]
+    absent = doctor(settings(tmp_path, GLM_MODEL="/nowhere")).one("model")
+    assert (absent.verdict, absent.code) == ("fail", "invalid_setting")
     short = doctor(settings(tmp_path, GLM_REQUIRE_GPU="1", GLM_MODEL="demo", CUDA_VISIBLE_DEVICES=""))
-    assert short.one("plan")[0] == "fail"
-    assert short.one("plan")[2].endswith("GLM_REQUIRE_GPU=0")
+    assert short.one("plan").verdict == "fail"
+    assert short.one("plan").remedy.endswith("GLM_REQUIRE_GPU=0")
 
 
 def test_a_wrong_setting_ends_it_at_once(tmp_path: Path) -> None:
@@ -246,15 +266,20 @@ def test_bitsandbytes_that_cannot_load_is_told(tmp_path: Path) -> None:
     environment = settings(tmp_path)
     module = tmp_path / "bitsandbytes" / "cextension.py"
     module.write_text("class Mock:\n    pass\n\n\nlib = Mock()\nlib.error_msg = 'libcudart.so.13: cannot open'\n")
-    verdict, finding, remedy = doctor(environment).one("bitsandbytes")
-    assert verdict == "warn" and "libcudart.so.13: cannot open" in finding and "int8 and int4 may not work" in remedy
+    result = doctor(environment).one("bitsandbytes")
+    assert (result.verdict, result.code) == ("warn", "bitsandbytes_not_loaded")
+    assert result.values == {"error": "libcudart.so.13: cannot open"}
+    assert result.remedy_code == "reinstall_bitsandbytes"
     module.write_text("raise ImportError('no such thing')\n")
-    assert "can't be imported: ImportError: no such thing" in doctor(environment).one("bitsandbytes")[1]
+    result = doctor(environment).one("bitsandbytes")
+    assert result.code == "bitsandbytes_not_importable"
+    assert result.values == {"error": "ImportError: no such thing"}
 
 
 def test_the_real_bitsandbytes_has_its_library(tmp_path: Path) -> None:
     report = doctor({**settings(tmp_path), "PYTHONPATH": str(TOP)})
-    assert report.one("bitsandbytes")[:2] == ("pass", "native library libbitsandbytes_cpu.so")
+    result = report.one("bitsandbytes")
+    assert (result.verdict, result.values) == ("pass", {"library": "libbitsandbytes_cpu.so"})
 
 
 def test_plain_lines_without_a_terminal_and_a_table_in_one(tmp_path: Path) -> None:
@@ -265,8 +290,8 @@ def test_plain_lines_without_a_terminal_and_a_table_in_one(tmp_path: Path) -> No
     said = done.stdout.splitlines()
     assert "\x1b" not in done.stdout
     assert any(line.startswith("fail  driver") for line in said)
-    assert any(line.lstrip().startswith("-> With GLM_REQUIRE_GPU=0") for line in said)
-    assert said[-1].endswith("2 failed, 0 with a warning")
+    assert any(line.lstrip().startswith("-> Set GLM_REQUIRE_GPU=0") for line in said)
+    assert said[-1].endswith("2 failed, 0 warned")
     text = in_a_terminal(command, {**environment, "TERM": "xterm", "COLUMNS": "100"})
     assert "\x1b[" in text and "✗" in text and "→" in text
 
@@ -296,9 +321,10 @@ def test_a_check_that_hangs_or_breaks_is_one_that_failed() -> None:
         raise RuntimeError("odd")
 
     fine = Check("fine", "pass", Text("well", "好"))
-    groups = (Group("slow", 0.05, hangs), Group("odd", 10, breaks), Group("fine", 10, lambda _: [fine]))
+    groups = (CheckGroup("slow", 0.05, hangs), CheckGroup("odd", 10, breaks), CheckGroup("fine", 10, lambda _: [fine]))
     slow, odd, last = examine(Settings(), groups)
-    assert (slow.verdict, slow.finding.en) == ("fail", "timed out after 0 s")
-    assert (odd.verdict, odd.finding.en) == ("fail", "the check broke: RuntimeError: odd")
+    assert (slow.verdict, slow.finding.code, slow.finding.values) == ("fail", "check_timed_out", {"seconds": 0.05})
+    assert (odd.verdict, odd.finding.code) == ("fail", "check_broke")
+    assert odd.finding.values == {"error": "RuntimeError: odd"}
     assert last == fine
-    assert lines([last])[-1] == "all checks pass: 1"
+    assert lines([last])[-1] == "all 1 checks passed"

@@ -19,6 +19,7 @@ import pytest
 
 from app.contract import exits
 from app.contract.codec import from_json, to_json
+from app.contract.plan import Text
 from app.contract.status import FetchEvent, FetchFailed, Fetching
 from entrypoint.fetch.job import Job, WantedFile
 from entrypoint.hub.cache import HubCache
@@ -60,15 +61,19 @@ class Fetch:
         assert isinstance(last, FetchFailed)
         return last
 
-    def notes(self) -> list[str]:
-        return [event.note.en for event in self.events if isinstance(event, Fetching) and event.note]
+    def notes(self) -> list[Text]:
+        return [event.note for event in self.events if isinstance(event, Fetching) and event.note]
+
+    def hub_errors(self) -> list[dict[str, Any] | None]:
+        """What the hub itself answered at each stall."""
+        return [note.values["hub_error"] for note in self.notes() if note.code == "download_stalled"]
 
     def done(self) -> int:
         return max((event.done_bytes for event in self.events if isinstance(event, Fetching)), default=0)
 
 
 @dataclass
-class Place:
+class Workspace:
     """A cache and the job to fill it."""
 
     folder: Path
@@ -137,204 +142,214 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path, hub: HubServer) -> Iterator[Place]:
-    place = Place(tmp_path, hub)
-    yield place
-    for fetch in place.running:
+def workspace(tmp_path: Path, hub: HubServer) -> Iterator[Workspace]:
+    workspace = Workspace(tmp_path, hub)
+    yield workspace
+    for fetch in workspace.running:
         if fetch.process.poll() is None:
             fetch.process.kill()
         fetch.end()
         os.close(fetch.lifeline)
 
 
-def test_everything_arrives_in_the_layout_of_huggingface_hub(place: Place) -> None:
-    fetch = place.start()
+def test_everything_arrives_in_the_layout_of_huggingface_hub(workspace: Workspace) -> None:
+    fetch = workspace.start()
     assert fetch.end() == 0
-    place.whole()
-    assert fetch.done() == place.job().total_bytes
+    workspace.whole()
+    assert fetch.done() == workspace.job().total_bytes
     from huggingface_hub import scan_cache_dir, try_to_load_from_cache
 
-    home = place.folder / "home" / "hub"
-    assert try_to_load_from_cache(REPO, SHARD, cache_dir=home) == str(place.cache.snapshot(COMMIT) / SHARD)
+    home = workspace.folder / "home" / "hub"
+    assert try_to_load_from_cache(REPO, SHARD, cache_dir=home) == str(workspace.cache.snapshot(COMMIT) / SHARD)
     (found,) = scan_cache_dir(home).repos
     assert found.repo_id == REPO and found.refs.keys() == {"main"}
     assert scan_cache_dir(home).warnings == []
 
 
-def test_a_second_one_downloads_nothing(place: Place) -> None:
-    assert place.start().end() == 0
-    place.hub.seen.clear()
-    assert place.start().end() == 0
-    assert place.hub.seen == []
+def test_a_second_one_downloads_nothing(workspace: Workspace) -> None:
+    assert workspace.start().end() == 0
+    workspace.hub.requests.clear()
+    assert workspace.start().end() == 0
+    assert workspace.hub.requests == []
 
 
-def test_after_kill_9_it_goes_on_where_it_stopped(place: Place) -> None:
-    place.hub.faults.bytes_per_second = 100_000
-    first = place.start()
+def test_after_kill_9_it_goes_on_where_it_stopped(workspace: Workspace) -> None:
+    workspace.hub.faults.bytes_per_second = 100_000
+    first = workspace.start()
     wait_until(lambda: first.done() > 100_000, 60, "some bytes")
     first.process.kill()
     assert first.end() == -signal.SIGKILL
-    assert place.cache.missing("main")
-    (partial,) = (place.cache.folder / "blobs").glob("*incomplete")
+    assert workspace.cache.missing("main")
+    (partial,) = (workspace.cache.folder / "blobs").glob("*incomplete")
     had = partial.stat().st_size
-    place.hub.faults.bytes_per_second = None
-    place.hub.seen.clear()
-    assert place.start().end() == 0
-    place.whole()
-    assert place.hub.seen[0].range == f"bytes={had}-"
+    workspace.hub.faults.bytes_per_second = None
+    workspace.hub.requests.clear()
+    assert workspace.start().end() == 0
+    workspace.whole()
+    assert workspace.hub.requests[0].range == f"bytes={had}-"
 
 
-def test_a_cut_connection_is_taken_up_again(place: Place) -> None:
-    place.hub.faults.cut_after, place.hub.faults.cuts_left = {SHARD: 60_000}, 2
-    fetch = place.start()
+def test_a_cut_connection_is_taken_up_again(workspace: Workspace) -> None:
+    workspace.hub.faults.cut_after, workspace.hub.faults.cuts_left = {SHARD: 60_000}, 2
+    fetch = workspace.start()
     assert fetch.end() == 0
-    place.whole()
-    starts = [int((seen.range or "").removeprefix("bytes=").rstrip("-")) for seen in place.hub.requests_for(SHARD)]
+    workspace.whole()
+    starts = [
+        int((request.range or "").removeprefix("bytes=").rstrip("-")) for request in workspace.hub.requests_for(SHARD)
+    ]
     assert starts[0] == 0 and starts == sorted(set(starts)) and len(starts) == 3
 
 
-def test_a_server_without_ranges_does_not_spoil_the_file(place: Place) -> None:
-    place.hub.faults.cut_after, place.hub.faults.cuts_left = {SHARD: 60_000}, 1
-    place.hub.faults.ignore_ranges = True
-    assert place.start().end() == 0
-    place.whole()
+def test_a_server_without_ranges_does_not_spoil_the_file(workspace: Workspace) -> None:
+    workspace.hub.faults.cut_after, workspace.hub.faults.cuts_left = {SHARD: 60_000}, 1
+    workspace.hub.faults.ignore_ranges = True
+    assert workspace.start().end() == 0
+    workspace.whole()
 
 
-def test_a_stall_is_named_with_numbers_and_retried(place: Place) -> None:
-    place.hub.faults.stall_after, place.hub.faults.stalls_left = {SHARD: 60_000}, 1
-    fetch = place.start()
+def test_a_stall_is_named_with_numbers_and_retried(workspace: Workspace) -> None:
+    workspace.hub.faults.stall_after, workspace.hub.faults.stalls_left = {SHARD: 60_000}, 1
+    fetch = workspace.start()
     assert fetch.end() == 0
-    place.whole()
-    (note,) = set(fetch.notes())
-    assert note.startswith("No byte for ") and f" of {place.job().total_bytes / 2**20:.1f} MiB" in note
-    assert "answers, the file's bytes do not come. Retrying in 1 s." in note
-    assert note in place.log
+    workspace.whole()
+    (sentence,) = {note.en for note in fetch.notes()}
+    note = fetch.notes()[0]
+    assert note.code == "download_stalled"
+    assert note.values["total_bytes"] == workspace.job().total_bytes > note.values["done_bytes"] >= 60_000
+    assert note.values["seconds"] >= 0.5
+    assert (note.values["hub_error"], note.values["retry_seconds"]) == (None, 1)
+    assert sentence in workspace.log
 
 
-def test_a_hub_that_is_gone_is_retried_then_given_up(place: Place) -> None:
-    place.hub.faults.stall_after = {SHARD: 0}
-    place.hub.faults.answers = {COMMIT: 503}
-    fetch = place.start(**{"give-up-seconds": 3.0})
+def test_a_hub_that_is_gone_is_retried_then_given_up(workspace: Workspace) -> None:
+    workspace.hub.faults.stall_after = {SHARD: 0}
+    workspace.hub.faults.answers = {COMMIT: 503}
+    fetch = workspace.start(**{"give-up-seconds": 3.0})
     refusal = fetch.failed().refusal
-    assert "does not answer (no byte for" in refusal.why.en
+    assert (refusal.why.code, refusal.why.values["detail"]["code"]) == ("hub_unreachable", "no_data")
     assert refusal.env_line == "HF_ENDPOINT=https://huggingface.co"
-    assert any("answers with an error (HTTP 503)" in note for note in fetch.notes())
-    assert place.cache.missing("main")
+    assert {"code": "http_error", "status": 503} in fetch.hub_errors()
+    assert workspace.cache.missing("main")
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "words", "line"),
+    ("status", "code", "reason", "line"),
     [
-        (401, None, "does not let this HF_TOKEN read", "HF_TOKEN=hf_..."),
-        (403, "GatedRepo", "is gated", "HF_TOKEN=hf_..."),
-        (404, "RepoNotFound", "knows no model", "GLM_MODEL=zai-org/chatglm3-6b"),
+        (401, None, "token_refused", "HF_TOKEN=hf_..."),
+        (403, "GatedRepo", "model_gated", "HF_TOKEN=hf_..."),
+        (404, "RepoNotFound", "model_not_found", "GLM_MODEL=zai-org/chatglm3-6b"),
     ],
 )
-def test_what_will_not_pass_fails_at_once(place: Place, status: int, code: str, words: str, line: str) -> None:
-    place.hub.faults.answers, place.hub.faults.error_code = {SHARD: status}, code
-    refusal = place.start().failed().refusal
-    assert words in refusal.why.en and refusal.env_line == line
-    assert len(place.hub.requests_for(SHARD)) == 1
-    assert TOKEN not in place.log and TOKEN not in json.dumps(to_json(refusal))
+def test_what_will_not_pass_fails_at_once(workspace: Workspace, status: int, code: str, reason: str, line: str) -> None:
+    workspace.hub.faults.answers, workspace.hub.faults.error_code = {SHARD: status}, code
+    refusal = workspace.start().failed().refusal
+    assert (refusal.why.code, refusal.why.values["repo"], refusal.env_line) == (reason, REPO, line)
+    assert len(workspace.hub.requests_for(SHARD)) == 1
+    assert TOKEN not in workspace.log and TOKEN not in json.dumps(to_json(refusal))
 
 
 @pytest.mark.parametrize("status", [429, 500])
-def test_what_may_pass_is_tried_again(place: Place, status: int) -> None:
-    place.hub.faults.answers, place.hub.faults.answers_left = {SHARD: status}, 1
-    place.hub.faults.headers = {"Retry-After": "1"}
-    fetch = place.start()
+def test_what_may_pass_is_tried_again(workspace: Workspace, status: int) -> None:
+    workspace.hub.faults.answers, workspace.hub.faults.answers_left = {SHARD: status}, 1
+    workspace.hub.faults.headers = {"Retry-After": "1"}
+    fetch = workspace.start()
     assert fetch.end() == 0
-    assert any(f"HTTP {status}" in note for note in fetch.notes())
-    place.whole()
+    assert {"code": "http_error", "status": status} in fetch.hub_errors()
+    workspace.whole()
 
 
-def test_a_wait_that_is_asked_for_and_too_long_is_refused(place: Place) -> None:
-    place.hub.faults.answers, place.hub.faults.headers = {SHARD: 429}, {"Retry-After": "3600"}
-    assert "asks for 3600 s of patience" in place.start().failed().refusal.why.en
+def test_a_wait_that_is_asked_for_and_too_long_is_refused(workspace: Workspace) -> None:
+    workspace.hub.faults.answers, workspace.hub.faults.headers = {SHARD: 429}, {"Retry-After": "3600"}
+    why = workspace.start().failed().refusal.why
+    assert (why.code, why.values["retry_after_seconds"]) == ("rate_limited", 3600)
 
 
-def test_wrong_bytes_are_deleted_named_and_fetched_once_more(place: Place) -> None:
+def test_wrong_bytes_are_deleted_named_and_fetched_once_more(workspace: Workspace) -> None:
     right = (FIXTURE / SHARD).read_bytes()
-    place.hub.faults.bodies[SHARD] = right[:-1] + bytes([right[-1] ^ 1])
-    fetch = place.start()
+    workspace.hub.faults.bodies[SHARD] = right[:-1] + bytes([right[-1] ^ 1])
+    fetch = workspace.start()
     refusal = fetch.failed().refusal
-    assert f"{SHARD} of {REPO} arrived twice with a wrong hash" in refusal.why.en
-    assert len(place.hub.requests_for(SHARD)) == 2
-    assert not (place.cache.snapshot(COMMIT) / SHARD).exists()
-    assert list((place.cache.folder / "blobs").glob("*incomplete")) == []
-    assert any("it was deleted and is fetched again" in note for note in fetch.notes())
-    del place.hub.faults.bodies[SHARD]
-    assert place.start().end() == 0
-    place.whole()
+    assert (refusal.why.code, refusal.why.values["file"]) == ("wrong_hash", SHARD)
+    assert len(workspace.hub.requests_for(SHARD)) == 2
+    assert not (workspace.cache.snapshot(COMMIT) / SHARD).exists()
+    assert list((workspace.cache.folder / "blobs").glob("*incomplete")) == []
+    assert "hash_mismatch" in {note.code for note in fetch.notes()}
+    del workspace.hub.faults.bodies[SHARD]
+    assert workspace.start().end() == 0
+    workspace.whole()
 
 
 @pytest.mark.parametrize("damage", ["blob", "partial", "too_long"])
-def test_what_is_there_already_is_checked(place: Place, damage: str) -> None:
-    file = next(file for file in place.job().files if file.name == SHARD)
-    at = place.cache.blob(file.etag) if damage == "blob" else place.cache.partial(file.etag)
+def test_what_is_there_already_is_checked(workspace: Workspace, damage: str) -> None:
+    file = next(file for file in workspace.job().files if file.name == SHARD)
+    at = workspace.cache.blob(file.etag) if damage == "blob" else workspace.cache.partial(file.etag)
     at.parent.mkdir(parents=True)
     at.write_bytes(b"\0" * (file.size + 1 if damage == "too_long" else file.size // 2))
-    fetch = place.start()
+    fetch = workspace.start()
     assert fetch.end() == 0
-    place.whole()
-    assert fetch.done() <= place.job().total_bytes + 1
+    workspace.whole()
+    assert fetch.done() <= workspace.job().total_bytes + 1
 
 
-def test_a_file_that_is_shorter_than_listed_never_counts_as_whole(place: Place) -> None:
-    place.hub.faults.bodies[SHARD] = (FIXTURE / SHARD).read_bytes()[:1000]
-    fetch = place.start(**{"give-up-seconds": 2.0})
+def test_a_file_that_is_shorter_than_listed_never_counts_as_whole(workspace: Workspace) -> None:
+    workspace.hub.faults.bodies[SHARD] = (FIXTURE / SHARD).read_bytes()[:1000]
+    fetch = workspace.start(**{"give-up-seconds": 2.0})
     fetch.failed()
-    assert not (place.cache.snapshot(COMMIT) / SHARD).exists()
+    assert not (workspace.cache.snapshot(COMMIT) / SHARD).exists()
 
 
 @pytest.mark.slow
-def test_a_server_that_sends_more_than_it_listed_is_cut_off(place: Place) -> None:
-    place.hub.faults.bodies[SHARD] = (FIXTURE / SHARD).read_bytes() + b"x" * 50_000_000
-    assert "wrong hash" in place.start().failed().refusal.why.en
-    assert place.hub.sent[SHARD] < 25_000_000
-    assert list((place.cache.folder / "blobs").glob("*incomplete")) == []
+def test_a_server_that_sends_more_than_it_listed_is_cut_off(workspace: Workspace) -> None:
+    workspace.hub.faults.bodies[SHARD] = (FIXTURE / SHARD).read_bytes() + b"x" * 50_000_000
+    assert workspace.start().failed().refusal.why.code == "wrong_hash"
+    assert workspace.hub.sent[SHARD] < 25_000_000
+    assert list((workspace.cache.folder / "blobs").glob("*incomplete")) == []
 
 
-def test_too_little_room_is_said_before_a_byte_comes(place: Place) -> None:
-    job = place.job()
+def test_too_little_room_is_said_before_a_byte_comes(workspace: Workspace) -> None:
+    job = workspace.job()
     huge = WantedFile("model.safetensors", 1 << 60, "0" * 64)
-    refusal = place.start(place.job(files=(*job.files, huge))).failed().refusal
-    assert refusal.why.en.startswith(f"The download needs {2**30:.2f} GiB in {place.folder / 'home'}, ")
-    assert " are free: " in refusal.why.en and refusal.env_line == "GLM_MODEL=demo"
-    assert place.hub.seen == []
+    refusal = workspace.start(workspace.job(files=(*job.files, huge))).failed().refusal
+    assert (refusal.why.code, refusal.why.values["folder"]) == ("no_room", str(workspace.folder / "home"))
+    assert refusal.why.values["need_bytes"] > 1 << 60 > refusal.why.values["free_bytes"]
+    assert refusal.env_line == "GLM_MODEL=demo"
+    assert workspace.hub.requests == []
 
 
-def test_a_disk_that_fills_up_in_mid_download(place: Place) -> None:
+def test_a_disk_that_fills_up_in_mid_download(workspace: Workspace) -> None:
     """By a limit to a file's size, the nearest to a full disk that needs no disk of its own."""
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # noqa: E731
-    refusal = place.start(prepare=limit).failed().refusal
-    assert "took no more bytes at" in refusal.why.en and "File too large" in refusal.why.en
-    assert "is kept and continued" in refusal.remedy.en
-    assert not (place.cache.snapshot(COMMIT) / SHARD).exists()
-    assert place.start().end() == 0
-    place.whole()
+    refusal = workspace.start(prepare=limit).failed().refusal
+    assert (refusal.why.code, refusal.why.values["error"]) == ("disk_full", "File too large")
+    assert refusal.remedy.code == "make_room_and_restart"
+    total, done = refusal.why.values["total_bytes"], refusal.why.values["done_bytes"]
+    assert refusal.remedy.values["need_bytes"] == total - done
+    assert not (workspace.cache.snapshot(COMMIT) / SHARD).exists()
+    assert workspace.start().end() == 0
+    workspace.whole()
 
 
-def test_a_cache_that_cannot_be_written(place: Place) -> None:
-    (place.folder / "home").write_text("no folder", encoding="utf-8")
-    refusal = place.start().failed().refusal
-    assert "can't be written" in refusal.why.en and f"Berth runs as uid {os.geteuid()}" in refusal.why.en
+def test_a_cache_that_cannot_be_written(workspace: Workspace) -> None:
+    (workspace.folder / "home").write_text("no folder", encoding="utf-8")
+    refusal = workspace.start().failed().refusal
+    assert (refusal.why.code, refusal.why.values["uid"]) == ("not_writable", os.geteuid())
+    assert (refusal.remedy.code, refusal.remedy.values["setting"]) == ("make_writable", "HF_HOME")
 
 
-def test_sigterm_ends_it_and_what_came_is_kept(place: Place) -> None:
-    place.hub.faults.stall_after = {SHARD: 60_000}
-    fetch = place.start(**{"stall-seconds": 60.0})
+def test_sigterm_ends_it_and_what_came_is_kept(workspace: Workspace) -> None:
+    workspace.hub.faults.stall_after = {SHARD: 60_000}
+    fetch = workspace.start(**{"stall-seconds": 60.0})
     wait_until(lambda: fetch.done() > 60_000, 60, "some bytes")
     fetch.process.terminate()
     assert fetch.end(5) == 128 + signal.SIGTERM
-    assert "Traceback" not in place.log
-    (partial,) = (place.cache.folder / "blobs").glob("*incomplete")
+    assert "Traceback" not in workspace.log
+    (partial,) = (workspace.cache.folder / "blobs").glob("*incomplete")
     assert partial.stat().st_size >= 60_000
 
 
-def test_without_its_supervisor_it_ends(place: Place) -> None:
-    place.hub.faults.stall_after = {SHARD: 60_000}
-    fetch = place.start(**{"stall-seconds": 60.0})
+def test_without_its_supervisor_it_ends(workspace: Workspace) -> None:
+    workspace.hub.faults.stall_after = {SHARD: 60_000}
+    fetch = workspace.start(**{"stall-seconds": 60.0})
     wait_until(lambda: fetch.done() > 0, 60, "some bytes")
     os.close(fetch.lifeline)
     assert fetch.end(5) == exits.LIFELINE_CUT
@@ -342,22 +357,22 @@ def test_without_its_supervisor_it_ends(place: Place) -> None:
 
 
 @pytest.mark.slow
-def test_two_at_once_bring_one_copy(place: Place) -> None:
-    place.hub.faults.bytes_per_second = 200_000
-    both = [place.start(), place.start()]
+def test_two_at_once_bring_one_copy(workspace: Workspace) -> None:
+    workspace.hub.faults.bytes_per_second = 200_000
+    both = [workspace.start(), workspace.start()]
     assert [fetch.end() for fetch in both] == [0, 0]
-    place.whole()
-    assert sum(place.hub.sent.values()) < 1.5 * place.job().total_bytes
+    workspace.whole()
+    assert sum(workspace.hub.sent.values()) < 1.5 * workspace.job().total_bytes
 
 
-def test_a_redirect_elsewhere_carries_no_token_and_is_not_logged(place: Place) -> None:
+def test_a_redirect_elsewhere_carries_no_token_and_is_not_logged(workspace: Workspace) -> None:
     with hub_serving(**{REPO.replace("/", "__"): FIXTURE}) as elsewhere:
-        place.hub.faults.redirect_to = elsewhere.url
-        assert place.start().end() == 0
-        assert elsewhere.seen and not any(seen.token for seen in elsewhere.seen)
-    place.whole()
-    assert {seen.token for seen in place.hub.seen} == {f"Bearer {TOKEN}"}
-    assert "SECRET" not in place.log and TOKEN not in place.log
+        workspace.hub.faults.redirect_to = elsewhere.url
+        assert workspace.start().end() == 0
+        assert elsewhere.requests and not any(request.token for request in elsewhere.requests)
+    workspace.whole()
+    assert {request.token for request in workspace.hub.requests} == {f"Bearer {TOKEN}"}
+    assert "SECRET" not in workspace.log and TOKEN not in workspace.log
 
 
 def test_no_code_comes_with_a_model(tmp_path: Path) -> None:

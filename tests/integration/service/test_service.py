@@ -85,7 +85,7 @@ def test_the_log_has_the_table_and_the_address(service: Service) -> None:
     log = service.log()
     assert "Chosen  " in log
     assert f"Open http://127.0.0.1:{service.port} (GLM_AUTH=off" in log
-    assert "proved: planned" in log
+    assert "memory: planned" in log
 
 
 def test_plan_beside_it_writes_nothing_and_counts_its_memory_as_free(service: Service, model: Path) -> None:
@@ -97,7 +97,7 @@ def test_plan_beside_it_writes_nothing_and_counts_its_memory_as_free(service: Se
     held = json.loads((service.state_dir / "held.json").read_text())["anonymous_bytes"]
     assert beside["host"]["held_bytes"] == held > 50_000_000
     assert {path: path.stat().st_mtime_ns for path in service.state_dir.iterdir()} == before
-    assert "a running Berth holds" in run_entrypoint("plan", **settings).stdout
+    assert "used by a running Berth" in run_entrypoint("plan", **settings).stdout
 
 
 def test_a_second_one_on_the_same_state_is_refused(service: Service, model: Path) -> None:
@@ -248,7 +248,7 @@ def test_a_port_in_use(model: Path, tmp_path: Path) -> None:
         ({"GLM_BIND": "203.0.113.7", "GLM_AUTH": "on"}, "GLM_BIND=203.0.113.7: "),
         ({"GLM_BIND": "0.0.0.0"}, "GLM_AUTH=off: only allowed on a loopback address; GLM_BIND=0.0.0.0 is not one"),
         ({"GLM_MAX_MODEL_LEN": "99999"}, "GLM_MAX_MODEL_LEN=99999: should be at most 512"),
-        ({"GLM_STATE_DIR": "/proc/berth"}, "GLM_STATE_DIR=/proc/berth: "),
+        ({"GLM_STATE_DIR": "/proc/berth"}, "GLM_STATE_DIR=/proc/berth can't be written"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_2(model: Path, tmp_path: Path, settings: dict[str, str], says: str) -> None:

@@ -17,7 +17,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from entrypoint.checkpoint.checkpoint import CheckpointError, read_checkpoint
-from entrypoint.checkpoint.safetensors_header import Tensor, parse_header, read_header
+from entrypoint.checkpoint.safetensors_header import HeaderTensor, parse_header, read_header
 from tests.paths import TOP
 from tools.checkpoints.make_checkpoint import make_checkpoint
 from tools.checkpoints.shape import CheckpointShape
@@ -132,7 +132,7 @@ BROKEN: list[tuple[str, Callable[[Path], object], str]] = [
     (
         "past the end",
         edit_header(lambda h: last(h).update(data_offsets=[0, 10**9], shape=[5 * 10**8])),
-        "truncated, 1,000",
+        "truncated: it should have 1,000",
     ),
     ("a hole", hole, "bytes of data belong to no tensor"),
     (
@@ -154,8 +154,12 @@ BROKEN: list[tuple[str, Callable[[Path], object], str]] = [
         lambda f: with_header(f / FIRST, b'{"a": {"dtype": "F32", "shape": [' + b"9" * 9999 + b"]}}"),
         "not JSON",
     ),
-    ("dtype", edit_header(lambda h: first(h).update(dtype="F4_E2M1")), "embed_tokens.weight' has the dtype 'F4_E2M1'"),
-    ("dtype a list", edit_header(lambda h: first(h).update(dtype=[])), r"has the dtype '\[\]'"),
+    (
+        "dtype",
+        edit_header(lambda h: first(h).update(dtype="F4_E2M1")),
+        "embed_tokens.weight' has the unknown dtype 'F4_E2M1'",
+    ),
+    ("dtype a list", edit_header(lambda h: first(h).update(dtype=[])), r"has the unknown dtype '\[\]'"),
     ("FP8", edit_header(lambda h: first(h).update(dtype="F8_E4M3", shape=[65536])), "has shape|stored as F8_E4M3"),
     ("negative", edit_header(lambda h: first(h).update(data_offsets=[-65536, 0])), "don't agree"),
     ("negative shape", edit_header(lambda h: first(h).update(shape=[-1, -32768])), "don't agree"),
@@ -167,23 +171,27 @@ BROKEN: list[tuple[str, Callable[[Path], object], str]] = [
     (
         "three offsets",
         edit_header(lambda h: first(h).update(data_offsets=[0, 1, 2])),
-        "header entry that can't be used",
+        "an invalid header entry",
     ),
-    ("no entry", edit_header(lambda h: h.update(model=None)), "'model' has a header entry that can't be used"),
-    ("twice", twice, "its header names 'model.embed_tokens.weight' twice"),
+    ("no entry", edit_header(lambda h: h.update(model=None)), "'model' has an invalid header entry"),
+    ("twice", twice, "its header has 'model.embed_tokens.weight' twice"),
     ("empty file", replaced(FIRST, Path.touch), r"not a whole safetensors file \(0 bytes\)"),
-    ("a folder", replaced(FIRST, Path.mkdir), rf"{FIRST} is missing, {INDEX} names it"),
-    ("a pipe", replaced(FIRST, os.mkfifo), rf"{FIRST} is missing, {INDEX} names it"),
-    ("a loop", replaced(FIRST, loop), rf"{FIRST} is missing, {INDEX} names it"),
-    ("config a pipe", replaced("config.json", os.mkfifo), "config.json is no file but a pipe or device"),
+    ("a folder", replaced(FIRST, Path.mkdir), rf"{FIRST} is missing, but {INDEX} names it"),
+    ("a pipe", replaced(FIRST, os.mkfifo), rf"{FIRST} is missing, but {INDEX} names it"),
+    ("a loop", replaced(FIRST, loop), rf"{FIRST} is missing, but {INDEX} names it"),
+    ("config a pipe", replaced("config.json", os.mkfifo), "config.json is not a regular file"),
     ("config a folder", replaced("config.json", Path.mkdir), "config.json can't be read: Is a directory"),
     ("config a loop", replaced("config.json", loop), "config.json can't be read: Too many levels"),
     (
         "config a device",
         replaced("config.json", lambda p: p.symlink_to("/dev/zero")),
-        "config.json is no file but a pipe",
+        "config.json is not a regular file",
     ),
-    ("config large", lambda f: sparse(f / "config.json", 10_000_001), "config.json is 10,000,001 bytes; no published"),
+    (
+        "config large",
+        lambda f: sparse(f / "config.json", 10_000_001),
+        "config.json is 10,000,001 bytes, larger than any published",
+    ),
     ("config deep", lambda f: (f / "config.json").write_text('{"a": ' * 10_000 + "1" + "}" * 10_000), "is not JSON"),
     ("config no UTF-8", lambda f: (f / "config.json").write_bytes(b"\xff\xfe{}"), "config.json is not JSON"),
     ("config empty", lambda f: (f / "config.json").write_bytes(b""), "config.json is not JSON"),
@@ -192,16 +200,20 @@ BROKEN: list[tuple[str, Callable[[Path], object], str]] = [
     ("layers -1", edit_config(num_hidden_layers=-1), "num_hidden_layers is -1; a whole number"),
     ("layers text", edit_config(num_hidden_layers="9" * 10**6), "num_hidden_layers is '999"),
     ("type a list", edit_config(model_type=["glm4"] * 10**5), r"model_type is \['glm4'"),
-    ("index a pipe", replaced(INDEX, os.mkfifo), "index.json is no file but a pipe or device"),
+    ("index a pipe", replaced(INDEX, os.mkfifo), "index.json is not a regular file"),
     ("index a loop", replaced(INDEX, loop), "index.json can't be read: Too many levels"),
-    ("index large", lambda f: sparse(f / INDEX, 10_000_001), "index.json is 10,000,001 bytes; no published"),
-    ("no names", lambda f: (f / INDEX).write_text('{"weight_map": {}}'), "weight_map should name a file"),
+    (
+        "index large",
+        lambda f: sparse(f / INDEX, 10_000_001),
+        "index.json is 10,000,001 bytes, larger than any published",
+    ),
+    ("no names", lambda f: (f / INDEX).write_text('{"weight_map": {}}'), "weight_map must name a file"),
     ("outside", edit_index(lambda m: m.update(a="../other.safetensors")), r"'../other.safetensors' is not a file name"),
     ("absolute", edit_index(lambda m: m.update(a="/etc/passwd")), "'/etc/passwd' is not a file name"),
     ("no name", edit_index(lambda m: m.update(a="")), "'' is not a file name"),
     ("dots", edit_index(lambda m: m.update(a="..")), "'..' is not a file name"),
     ("a NUL", edit_index(lambda m: m.update(a="x\0y")), "is not a file name"),
-    ("a name too long", edit_index(lambda m: m.update(a="x" * 300)), "x is missing, model.safetensors.index"),
+    ("a name too long", edit_index(lambda m: m.update(a="x" * 300)), "x is missing, but model.safetensors.index"),
     ("missing shard", edit_index(lambda m: m.update(a="model-9.safetensors")), "model-9.safetensors is missing"),
     (
         "another shard",
@@ -248,12 +260,12 @@ except CheckpointError as error:
     [
         (
             b'{"":0' + b"".join(b',"%x":0' % n for n in range(900_000)) + b"}",
-            "'' has a header entry that can't be used",
+            "'' has an invalid header entry",
         ),
         (b'{"":' + b"[" * 9_000_000, "its header is not JSON"),
-        (b'{"a":{"shape":[' + b"1," * 4_500_000 + b"1]}}", "'a' has a header entry that can't be used"),
+        (b'{"a":{"shape":[' + b"1," * 4_500_000 + b"1]}}", "'a' has an invalid header entry"),
         (b'{"a":{"dtype":"F32","data_offsets":[0,4],"shape":[' + b"1," * 4_500_000 + b"1]}}", "don't agree"),
-        (b'{"a":1' + b',"a":1' * 1_500_000 + b"}", "names 'a' twice"),
+        (b'{"a":1' + b',"a":1' * 1_500_000 + b"}", "has 'a' twice"),
     ],
     ids=["many tensors", "deep", "long shape", "many dimensions", "twice"],
 )
@@ -288,7 +300,7 @@ def test_flipped_bytes_give_an_error_or_tensors_within_the_file(flips: list[tupl
         assert flips
     else:
         assert sum(tensor.bytes for tensor in found.values()) == SIZE - 8 - len(header)
-        assert all(isinstance(tensor, Tensor) and min((0, *tensor.shape)) == 0 for tensor in found.values())
+        assert all(isinstance(tensor, HeaderTensor) and min((0, *tensor.shape)) == 0 for tensor in found.values())
 
 
 def test_fp8_and_every_integer_are_known(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def test_safetensors_are_taken_where_both_kinds_are_there(tmp_path: Path) -> Non
     assert files == {"model.safetensors"}
 
 
-class Malice:
+class Payload:
     """What a pickle can do on its own."""
 
     def __init__(self, mark: Path) -> None:
@@ -138,38 +138,54 @@ def deep(path: Path) -> Path:
 
 
 BROKEN: list[tuple[str, Callable[[Path], Path], str]] = [
-    ("before 1.6", lambda p: saved(p, {"a": torch.zeros(2)}, _use_new_zipfile_serialization=False), "since 1.6; take"),
-    ("os.system", lambda p: saved(p, {"a": Malice(p.parent / "mark")}), r"would call posix\.system"),
-    ("protocol 4", lambda p: with_pickle(good(p), pickle.dumps(Malice(p.parent / "mark"), 4)), "asks for"),
-    ("protocol 0", lambda p: with_pickle(good(p), pickle.dumps(Malice(p.parent / "mark"), 0)), "asks for|would call"),
-    ("a global", lambda p: saved(p, {"a": os.system}), "holds 'a', which is no tensor"),
-    ("a class", lambda p: saved(p, {"a": Path("x")}), "would call pathlib"),
-    ("a number", lambda p: saved(p, {"a": torch.zeros(2), "epoch": 3}), "holds 'epoch', which is no tensor"),
-    ("nested", lambda p: saved(p, {"state_dict": {"a": torch.zeros(2)}}), "holds 'state_dict', which is no tensor"),
-    ("a list", lambda p: saved(p, [torch.zeros(2)]), "holds no table of tensors"),
-    ("complex", lambda p: saved(p, {"a": torch.zeros(2, dtype=torch.complex64)}), r"ComplexFloatStorage, which is not"),
-    ("sparse", lambda p: saved(p, {"a": torch.zeros(2, 2).to_sparse()}), "would call"),
+    (
+        "before 1.6",
+        lambda p: saved(p, {"a": torch.zeros(2)}, _use_new_zipfile_serialization=False),
+        "since torch 1.6; use",
+    ),
+    ("os.system", lambda p: saved(p, {"a": Payload(p.parent / "mark")}), r"calls posix\.system"),
+    ("protocol 4", lambda p: with_pickle(good(p), pickle.dumps(Payload(p.parent / "mark"), 4)), "the instruction"),
+    (
+        "protocol 0",
+        lambda p: with_pickle(good(p), pickle.dumps(Payload(p.parent / "mark"), 0)),
+        "the instruction|calls",
+    ),
+    ("a global", lambda p: saved(p, {"a": os.system}), "contains 'a', which is not a tensor"),
+    ("a class", lambda p: saved(p, {"a": Path("x")}), "calls pathlib"),
+    ("a number", lambda p: saved(p, {"a": torch.zeros(2), "epoch": 3}), "contains 'epoch', which is not a tensor"),
+    (
+        "nested",
+        lambda p: saved(p, {"state_dict": {"a": torch.zeros(2)}}),
+        "contains 'state_dict', which is not a tensor",
+    ),
+    ("a list", lambda p: saved(p, [torch.zeros(2)]), "does not contain a dictionary of tensors"),
+    (
+        "complex",
+        lambda p: saved(p, {"a": torch.zeros(2, dtype=torch.complex64)}),
+        "unknown storage, torch.ComplexFloatStorage",
+    ),
+    ("sparse", lambda p: saved(p, {"a": torch.zeros(2, 2).to_sparse()}), "calls"),
     ("empty", lambda p: (p.touch(), p)[1], "not in the zip format"),
-    ("cut", cut, "cut short or damaged"),
-    ("deep", deep, "names are no text"),
+    ("cut", cut, "truncated or damaged"),
+    ("deep", deep, "keys are not strings"),
     ("no end", lambda p: with_pickle(good(p), b"\x80\x02}"), "damaged|no end"),
     ("noise", lambda p: with_pickle(good(p), b"\x80\x02\xff\xff"), "damaged"),
     ("underflow", lambda p: with_pickle(good(p), b"\x80\x02\x86."), "damaged"),
-    ("no pickle", lambda p: rewritten(good(p), lambda n, d: None if "pkl" in n else d), "not a file that torch.save"),
+    ("no pickle", lambda p: rewritten(good(p), lambda n, d: None if "pkl" in n else d), "not a file of torch.save"),
     (
         "no storage",
         lambda p: rewritten(good(p), lambda n, d: None if "data/0" in n else d),
-        "64 bytes, its entry is not",
+        "64 bytes, which is missing",
     ),
-    ("storage", lambda p: rewritten(good(p), lambda n, d: d[:-4] if "data/0" in n else d), "its entry holds 60"),
-    ("compressed", lambda p: rewritten(good(p), lambda n, d: d, zipfile.ZIP_DEFLATED), "is not what it says"),
+    ("storage", lambda p: rewritten(good(p), lambda n, d: d[:-4] if "data/0" in n else d), "which has 60"),
+    ("compressed", lambda p: rewritten(good(p), lambda n, d: d, zipfile.ZIP_DEFLATED), "is compressed"),
     ("a large pickle", lambda p: with_pickle(good(p), b"N" * 16_000_001), "its data.pkl is 16,000,001 bytes"),
     ("many", lambda p: with_pickle(good(p), b"\x80\x02" + b"N" * 4_000_001), "more instructions"),
 ]
 
 
 @pytest.mark.parametrize(("make", "says"), [pytest.param(m, s, id=i) for i, m, s in BROKEN])
-def test_what_is_no_table_of_tensors_is_refused_and_runs_nothing(
+def test_what_is_not_a_dictionary_of_tensors_is_refused_and_runs_nothing(
     tmp_path: Path, make: Callable[[Path], Path], says: str
 ) -> None:
     path = make(tmp_path / "pytorch_model.bin")
@@ -188,7 +204,7 @@ def test_a_view_beyond_its_storage_is_refused(tmp_path: Path) -> None:
     shape = b"M" + struct.pack("<H", 1000) + b"\x85"
     assert pickled.count(shape) == 1
     with_pickle(path, pickled.replace(shape, b"M" + struct.pack("<H", 1001) + b"\x85"))
-    with pytest.raises(CheckpointError, match="reaches beyond its storage"):
+    with pytest.raises(CheckpointError, match="exceeds its storage"):
         read_torch_file(path)
 
 
@@ -201,7 +217,7 @@ def test_a_directory_as_large_as_the_file_is_not_read(tmp_path: Path) -> None:
         file.seek(0, 2)
         start = (3 << 30) - (1 << 31)
         file.write(struct.pack("<4sHHHHIIH", b"PK\x05\x06", 0, 0, 1, 1, 1 << 31, start, 0))
-    with pytest.raises(CheckpointError, match="cut short or damaged"):
+    with pytest.raises(CheckpointError, match="truncated or damaged"):
         read_torch_file(path)
 
 

@@ -1,4 +1,4 @@
-"""The cache on disk where several processes use it."""
+"""The cache on disk, used by several processes."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def test_a_link_that_others_make_and_read_is_there_all_the_time(tmp_path: Path) 
     assert [path.name for path in pointer.parent.iterdir()] == ["config.json"]
 
 
-def test_what_has_come_is_counted_whole_or_in_part(tmp_path: Path) -> None:
+def test_the_bytes_on_disk_are_counted_for_complete_and_partial_files(tmp_path: Path) -> None:
     cache = cache_with_blob(tmp_path)
     other = "c" * 64
-    assert (cache.there(ETAG), cache.there(other)) == (5, 0)
+    assert (cache.stored_bytes(ETAG), cache.stored_bytes(other)) == (5, 0)
     cache.partial(other).write_bytes(b"par")
-    assert cache.there(other) == 3
+    assert cache.stored_bytes(other) == 3

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from huggingface_hub import close_session
 
+from app.contract.plan import Refusal
 from entrypoint.checkpoint.checkpoint import CheckpointError, read_checkpoint
 from entrypoint.checkpoint.source import INDEX, SINGLE_FILE
 from entrypoint.hub import remote_headers
@@ -44,13 +45,18 @@ def settings(hub: HubServer, tmp_path: Path) -> Settings:
     return Settings(model=REPO, hf_home=tmp_path / "home", hf_endpoint=hub.url, hf_token=TOKEN)
 
 
-def refused(settings: Settings) -> HubRefused:
+def refused(settings: Settings) -> Refusal:
     with pytest.raises(HubRefused) as caught:
         read_model(settings)
     refusal = caught.value.refusal
     assert TOKEN not in refusal.why.en + refusal.remedy.en + (refusal.env_line or "")
     assert refusal.why.zh and refusal.remedy.zh
-    return caught.value
+    return refusal
+
+
+def http_error(status: int) -> dict[str, Any]:
+    """As a value of another reason."""
+    return {"code": "http_error", "status": status}
 
 
 def broken(settings: Settings) -> str:
@@ -99,12 +105,12 @@ def test_seven_shards_take_a_handful_of_small_requests(
     """One request a shard, and a second where its header is longer than the first read."""
     hub.folders[REPO], hub.hash_nothing = sparse_shards(tmp_path / "seven", 7, padding), True
     assert read_model(settings)[1].parameters == 6_243_584_000
-    shards = [seen for seen in hub.seen if ".safetensors" in seen.path and ".json" not in seen.path]
+    shards = [request for request in hub.requests if ".safetensors" in request.path and ".json" not in request.path]
     assert len(shards) == 7 * each
-    assert len(hub.seen) - len(shards) <= 4  # listing, config, index, tokenizer
-    assert len(hub.seen) <= 2 * 7 + 4
+    assert len(hub.requests) - len(shards) <= 4  # listing, config, index, tokenizer
+    assert len(hub.requests) <= 2 * 7 + 4
     assert sum(hub.sent.values()) < 7 * 400_000
-    assert {seen.path.split("/")[4] for seen in hub.seen[1:]} == {COMMIT}
+    assert {request.path.split("/")[4] for request in hub.requests[1:]} == {COMMIT}
 
 
 def test_a_server_that_ignores_ranges_is_read_no_further_than_needed(hub: HubServer, settings: Settings) -> None:
@@ -113,43 +119,45 @@ def test_a_server_that_ignores_ranges_is_read_no_further_than_needed(hub: HubSer
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "words", "line"),
+    ("status", "code", "reason", "values", "line"),
     [
-        (401, None, "does not let this HF_TOKEN read", "HF_TOKEN=hf_..."),
-        (403, "GatedRepo", "is gated", "HF_TOKEN=hf_..."),
-        (404, "RepoNotFound", "knows no model zai-org/chatglm3-6b", "GLM_MODEL=zai-org/chatglm3-6b"),
-        (404, "RevisionNotFound", "has no revision main", "GLM_REVISION=main"),
-        (429, None, "HTTP 429), and asks for 3600 s", None),
-        (500, None, "answers with an error (HTTP 500)", "HF_ENDPOINT=https://huggingface.co"),
+        (401, None, "token_refused", {"repo": REPO}, "HF_TOKEN=hf_..."),
+        (403, "GatedRepo", "model_gated", {"repo": REPO, "detail": http_error(403)}, "HF_TOKEN=hf_..."),
+        (404, "RepoNotFound", "model_not_found", {"repo": REPO, "folders": [REPO]}, f"GLM_MODEL={REPO}"),
+        (404, "RevisionNotFound", "revision_not_found", {"repo": REPO, "revision": "main"}, "GLM_REVISION=main"),
+        (429, None, "rate_limited", {"retry_after_seconds": 3600}, None),
+        (500, None, "hub_failed", {"detail": http_error(500)}, "HF_ENDPOINT=https://huggingface.co"),
     ],
 )
 def test_each_answer_is_named_with_the_line_to_change(
-    hub: HubServer, settings: Settings, status: int, code: str | None, words: str, line: str | None,
-    monkeypatch: pytest.MonkeyPatch,
+    hub: HubServer, settings: Settings, status: int, code: str | None, reason: str, values: dict[str, Any],
+    line: str | None, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(remote_headers, "PAUSE_SECONDS", 0.01)
     hub.faults.answers, hub.faults.error_code = {"main": status}, code
     hub.faults.headers = {"Retry-After": "3600"} if status == 429 else {}
-    error = refused(settings)
-    assert words in error.refusal.why.en
-    assert error.refusal.env_line == line
+    refusal = refused(settings)
+    assert refusal.why.code == reason
+    assert refusal.why.values.items() >= (values | {"endpoint": hub.url}).items()
+    assert refusal.env_line == line
 
 
 def test_a_missing_model_names_every_place_that_was_looked_in(hub: HubServer, settings: Settings) -> None:
-    why = refused(replace(settings, model="org/other", models_dir=Path("/nowhere"))).refusal.why.en
-    assert "and there is no folder /nowhere/org/other, and there is no folder org/other" in why
+    why = refused(replace(settings, model="org/other", models_dir=Path("/nowhere"))).why
+    assert (why.code, why.values["folders"]) == ("model_not_found", ["/nowhere/org/other", "org/other"])
+    assert "and there is no folder /nowhere/org/other, and there is no folder org/other" in why.en
     with pytest.raises(SettingsError, match="no folder at x/y/z, and it is not a hub id"):
         resolve_model(replace(settings, model="x/y/z"))
 
 
 def test_a_gated_model_whose_listing_is_public(hub: HubServer, settings: Settings) -> None:
     hub.faults.answers, hub.faults.error_code = {"config.json": 401}, "GatedRepo"
-    assert "is gated" in refused(settings).refusal.why.en
+    assert refused(settings).why.code == "model_gated"
 
 
 def test_without_a_token_a_401_says_so(hub: HubServer, settings: Settings) -> None:
     hub.faults.answers = {"main": 401}
-    assert "HF_TOKEN is not set" in refused(replace(settings, hf_token=None)).refusal.why.en
+    assert refused(replace(settings, hf_token=None)).why.code == "token_missing"
 
 
 def test_an_error_that_passes_is_asked_again(hub: HubServer, settings: Settings, monkeypatch: Any) -> None:
@@ -161,10 +169,13 @@ def test_an_error_that_passes_is_asked_again(hub: HubServer, settings: Settings,
 
 def test_nobody_there(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote_headers, "PAUSE_SECONDS", 0.01)
-    why = refused(replace(settings, hf_endpoint="http://127.0.0.1:9")).refusal
-    assert why.why.en.startswith("http://127.0.0.1:9 does not answer (")
-    assert f"where {REPO} was looked for, and there is no folder {REPO}" in why.why.en
-    assert why.env_line == "HF_ENDPOINT=https://huggingface.co"
+    refusal = refused(replace(settings, hf_endpoint="http://127.0.0.1:9"))
+    assert refusal.why.code == "hub_unreachable"
+    assert refusal.why.values["endpoint"] == "http://127.0.0.1:9"
+    assert refusal.why.values["detail"]["code"] == "no_connection"
+    assert (refusal.why.values["repo"], refusal.why.values["folders"]) == (REPO, [REPO])
+    assert refusal.remedy.code == "change_endpoint"
+    assert refusal.env_line == "HF_ENDPOINT=https://huggingface.co"
 
 
 def test_a_proxy_that_cannot_be_used_is_named_without_its_password(
@@ -176,18 +187,18 @@ def test_a_proxy_that_cannot_be_used_is_named_without_its_password(
     monkeypatch.setenv("ALL_PROXY", "socks5://me:secret@127.0.0.1:9")
     close_session()  # the next one reads the environment anew
     try:
-        why = refused(settings).refusal.why.en
+        why = refused(settings).why
     finally:
         close_session()
-    assert "the proxy that HTTPS_PROXY or ALL_PROXY names can't be used" in why
-    assert "secret" not in why
+    assert (why.code, why.values["detail"]) == ("hub_unreachable", {"code": "bad_proxy"})
+    assert "secret" not in why.en + why.zh
 
 
 def test_a_hub_that_takes_too_long(hub: HubServer, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote_headers, "ANSWER_SECONDS", 0.5)
     hub.faults.seconds_before_listing = 2
     began = time.monotonic()
-    assert "does not answer" in refused(settings).refusal.why.en
+    assert refused(settings).why.code == "hub_unreachable"
     assert time.monotonic() - began < 2
 
 
@@ -195,7 +206,7 @@ def test_headers_that_drip_are_not_waited_for(hub: HubServer, settings: Settings
     monkeypatch.setattr(remote_headers, "HEADERS_SECONDS", 0.5)
     hub.faults.bytes_per_second = 20_000
     began = time.monotonic()
-    assert "does not answer" in refused(settings).refusal.why.en
+    assert refused(settings).why.code == "hub_unreachable"
     assert time.monotonic() - began < 5
 
 
@@ -206,8 +217,8 @@ def test_a_redirect_elsewhere_is_followed_without_the_token(
     with hub_serving(**{REPO.replace("/", "__"): FIXTURE}) as elsewhere:
         hub.faults.redirect_to = elsewhere.url
         assert read_model(settings)[1] == read_checkpoint(FIXTURE)
-        assert elsewhere.seen and not any(seen.token for seen in elsewhere.seen)
-    assert {seen.token for seen in hub.seen} == {f"Bearer {TOKEN}"}
+        assert elsewhere.requests and not any(request.token for request in elsewhere.requests)
+    assert {request.token for request in hub.requests} == {f"Bearer {TOKEN}"}
     assert "SECRET" not in caplog.text
 
 
@@ -295,7 +306,7 @@ def test_an_absurd_config(hub: HubServer, settings: Settings, change: dict[str, 
 
 def test_a_listing_that_is_none(hub: HubServer, settings: Settings, tmp_path: Path) -> None:
     hub.listing = lambda repo: {"hello": "world"}  # type: ignore[method-assign]
-    assert "is HF_ENDPOINT a hub?" in broken(settings)
+    assert "is HF_ENDPOINT a model hub?" in broken(settings)
 
 
 def test_names_that_leave_the_folder_are_not_listed(hub: HubServer, settings: Settings) -> None:
@@ -306,9 +317,12 @@ def test_names_that_leave_the_folder_are_not_listed(hub: HubServer, settings: Se
 
 
 def test_offline_and_nothing_cached(hub: HubServer, settings: Settings) -> None:
-    error = refused(replace(settings, hf_offline=True))
-    assert "HF_HUB_OFFLINE=1, and zai-org/chatglm3-6b is not whole in the cache" in error.refusal.why.en
-    assert hub.seen == []
+    refusal = refused(replace(settings, hf_offline=True))
+    assert refusal.why.code == "not_cached"
+    assert refusal.why.values["repo"] == REPO
+    assert refusal.why.values["missing"] == {"code": "revision_missing", "revision": "main"}
+    assert (refusal.remedy.code, refusal.env_line) == ("allow_download", "HF_HUB_OFFLINE=0")
+    assert hub.requests == []
 
 
 def test_a_default_that_cannot_be_had_gives_way_to_the_demo(hub: HubServer, settings: Settings) -> None:
@@ -317,7 +331,7 @@ def test_a_default_that_cannot_be_had_gives_way_to_the_demo(hub: HubServer, sett
     assert choice.name == "demo"
     assert isinstance(choice.why, DemoInstead) and choice.why.model == "zai-org/chatglm3-6b"
     assert "HTTP 500" in choice.why.why.en and "HTTP 500" in choice.why.why.zh
-    assert len(hub.seen) == 1
+    assert len(hub.requests) == 1
 
 
 def test_a_default_is_waited_for_no_longer_than_its_three_seconds(hub: HubServer, settings: Settings) -> None:
@@ -340,7 +354,7 @@ def test_a_default_that_does_not_fit_gives_way_to_the_demo(hub: HubServer, setti
 
 def test_outside_of_the_container_unset_means_the_demo_and_nobody_is_asked(hub: HubServer, settings: Settings) -> None:
     assert read_model(replace(settings, model=None))[0].name == "demo"
-    assert hub.seen == []
+    assert hub.requests == []
 
 
 def serve(hub: HubServer, name: str, body: bytes) -> None:

@@ -8,7 +8,7 @@ from app.contract.plan import Precision
 from app.layouts.registry import LAYOUTS
 from app.layouts.shape import Experts, Latent, Parameter, Shape
 from app.layouts.skeleton import skeleton
-from entrypoint.checkpoint.quantised import Stored
+from entrypoint.checkpoint.quantised import StoredFormat
 from entrypoint.plan.activations import GRAPH_LAYER_BYTES, Load, activation_bytes, context_bytes, graph_bytes
 from entrypoint.plan.footprint import (
     LayerSpan,
@@ -238,7 +238,7 @@ def test_a_mixture_of_experts_says_how_little_quantising_saves() -> None:
     assert "int8 只省下 1.41 GiB：bitsandbytes 不量化专家层" in plan.chosen.notes[0].zh
     (note,) = rungs["int4"].notes
     assert (note.values["precision"], round(note.values["saved_bytes"] / GIB, 2)) == ("int4", 2.10)
-    stored = Stored("bitsandbytes nf4", "int4", True, 53 * GIB)
+    stored = StoredFormat("bitsandbytes nf4", "int4", True, 53 * GIB)
     (as_stored, *_) = make_plan(
         plan_inputs(FLASH, settings, layout=LAYOUTS["glm4_moe_lite"], host=host, stored=stored)
     ).rungs

@@ -37,7 +37,7 @@ def test_one_service_at_a_time(tmp_path: Path) -> None:
 
 def test_a_file_in_the_way_is_told(tmp_path: Path) -> None:
     (tmp_path / "state").touch()
-    with pytest.raises(SettingsError, match=r"GLM_STATE_DIR=.*state: File exists"):
+    with pytest.raises(SettingsError, match=r"GLM_STATE_DIR=.*state can't be written \(File exists\)"):
         open_state(tmp_path / "state")
 
 

@@ -60,7 +60,7 @@ def test_a_kernel_kill_tells_limit_and_peak() -> None:
 
 def test_a_hung_engine_is_told_with_its_silence_and_started_again() -> None:
     death = certify(replace(KILLED, silent_seconds=60.4))
-    assert (death.why.code, death.why.values) == ("hung", {"phase": "ready", "seconds": 60.4})
+    assert (death.why.code, death.why.values) == ("engine_hung", {"phase": "ready", "seconds": 60.4})
     assert death.remedy is not None and death.remedy.code == "restarts_by_itself"
     assert recovery_action(death, True, 0, 1).kind == "same"
 
