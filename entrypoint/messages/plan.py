@@ -66,7 +66,7 @@ def _(reason: FitsWithCpu) -> Sentence:
     spread, numbers = _spread(reason), _numbers(reason)
     return Sentence(
         f"GPU memory alone is too small, but it fits{spread.en}: {numbers.en}",
-        f"仅靠显存放不下，{spread.zh}放得下：{numbers.zh}",
+        f"仅靠显存放不下，{spread.zh.removesuffix('，')}才放得下：{numbers.zh}",
     )
 
 

@@ -114,5 +114,5 @@ def _(reason: FormatUnsupported) -> Sentence:
 @sentence.register
 def _(reason: Use16BitCheckpoint) -> Sentence:
     en = "Use the 16-bit checkpoint; it is quantised to int8 or int4 while it loads if necessary"
-    zh = "请使用 16 位的检查点；需要时会在加载过程中量化为 int8 或 int4"
+    zh = "请使用 16 位的权重；加载时会按需量化为 int8 或 int4"
     return Sentence(f"{en}:", f"{zh}：") if reason.model else Sentence(f"{en}.", f"{zh}。")

@@ -40,6 +40,7 @@ export interface Host {
   /** The container's memory limit; null if there is none below the RAM. */
   readonly limit_bytes: number | null;
   readonly disk_free_bytes: number;
+  /** Cores that this process may use: its affinity within the control groups' quotas. */
   readonly cpu_count: number;
   readonly cpu_name: string;
   /** Whether the processor computes bf16 natively (avx512_bf16, amx_bf16, or Arm's bf16). */
