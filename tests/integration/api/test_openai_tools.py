@@ -90,12 +90,12 @@ def test_tool_choice_named(client: OpenAI, name: str, stream: bool) -> None:
 
 @MODES
 def test_two_calls_and_only_one_where_one_is_wanted(client: OpenAI, stream: bool) -> None:
-    asked: dict[str, Any] = {"said": talks.ASK_BOTH, "stream": stream, "extra_body": NO_THINKING}
-    both, reason = end_of(ask(client, **asked))
+    request: dict[str, Any] = {"content": talks.ASK_BOTH, "stream": stream, "extra_body": NO_THINKING}
+    both, reason = end_of(ask(client, **request))
     assert reason == "tool_calls"
     assert calls_of(both) == [("get_weather", talks.arguments(city)) for city in ("Paris", "Rome")]
     assert len({call["id"] for call in both["tool_calls"]}) == 2
-    one, reason = end_of(ask(client, **asked, parallel_tool_calls=False))
+    one, reason = end_of(ask(client, **request, parallel_tool_calls=False))
     assert (calls_of(one), reason) == (calls_of(both)[:1], "tool_calls")
 
 
