@@ -10,7 +10,7 @@ from app.contract.codec import ContractError, from_json
 from app.contract.plan import Dtype, Origin, Precision
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EngineConfig:
     """How to run the model, in full: nothing is left for a library to decide."""
 

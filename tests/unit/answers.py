@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 from itertools import pairwise
 from typing import Any
 
-from app.engine.formats.base import AnswerPart, ReasoningPart, TextPart, ToolCallPart
 from app.engine.formats.parsing.answer_parser import TextParser, ThinkingParser
 from app.engine.formats.parsing.calls import json_arguments, python_arguments
+from app.engine.formats.parsing.parts import AnswerPart, ReasoningPart, TextPart, ToolCallPart
 from app.engine.formats.parsing.segments import SegmentParser
 from app.engine.formats.parsing.tagged import TaggedParser
 

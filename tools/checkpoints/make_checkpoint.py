@@ -26,8 +26,8 @@ from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, PreTr
 from transformers.core_model_loading import revert_weight_conversion
 
 from tools.checkpoints import chatglm
+from tools.checkpoints.glm_tokenizer import STOP_TOKENS, control_ids, filler_tokenizer, save_tokenizer
 from tools.checkpoints.shape import CONFIG_NAMES, PUBLISHED_SHAPES, WEIGHT_DTYPES, CheckpointShape, MakeCheckpointError
-from tools.tool_caller.glm_tokenizer import STOP_TOKENS, control_ids, filler_tokenizer, save_tokenizer
 
 SAFETENSORS_DTYPES = {torch.bfloat16: "BF16", torch.float16: "F16", torch.float32: "F32"}
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}

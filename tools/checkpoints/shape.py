@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from app.layouts import chatglm
-from tools.tool_caller.glm_tokenizer import MIN_VOCAB
+from tools.checkpoints.glm_tokenizer import MIN_VOCAB
 
 PUBLISHED_SHAPES = Path(__file__).with_name("published_shapes.json")
 WEIGHT_DTYPES = ("bfloat16", "float16", "float32")

@@ -7,8 +7,8 @@ from random import Random
 import torch
 from tokenizers import Tokenizer
 
+from tools.checkpoints.glm_tokenizer import CONTROL_TOKENS
 from tools.demo.questions import LANGUAGES, OffTopic, Phrasing, Question, Terms, load_phrasing, load_questions
-from tools.tool_caller.glm_tokenizer import CONTROL_TOKENS
 
 IGNORED = -100  # the label of tokens that are read, not learnt
 Turn = tuple[str, str]  # (question, answer)

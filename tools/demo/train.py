@@ -22,12 +22,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import torch
 from tokenizers import Tokenizer
 
+from tools.checkpoints.glm_tokenizer import save_tokenizer
 from tools.checkpoints.make_checkpoint import make_config, published_fields, write_json
 from tools.demo.check import CHECKED_PRECISIONS, QuestionAnswer, load, load_tokenizer, quiet, wrong_answers
 from tools.demo.questions import LANGUAGES, OffTopic, load_questions
 from tools.demo.samples import Sampler
 from tools.demo.training import SHAPE, new_model, train, train_tokenizer
-from tools.tool_caller.glm_tokenizer import save_tokenizer
 
 DEMO_MODEL = Path(__file__).parents[2] / "app" / "demo_model"
 MIN_SHARE = 0.95  # that each precision must reach

@@ -9,11 +9,11 @@ import torch
 from tokenizers import Tokenizer, models, trainers
 from transformers import AutoModelForCausalLM
 
+from tools.checkpoints.glm_tokenizer import BYTES, CONTROL_TOKENS, bare_tokenizer
 from tools.checkpoints.make_checkpoint import make_config
 from tools.checkpoints.shape import CheckpointShape
 from tools.demo.questions import corpus_texts
 from tools.demo.samples import IGNORED, Sampler
-from tools.tool_caller.glm_tokenizer import BYTES, CONTROL_TOKENS, bare_tokenizer
 
 # Every Linear reads a multiple of 64 inputs: bitsandbytes' nf4 crashes on AVX-512 CPUs otherwise.
 SHAPE = CheckpointShape(

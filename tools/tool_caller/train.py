@@ -25,10 +25,10 @@ from transformers import AutoModelForCausalLM
 from app.engine.formats.base import ChatFormat, PromptRequest
 from app.engine.formats.glm45 import TAGS
 from app.engine.formats.open import load_format
+from tools.checkpoints.glm_tokenizer import BYTES, CONTROL_TOKENS, bare_tokenizer, control_ids, save_tokenizer
 from tools.checkpoints.make_checkpoint import make_config, published_fields, write_json
 from tools.checkpoints.shape import CheckpointShape
 from tools.demo.samples import IGNORED
-from tools.tool_caller.glm_tokenizer import BYTES, CONTROL_TOKENS, bare_tokenizer, control_ids, save_tokenizer
 from tools.tool_caller.talks import Talk, talks
 
 FIXTURE = Path(__file__).parents[2] / "tests" / "fixtures" / "tool-caller"

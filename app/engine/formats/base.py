@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from app.contract.wire import Message, Tool, ToolChoice
+from app.engine.formats.parsing.parts import AnswerPart
 from app.engine.sampling import SamplingDefaults
 
 
@@ -43,31 +44,6 @@ class Prompt:
     ids: tuple[int, ...]
     required_prefixes: tuple[tuple[int, ...], ...] = ()
     """As in `TokenRequest`."""
-
-
-@dataclass(frozen=True)
-class TextPart:
-    """Text of the answer; never empty."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class ReasoningPart:
-    """The model's reasoning before its answer; never empty."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class ToolCallPart:
-    """A complete tool call; `arguments` is a JSON object as text."""
-
-    name: str
-    arguments: str
-
-
-AnswerPart = TextPart | ReasoningPart | ToolCallPart
 
 
 class AnswerParser(Protocol):

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from app.contract.wire import Delta, Finished, FinishReason, TokenChance, TokenLogprob, ToolCallDelta
 from app.engine.backend.interface import Backend, Logprobs, TokenRequest
-from app.engine.formats.base import AnswerPart, ChatFormat, PromptRequest, ReasoningPart, TextPart
+from app.engine.formats.base import ChatFormat, PromptRequest
+from app.engine.formats.parsing.parts import AnswerPart, ReasoningPart, TextPart
 from app.engine.sampling import Sampling
 from app.engine.serving.stop_strings import StopMatcher
 

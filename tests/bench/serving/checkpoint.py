@@ -6,9 +6,9 @@ import json
 import struct
 from pathlib import Path
 
+from tools.checkpoints.glm_tokenizer import BYTES, CONTROL_TOKENS
 from tools.checkpoints.make_checkpoint import make_checkpoint
 from tools.checkpoints.shape import CheckpointShape
-from tools.tool_caller.glm_tokenizer import BYTES, CONTROL_TOKENS
 
 SHAPE = CheckpointShape(hidden=1024, layers=16, heads=16, kv_heads=2, head_dim=64, intermediate=4096, vocab=8192)
 HEAD = "lm_head.weight"

@@ -12,7 +12,6 @@ import pytest
 import torch
 from openai import OpenAI
 
-from app.contract.config import EngineConfig
 from app.engine.backend.transformers_backend import TransformersBackend
 from app.engine.formats.open import open_format
 from app.engine.loading.checkpoint import open_checkpoint
@@ -20,6 +19,7 @@ from app.engine.loading.load import load_model
 from app.engine.model.kv_cache import SlotCache
 from app.engine.sampling import Sampling
 from app.engine.serving.answer import AnswerRequest, answer
+from tests.engine_models import engine_config
 from tests.paths import FIXTURES
 from tests.processes.service import Service, free_port, run_entrypoint, running
 
@@ -46,7 +46,7 @@ def benign_chats() -> list[dict[str, Any]]:
 def greedy(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Text after prompt ids by the backend whose logits are held to the published code's (test_engine_chatglm)."""
     checkpoint = open_checkpoint(FIXTURE)
-    config = EngineConfig("fp32", "float32", ("cpu",), {"": "cpu"}, LENGTH, 1, 512, 0, cpu_threads=2)
+    config = engine_config(max_model_len=LENGTH, prefill_chunk=512)
     model = load_model(checkpoint, config, lambda _count: None)
     cache = SlotCache(checkpoint.shape, 1, LENGTH, torch.float32, torch.device("cpu"))
     backend = TransformersBackend(model, cache, 512, checkpoint.shape.vocab)

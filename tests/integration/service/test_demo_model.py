@@ -11,10 +11,10 @@ import torch
 from safetensors import safe_open
 from transformers import AutoConfig
 
+from tools.checkpoints.glm_tokenizer import STOP_TOKENS
 from tools.demo.check import CHECKED_PRECISIONS, answers, load, load_tokenizer, wrong_answers
 from tools.demo.questions import LANGUAGES, Question, load_questions
 from tools.demo.train import DEMO_MODEL
-from tools.tool_caller.glm_tokenizer import STOP_TOKENS
 
 # bitsandbytes says on every int8 multiplication that it computes in float16; the answers are what is tested.
 pytestmark = pytest.mark.filterwarnings("ignore:MatMul8bitLt")

@@ -14,6 +14,7 @@ from app.engine.loading.checkpoint import open_checkpoint
 from app.layouts.registry import layout_of, shape_of
 from app.layouts.skeleton import skeleton
 from tools.checkpoints.chatglm import FIXTURES, config_of
+from tools.checkpoints.glm_tokenizer import CONTROL_TOKENS
 from tools.checkpoints.make_checkpoint import (
     main,
     make_checkpoint,
@@ -23,7 +24,6 @@ from tools.checkpoints.make_checkpoint import (
     split_shards,
 )
 from tools.checkpoints.shape import PUBLISHED_SHAPES, CheckpointShape, MakeCheckpointError
-from tools.tool_caller.glm_tokenizer import CONTROL_TOKENS
 
 TINY = {"hidden": 64, "layers": 2, "heads": 4, "head_dim": 32, "intermediate": 128, "vocab": 512, "context": 256}
 

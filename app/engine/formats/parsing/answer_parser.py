@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from app.contract.wire import Message
-from app.engine.formats.base import AnswerPart, ReasoningPart, TextPart
 from app.engine.formats.parsing.detokenise import IncrementalDetokeniser
+from app.engine.formats.parsing.parts import AnswerPart, ReasoningPart, TextPart
 from app.engine.formats.parsing.text import Stripper, overlap
 
 THINK, THINK_END = "<think>", "</think>"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from app.engine.formats.base import AnswerPart, ToolCallPart
 from app.engine.formats.parsing.answer_parser import text_parts
 from app.engine.formats.parsing.calls import ReadArguments
+from app.engine.formats.parsing.parts import AnswerPart, ToolCallPart
 from app.engine.formats.parsing.text import Replacer
 
 

@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from app.engine.formats.base import AnswerPart, ToolCallPart
 from app.engine.formats.parsing.answer_parser import text_parts
 from app.engine.formats.parsing.calls import tagged_arguments
+from app.engine.formats.parsing.parts import AnswerPart, ToolCallPart
 from app.engine.formats.parsing.text import Stripper, overlap
 
 CALL, CALL_END = "<tool_call>", "</tool_call>"

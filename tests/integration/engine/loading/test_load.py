@@ -18,8 +18,9 @@ from app.contract.plan import Dtype, Precision
 from app.contract.wire import Message, SamplingParams
 from app.engine.backend.transformers_backend import TransformersBackend
 from app.engine.errors import BadCheckpoint
-from app.engine.formats.base import ChatFormat, PromptRequest, ToolCallPart
+from app.engine.formats.base import ChatFormat, PromptRequest
 from app.engine.formats.open import load_format
+from app.engine.formats.parsing.parts import ToolCallPart
 from app.engine.loading import load, weights
 from app.engine.loading.checkpoint import CheckpointFiles, open_checkpoint
 from app.engine.model.kv_cache import SlotCache

@@ -31,7 +31,8 @@ from app.layouts.layout import Layout
 from app.layouts.shape import Shape
 from entrypoint.plan.footprint import LayerSpan, Load, kv_cache_bytes, weights_bytes
 from entrypoint.plan.ladder import Candidate
-from entrypoint.plan.placement import lay_out
+from entrypoint.plan.placement import Budget
+from entrypoint.reasons.plan import LayersIndivisible
 from entrypoint.state.app_config import device_map
 from tests.engine_models import backend_of, engine_config, load_quietly
 from tests.families import FAMILIES, LAYERS, make_family
@@ -181,9 +182,9 @@ def test_one_device_by_two_names_gives_the_same_logits(
 
 def rung_over(layout: Layout, shape: Shape, precision: Precision = "bf16") -> Rung:
     """The CPU and two GPUs with nothing free, so that each has one of the three layers."""
-    asked = plan_inputs(shape, layout=layout, devices=(gpu(0), gpu(0, index=1)), host=HOST)
-    devices = (None, *asked.devices)
-    return lay_out(asked, Candidate(precision, devices, ("GPU-0000", "GPU-0001", "cpu"), "bfloat16"), LENGTH, 1)
+    inputs = plan_inputs(shape, layout=layout, devices=(gpu(0), gpu(0, index=1)), host=HOST)
+    candidate = Candidate(precision, (None, *inputs.devices), ("GPU-0000", "GPU-0001", "cpu"), "bfloat16")
+    return Budget(inputs, candidate, LENGTH, 1).rung("too_large", LayersIndivisible())
 
 
 @pytest.mark.parametrize(("precision", "packed"), [("bf16", False), ("int8", False), ("int4", False), ("int4", True)])

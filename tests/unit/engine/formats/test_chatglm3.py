@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from app.contract.wire import Message, SamplingParams, Tool, ToolCall, ToolChoice
 from app.engine.errors import BadCheckpoint, RequestError
-from app.engine.formats.base import AnswerPart, PromptRequest, TextPart, ToolCallPart
+from app.engine.formats.base import PromptRequest
 from app.engine.formats.chatglm3 import CONTROL_TOKENS, TOOLS_SENTENCE, ChatGlm3Format, load_chatglm3
+from app.engine.formats.parsing.parts import AnswerPart, TextPart, ToolCallPart
 from app.engine.formats.parsing.segments import AnswerText
 from app.engine.sampling import SamplingDefaults, read_defaults
 from tests.paths import FIXTURES, SHARED

@@ -15,9 +15,10 @@ from tokenizers import Regex, pre_tokenizers
 
 from app.contract.wire import Message, SamplingParams, Tool, ToolCall, ToolChoice
 from app.engine.errors import BadCheckpoint, RequestError
-from app.engine.formats.base import ChatFormat, PromptRequest, TextPart, ToolCallPart
+from app.engine.formats.base import ChatFormat, PromptRequest
 from app.engine.formats.glm4 import Glm4Format
 from app.engine.formats.open import load_format
+from app.engine.formats.parsing.parts import TextPart, ToolCallPart
 from app.engine.formats.rank_tokenizer import CONTROL_TOKENS, SPLIT
 from app.engine.sampling import read_defaults
 from tests.paths import FIXTURES, SHARED

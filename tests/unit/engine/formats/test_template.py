@@ -14,13 +14,14 @@ from tokenizers import AddedToken, models
 
 from app.contract.wire import Message, Tool, ToolCall, ToolChoice
 from app.engine.errors import BadCheckpoint, RequestError
-from app.engine.formats.base import AnswerPart, ChatFormat, PromptRequest, ReasoningPart, TextPart, ToolCallPart
+from app.engine.formats.base import ChatFormat, PromptRequest
 from app.engine.formats.glm4 import Glm4Format
 from app.engine.formats.glm45 import TAGS, Glm45Format
 from app.engine.formats.open import load_format
+from app.engine.formats.parsing.parts import AnswerPart, ReasoningPart, TextPart, ToolCallPart
 from app.engine.formats.template import TemplateFormat
 from tests.unit.answers import joined
-from tools.tool_caller.glm_tokenizer import BYTES, CONTROL_TOKENS, bare_tokenizer, save_tokenizer
+from tools.checkpoints.glm_tokenizer import BYTES, CONTROL_TOKENS, bare_tokenizer, save_tokenizer
 
 VOCAB = 320
 T0414 = """[gMASK]<sop>

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.engine.formats.base import AnswerPart, ReasoningPart, TextPart, ToolCallPart
+from app.engine.formats.parsing.parts import AnswerPart, ReasoningPart, TextPart, ToolCallPart
 from tests.unit.answers import PARSERS, TURN, call, cut, read
 
 LINES = "<tool_call>get_weather\n<arg_key>city</arg_key>\n<arg_value>北京</arg_value>\n</tool_call>"
