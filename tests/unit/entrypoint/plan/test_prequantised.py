@@ -171,7 +171,7 @@ def test_other_formats_are_named_with_their_bytes(tmp_path: Path, quantisation: 
     folder = made(tmp_path / "m", FP8)
     config = config_for(GLM4_9B, "glm4") | {"quantization_config": quantisation}
     (folder / "config.json").write_text(json.dumps(config))
-    says = rf"{folder} is stored as {called} \(9.9\d GiB\), which this engine can't read for glm4; take the 16-bit"
+    says = rf"{folder} is stored as {called} \(9.9\d GiB\), which this engine can't read for glm4; use the 16-bit"
     with pytest.raises(CheckpointError, match=says):
         read_checkpoint(folder)
 
@@ -186,8 +186,8 @@ PROJ = "model.layers.0.mlp.down_proj.weight"
         (FP8, {PROJ: ("I8", (4096, 13696))}, "is stored as I8"),
         (FP8, {PROJ: None}, "is missing"),
         (FP8, {"model.stranger": ("F32", (1,))}, "'model.stranger' is not part of a glm4 model stored as FP8"),
-        (DOUBLE, {PROJ: ("BF16", (4096, 13696))}, "bytes of BF16; bitsandbytes nf4 has 28,049,408 bytes of U8"),
-        (DOUBLE, {f"{PROJ}.quant_map": None}, "quant_map is missing; bitsandbytes nf4 has 64 bytes of F32 there"),
+        (DOUBLE, {PROJ: ("BF16", (4096, 13696))}, "bytes of BF16; bitsandbytes nf4 needs 28,049,408 bytes of U8"),
+        (DOUBLE, {f"{PROJ}.quant_map": None}, "quant_map is missing; bitsandbytes nf4 needs 64 bytes of F32"),
         (INT8, {"model.norm.weight": ("I8", (4096,))}, "model.norm.weight is stored as I8"),
     ],
 )
