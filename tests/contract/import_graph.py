@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ SPLIT = ("entrypoint", "app/engine", "app/web", "tools")
 """Folders whose own modules count one by one: what all below use lies there beside what puts everything together."""
 
 
+@functools.cache
 def modules() -> dict[str, Path]:
     """Every module of the programs, by its dotted name."""
     paths = (path for program in PROGRAMS for path in (TOP / program).rglob("*.py") if "node_modules" not in path.parts)
@@ -39,6 +41,7 @@ def imported_names(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+@functools.cache
 def module_graph() -> dict[str, set[str]]:
     """The project's own modules, each with those that it imports."""
     known = modules()
@@ -49,6 +52,7 @@ def module_graph() -> dict[str, set[str]]:
     return graph
 
 
+@functools.cache
 def package_graph() -> dict[str, set[str]]:
     """The same between packages, named by their folders; in `SPLIT` folders each module is one of its own."""
     known = modules()

@@ -1,78 +1,85 @@
-"""The design's import rules, held over the syntax trees."""
+"""Which package may import which, and why; what may come from elsewhere; who reads the environment."""
 
 from __future__ import annotations
 
 import ast
 import sys
-from pathlib import Path
 
 import pytest
 
+from tests.contract.import_graph import (
+    PROGRAMS,
+    circle,
+    dotted,
+    imported_names,
+    module_graph,
+    modules,
+    package_graph,
+)
+from tests.contract.import_table import MAY_IMPORT
 from tests.paths import TOP
 
-ROOMS = ("entrypoint", "app/contract", "app/layouts", "app/web", "app/engine")
-ALLOWED_OURS = {
-    "entrypoint": ("entrypoint", "app.contract", "app.layouts"),
-    "app/contract": ("app.contract",),
-    "app/layouts": ("app.layouts",),
-    "app/web": ("app.web", "app.contract"),
-    "app/engine": ("app.engine", "app.contract", "app.layouts"),
-}
-ALLOWED_PACKAGES = {
+MAY_INSTALL = {
     "entrypoint": {"pynvml", "huggingface_hub", "httpx2", "rich", "dotenv"},
-    "app/contract": set[str](),
-    "app/layouts": set[str](),
-    "app/web": {
-        "alembic",
-        "flask",
-        "flask_limiter",
-        "flask_wtf",
-        "wtforms",
-        "gunicorn",
-        "limits",
-        "prometheus_client",
-        "sqlalchemy",
-        "werkzeug",
+    "app.contract": set[str](),
+    "app.layouts": set[str](),
+    "app.web": {
+        *("alembic", "flask", "flask_limiter", "flask_wtf", "gunicorn", "limits"),
+        *("prometheus_client", "sqlalchemy", "werkzeug", "wtforms"),
     },
-    "app/engine": {
-        "torch",
-        "transformers",
-        "tokenizers",
-        "safetensors",
-        "sentencepiece",
-        "bitsandbytes",
-        "accelerate",
-        "jinja2",
-        "pynvml",
+    "app.engine": {
+        *("accelerate", "bitsandbytes", "jinja2", "pynvml", "safetensors"),
+        *("sentencepiece", "tokenizers", "torch", "transformers"),
     },
 }
+"""Packages from elsewhere. The supervisor and the web worker never load torch: it costs seconds and 300 MB."""
 
 
-def imported(path: Path) -> set[str]:
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            names.add(node.module or "")
-    return names
+def test_the_table_names_each_package_once() -> None:
+    assert package_graph().keys() == MAY_IMPORT.keys()
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_a_room_imports_only_what_it_may(room: str) -> None:
-    files = list((TOP / room).rglob("*.py"))
-    assert files
-    for path in files:
-        for name in imported(path):
-            package = name.partition(".")[0]
-            if package in ("app", "entrypoint", "tools", "tests"):
-                assert name.startswith(ALLOWED_OURS[room]), f"{path} imports {name}"
-            elif package not in sys.stdlib_module_names:
-                assert package in ALLOWED_PACKAGES[room], f"{path} imports {name}"
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_a_package_imports_only_what_it_may(package: str) -> None:
+    assert package_graph()[package] - set(MAY_IMPORT[package].split()) == set()
 
 
-def reads_environment(tree: ast.AST) -> list[int]:
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_the_table_allows_nothing_that_nobody_uses(package: str) -> None:
+    assert set(MAY_IMPORT[package].split()) - package_graph()[package] == set()
+
+
+def test_no_package_imports_one_that_stands_above_it() -> None:
+    """The table goes from the lowest to the highest."""
+    places = {package: place for place, package in enumerate(MAY_IMPORT)}
+    upward = [
+        (package, target)
+        for package, allowed in MAY_IMPORT.items()
+        for target in allowed.split()
+        if places[target] >= places[package]
+    ]
+    assert upward == []
+
+
+def test_there_is_no_circle() -> None:
+    assert circle(module_graph()) == []
+    assert circle(package_graph()) == []
+
+
+def test_a_circle_would_be_seen() -> None:
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
+
+
+@pytest.mark.parametrize("package", MAY_INSTALL)
+def test_only_these_packages_come_from_elsewhere(package: str) -> None:
+    for name, path in modules().items():
+        if f"{name}.".startswith(f"{package}."):
+            tops = {imported.partition(".")[0] for imported in imported_names(path)}
+            strangers = tops - set(sys.stdlib_module_names) - set(PROGRAMS) - MAY_INSTALL[package]
+            assert strangers == set(), path
+
+
+def environment_reads(tree: ast.AST) -> list[int]:
     """Lines that use os.environ or os.getenv, other than to set a variable for a library."""
     written = {
         id(node.value)
@@ -89,7 +96,7 @@ def reads_environment(tree: ast.AST) -> list[int]:
 
 
 def test_only_settings_reads_the_environment() -> None:
-    for room in ROOMS:
-        for path in (TOP / room).rglob("*.py"):
-            if path != TOP / "entrypoint" / "settings" / "load.py":
-                assert reads_environment(ast.parse(path.read_text(encoding="utf-8"))) == [], path
+    allowed = TOP / "entrypoint" / "settings" / "load.py"
+    for path in modules().values():
+        if path != allowed and not dotted(path).startswith("tools"):
+            assert environment_reads(ast.parse(path.read_text(encoding="utf-8"))) == [], path
