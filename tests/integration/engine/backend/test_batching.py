@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import generated, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
@@ -415,7 +415,7 @@ def answer_of(case: Case, prompt: tuple[int, ...]) -> tuple[int, ...]:
 
 
 @settings(max_examples=30, deadline=None)
-@generated(OPERATIONS, st.integers(1, 4), st.sampled_from([8, 64]))
+@given(OPERATIONS, st.integers(1, 4), st.sampled_from([8, 64]))
 def test_no_history_of_the_slots_changes_an_answer(
     cases: dict[str, Case], operations: list[tuple[str, Any]], slots: int, chunk: int
 ) -> None:
