@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from app.contract.limits import LARGEST_MAX_NUM_SEQS
 from app.contract.plan import Precision
 from entrypoint.settings import access_parsers, parsers
 from entrypoint.settings.option import option, options_of
@@ -13,8 +14,6 @@ from entrypoint.settings.parsers import OnRefusal, auto_or_count, count, flag
 
 EVERYWHERE = ("0.0.0.0", "::")
 """Addresses that stand for all of this machine's."""
-LARGEST_MAX_NUM_SEQS = 64
-"""Each takes a thread of the web worker, beside those of the queue, and a connection of the engine's 256."""
 
 
 class SettingsError(ValueError):

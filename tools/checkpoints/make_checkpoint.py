@@ -1,7 +1,6 @@
 """Writes a checkpoint with random weights in the shape of any GLM that transformers knows natively, or of `chatglm`.
 
-    python -m tools.checkpoints.make_checkpoint OUT_DIR --model-type glm4 --hidden 1024 --layers 16 --seed 0
-    python -m tools.checkpoints.make_checkpoint OUT_DIR --like zai-org/GLM-4-9B-0414
+    python -m tools.checkpoints.make_checkpoint OUT_DIR [--like zai-org/GLM-4-9B-0414 | --model-type glm4 --layers 16]
 
 The tensors' names and shapes come from transformers' own class on the meta device. They are written one by one,
 a few megabytes at a time, so that memory does not grow with the checkpoint.
