@@ -210,7 +210,7 @@ def test_a_time_limit_ends_an_answer_and_what_was_said_stands(cramped: Service) 
     assert len(events.text) > 10
     code, answer = cramped.request("POST", CHAT, chat_body("another", stream=False))
     assert (code, answer["error"]["code"]) == (408, "time_limit_exceeded")
-    assert "2 s, the longest a request may take here (GLM_REQUEST_SECONDS)" in answer["error"]["message"]
+    assert "GLM_REQUEST_SECONDS" in answer["error"]["message"], "it names the setting"
     settled(cramped)
 
 
