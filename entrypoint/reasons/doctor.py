@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from entrypoint.reasons.reason import Reason
 
 
-@dataclass(frozen=True)
 class CheckTimedOut(Reason):
     """A check did not finish within `seconds`."""
 
     seconds: float
 
 
-@dataclass(frozen=True)
 class CheckBroke(Reason):
     """A check raised an exception; `error` is its type and text."""
 
@@ -24,7 +20,6 @@ class CheckBroke(Reason):
 # GPUs
 
 
-@dataclass(frozen=True)
 class DriverWorks(Reason):
     """The driver answers, and it shows GPUs."""
 
@@ -34,17 +29,14 @@ class DriverWorks(Reason):
     gpus: tuple[str, ...]
 
 
-@dataclass(frozen=True)
 class ToolkitMissing(Reason):
     """Docker is installed and nvidia-container-toolkit is not."""
 
 
-@dataclass(frozen=True)
 class TorchUnknown(Reason):
     """The file that says what the installed torch supports is missing."""
 
 
-@dataclass(frozen=True)
 class CapabilitySupported(Reason):
     """The installed torch has code for the GPU."""
 
@@ -52,12 +44,10 @@ class CapabilitySupported(Reason):
     torch: str
 
 
-@dataclass(frozen=True)
 class SharesHostMemory(Reason):
     """The GPU has no memory of its own."""
 
 
-@dataclass(frozen=True)
 class GpuMemory(Reason):
     """How much of a GPU's memory is free."""
 
@@ -68,7 +58,6 @@ class GpuMemory(Reason):
 # Host
 
 
-@dataclass(frozen=True)
 class HostMemory(Reason):
     """How much RAM is free; `limit_bytes` is the container's limit, None without one."""
 
@@ -77,14 +66,12 @@ class HostMemory(Reason):
     limit_bytes: int | None
 
 
-@dataclass(frozen=True)
 class Writable(Reason):
     """A folder can be written."""
 
     folder: str
 
 
-@dataclass(frozen=True)
 class PortFree(Reason):
     """Nothing listens on the address."""
 
@@ -92,7 +79,6 @@ class PortFree(Reason):
     port: int
 
 
-@dataclass(frozen=True)
 class PortUsedByBerth(Reason):
     """The Berth that runs on this state directory listens on the port."""
 
@@ -102,35 +88,30 @@ class PortUsedByBerth(Reason):
 # Packages
 
 
-@dataclass(frozen=True)
 class Versions(Reason):
     """Each package with its version."""
 
     packages: tuple[str, ...]
 
 
-@dataclass(frozen=True)
 class BitsandbytesWorks(Reason):
     """The native library of bitsandbytes is loaded."""
 
     library: str
 
 
-@dataclass(frozen=True)
 class BitsandbytesTimedOut(Reason):
     """The import of bitsandbytes took too long."""
 
     seconds: float
 
 
-@dataclass(frozen=True)
 class BitsandbytesNotImportable(Reason):
     """The import of bitsandbytes failed; `error` is the last line that Python prints."""
 
     error: str
 
 
-@dataclass(frozen=True)
 class BitsandbytesNotLoaded(Reason):
     """bitsandbytes can be imported, but its native library can't be loaded."""
 
@@ -140,33 +121,28 @@ class BitsandbytesNotLoaded(Reason):
 # Model
 
 
-@dataclass(frozen=True)
 class HubNotUsed(Reason):
     """HF_HUB_OFFLINE is set."""
 
 
-@dataclass(frozen=True)
 class HubAnswers(Reason):
     """The hub answers."""
 
     endpoint: str
 
 
-@dataclass(frozen=True)
 class ModelNotChecked(Reason):
     """The model is not on this machine, and the hub could not be reached."""
 
     model: str
 
 
-@dataclass(frozen=True)
 class NothingToDownload(Reason):
     """The model is on this machine; so much room is left at HF_HOME."""
 
     free_bytes: int
 
 
-@dataclass(frozen=True)
 class RoomForDownload(Reason):
     """HF_HOME has room for the download."""
 
@@ -174,7 +150,6 @@ class RoomForDownload(Reason):
     need_bytes: int
 
 
-@dataclass(frozen=True)
 class ModelReadable(Reason):
     """Config and headers of the model are correct."""
 
@@ -185,51 +160,41 @@ class ModelReadable(Reason):
 # Remedies
 
 
-@dataclass(frozen=True)
 class RunNvidiaSmi(Reason):
     """Something that the check asks hangs: look at the host."""
 
 
-@dataclass(frozen=True)
 class RunOnCpu(Reason):
     """Set GLM_REQUIRE_GPU=0."""
 
 
-@dataclass(frozen=True)
 class InstallToolkit(Reason):
     """Install nvidia-container-toolkit."""
 
 
-@dataclass(frozen=True)
 class UpdateDriverOrTorch(Reason):
     """Update the driver, or use another build of torch."""
 
 
-@dataclass(frozen=True)
 class FreeGpuMemory(Reason):
     """End the processes that hold GPU memory."""
 
 
-@dataclass(frozen=True)
 class RaiseMemoryLimit(Reason):
     """Set BERTH_MEMORY, or end processes that hold RAM."""
 
 
-@dataclass(frozen=True)
 class MountRunDir(Reason):
     """Mount a tmpfs at /run/berth, or set TMPDIR."""
 
 
-@dataclass(frozen=True)
 class ChangePort(Reason):
     """Stop the program that uses the port, or set GLM_PORT."""
 
 
-@dataclass(frozen=True)
 class Reinstall(Reason):
     """Create the environment or the image again."""
 
 
-@dataclass(frozen=True)
 class ReinstallBitsandbytes(Reason):
     """`Reinstall`, and what does not work until then."""

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from entrypoint.reasons.reason import Reason
 
 # Why a download stops
 
 
-@dataclass(frozen=True)
 class NoRoom(Reason):
     """The disk has less room than the rest of a download needs."""
 
@@ -18,7 +15,6 @@ class NoRoom(Reason):
     free_bytes: int
 
 
-@dataclass(frozen=True)
 class DiskFull(Reason):
     """The disk filled up during a download; `error` is what the system says."""
 
@@ -28,7 +24,6 @@ class DiskFull(Reason):
     error: str
 
 
-@dataclass(frozen=True)
 class WrongHash(Reason):
     """A file came twice with other bytes than the hub lists."""
 
@@ -37,7 +32,6 @@ class WrongHash(Reason):
     endpoint: str
 
 
-@dataclass(frozen=True)
 class DownloadCrashed(Reason):
     """The download's process ended again and again without a byte between; a negative code is a signal."""
 
@@ -48,7 +42,6 @@ class DownloadCrashed(Reason):
 # What a download or a plan waits for
 
 
-@dataclass(frozen=True)
 class ContactingHub(Reason):
     """The listing of a model was requested."""
 
@@ -56,7 +49,6 @@ class ContactingHub(Reason):
     repo: str
 
 
-@dataclass(frozen=True)
 class ReadingHeaders(Reason):
     """The headers of a model's files are being read, so many of so many files."""
 
@@ -66,8 +58,7 @@ class ReadingHeaders(Reason):
     total: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class DownloadStalled(Reason):
+class DownloadStalled(Reason, kw_only=True):
     """No data comes; `hub_error` is what the hub answers when asked now, None if it answers well."""
 
     seconds: float
@@ -78,7 +69,6 @@ class DownloadStalled(Reason):
     retry_seconds: float
 
 
-@dataclass(frozen=True)
 class HashMismatch(Reason):
     """A file has a wrong hash and is downloaded again."""
 
@@ -86,7 +76,6 @@ class HashMismatch(Reason):
     repo: str
 
 
-@dataclass(frozen=True)
 class OtherDownload(Reason):
     """Another process downloads the same file."""
 
@@ -96,18 +85,15 @@ class OtherDownload(Reason):
 # Remedies
 
 
-@dataclass(frozen=True)
 class MakeRoom(Reason):
     """Free room, use a larger disk, or choose a smaller model."""
 
 
-@dataclass(frozen=True)
 class MakeRoomAndRestart(Reason):
     """Free the room that the rest of a download needs."""
 
     need_bytes: int
 
 
-@dataclass(frozen=True)
 class ReadLog(Reason):
     """The log has the details."""

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from app.contract.status import Phase
 from entrypoint.reasons.reason import Reason
 
 
-@dataclass(frozen=True)
 class KilledForMemory(Reason):
     """The kernel killed it because memory ran out."""
 
@@ -18,7 +15,6 @@ class KilledForMemory(Reason):
     peak_bytes: int | None
 
 
-@dataclass(frozen=True)
 class EngineOutOfMemory(Reason):
     """It could not allocate memory, and said so."""
 
@@ -27,7 +23,6 @@ class EngineOutOfMemory(Reason):
     """Its own words; they are English."""
 
 
-@dataclass(frozen=True)
 class EngineHung(Reason):
     """It made no step for too long, and the supervisor killed it."""
 
@@ -35,14 +30,12 @@ class EngineHung(Reason):
     seconds: float
 
 
-@dataclass(frozen=True)
 class CudaUnusable(Reason):
     """The driver shows a GPU that torch can't use."""
 
     message: str
 
 
-@dataclass(frozen=True)
 class KilledBySignal(Reason):
     """Something else ended it."""
 
@@ -51,14 +44,12 @@ class KilledBySignal(Reason):
     """Its name, such as SIGKILL."""
 
 
-@dataclass(frozen=True)
 class CheckpointUnusable(Reason):
     """The checkpoint can't be loaded, or the loaded model fails its self-test."""
 
     message: str
 
 
-@dataclass(frozen=True)
 class EngineFailed(Reason):
     """Any other failure; the message is empty if it said nothing."""
 
@@ -67,27 +58,22 @@ class EngineFailed(Reason):
     exit_code: int
 
 
-@dataclass(frozen=True)
 class GiveMoreMemory(Reason):
     """Remedy: a larger container or a smaller model."""
 
 
-@dataclass(frozen=True)
 class CopyCheckpointAgain(Reason):
     """Remedy: an intact checkpoint or another one."""
 
 
-@dataclass(frozen=True)
 class RestartsByItself(Reason):
     """Remedy: nothing, unless it happens again."""
 
 
-@dataclass(frozen=True)
 class SeeTheLog(Reason):
     """Remedy if there is no better one."""
 
 
-@dataclass(frozen=True)
 class LoadingStalled(Reason):
     """The model process is alive, but its disk delivers nothing."""
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from entrypoint.reasons.reason import Reason
 
 
-@dataclass(frozen=True, kw_only=True)
-class NotWritable(Reason):
+class NotWritable(Reason, kw_only=True):
     """A folder that Berth needs can't be written."""
 
     folder: str
@@ -23,7 +20,6 @@ class NotWritable(Reason):
     """Berth's own."""
 
 
-@dataclass(frozen=True)
 class MakeWritable(Reason):
     """The remedy: change the owner of `parent`, or set `setting` to another folder."""
 
@@ -32,14 +28,12 @@ class MakeWritable(Reason):
     setting: str
 
 
-@dataclass(frozen=True)
 class InvalidCheckpoint(Reason):
     """A checkpoint that can't be used; `error` is the one line of a CheckpointError, in English only."""
 
     error: str
 
 
-@dataclass(frozen=True)
 class InvalidSetting(Reason):
     """A setting that can't be used; `error` is the text of a SettingsError, in English only."""
 

@@ -2,59 +2,49 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from entrypoint.reasons.reason import Reason
 
 # How a single request ended
 
 
-@dataclass(frozen=True)
 class HttpError(Reason):
     """The hub answered with an error."""
 
     status: int
 
 
-@dataclass(frozen=True)
 class TimedOut(Reason):
     """A request, or several under one deadline, took longer than `seconds`."""
 
     seconds: float
 
 
-@dataclass(frozen=True)
 class NoData(Reason):
     """The connection stands, and nothing came for `seconds`."""
 
     seconds: float
 
 
-@dataclass(frozen=True)
 class NoConnection(Reason):
     """No connection can be made; `error` may be empty."""
 
     error: str
 
 
-@dataclass(frozen=True)
 class ConnectionLost(Reason):
     """The connection ended in the middle of an answer."""
 
 
-@dataclass(frozen=True)
 class BadProxy(Reason):
     """The proxy in the environment can't be used. Its address is left out: it may hold a password."""
 
 
-@dataclass(frozen=True)
 class RequestFailed(Reason):
     """Any other failure; `error` is the name of the exception's class."""
 
     error: str
 
 
-@dataclass(frozen=True)
 class FileTooShort(Reason):
     """A file ended before its listed size."""
 
@@ -66,8 +56,7 @@ class FileTooShort(Reason):
 # Why a model can't be had
 
 
-@dataclass(frozen=True, kw_only=True)
-class HubUnreachable(Reason):
+class HubUnreachable(Reason, kw_only=True):
     """The hub does not answer, and no folder of the model was found."""
 
     endpoint: str
@@ -76,7 +65,6 @@ class HubUnreachable(Reason):
     folders: tuple[str, ...]
 
 
-@dataclass(frozen=True)
 class HubFailed(Reason):
     """The hub answers with an error that says nothing about the model."""
 
@@ -84,7 +72,6 @@ class HubFailed(Reason):
     detail: Reason
 
 
-@dataclass(frozen=True)
 class TokenRefused(Reason):
     """The hub answers 401 to a request with HF_TOKEN."""
 
@@ -92,7 +79,6 @@ class TokenRefused(Reason):
     repo: str
 
 
-@dataclass(frozen=True)
 class TokenMissing(Reason):
     """The hub answers 401 to a request without a token: the model is private or does not exist."""
 
@@ -101,7 +87,6 @@ class TokenMissing(Reason):
     folders: tuple[str, ...]
 
 
-@dataclass(frozen=True)
 class ModelGated(Reason):
     """The terms of the model have to be accepted first."""
 
@@ -110,8 +95,7 @@ class ModelGated(Reason):
     detail: Reason
 
 
-@dataclass(frozen=True, kw_only=True)
-class ModelNotFound(Reason):
+class ModelNotFound(Reason, kw_only=True):
     """Neither the hub nor a folder has the model."""
 
     endpoint: str
@@ -120,7 +104,6 @@ class ModelNotFound(Reason):
     folders: tuple[str, ...]
 
 
-@dataclass(frozen=True)
 class RevisionNotFound(Reason):
     """The hub has the model, but not this branch, tag or commit."""
 
@@ -129,7 +112,6 @@ class RevisionNotFound(Reason):
     revision: str
 
 
-@dataclass(frozen=True)
 class RateLimited(Reason):
     """The hub accepts no more requests for now (HTTP 429)."""
 
@@ -137,7 +119,6 @@ class RateLimited(Reason):
     retry_after_seconds: float | None
 
 
-@dataclass(frozen=True)
 class NotCached(Reason):
     """HF_HUB_OFFLINE is set, and the cache lacks something of the model."""
 
@@ -146,14 +127,12 @@ class NotCached(Reason):
     folder: str
 
 
-@dataclass(frozen=True)
 class RevisionMissing(Reason):
     """The cache has no snapshot of a revision."""
 
     revision: str
 
 
-@dataclass(frozen=True)
 class FileMissing(Reason):
     """A snapshot lacks a file; any one of `names` would do."""
 
@@ -163,38 +142,31 @@ class FileMissing(Reason):
 # Remedies; those that end in a colon are followed by a line for .env
 
 
-@dataclass(frozen=True)
 class ChangeEndpoint(Reason):
     """Check the network, or set HF_ENDPOINT."""
 
 
-@dataclass(frozen=True)
 class CheckNameOrToken(Reason):
     """Check the model's name, or set HF_TOKEN."""
 
 
-@dataclass(frozen=True)
 class AcceptTerms(Reason):
     """Accept the model's terms on its page, then set HF_TOKEN."""
 
     page: str
 
 
-@dataclass(frozen=True)
 class CorrectLine(Reason):
     """The line that follows is wrong in .env."""
 
 
-@dataclass(frozen=True)
 class RetryLater(Reason):
     """Start again later."""
 
 
-@dataclass(frozen=True)
 class RetryLaterOrSetToken(Reason):
     """Start again later, or set HF_TOKEN, which raises the limit."""
 
 
-@dataclass(frozen=True)
 class AllowDownload(Reason):
     """Set HF_HUB_OFFLINE=0."""

@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from entrypoint.reasons.reason import Reason
 
 
-@dataclass(frozen=True)
 class NoDriver(Reason):
     """NVML's library is not there, and nothing hints at a driver."""
 
 
-@dataclass(frozen=True)
 class NoDevice(Reason):
     """The driver answers and counts no GPU."""
 
 
-@dataclass(frozen=True)
 class DriverNotLoaded(Reason):
     """NVML's library is there, the kernel module is not."""
 
 
-@dataclass(frozen=True)
 class DriverTimedOut(Reason):
     """The driver doesn't answer."""
 
 
-@dataclass(frozen=True)
 class DriverMismatch(Reason):
     """Library and kernel module are of different versions."""
 
@@ -35,40 +28,34 @@ class DriverMismatch(Reason):
     """What the driver says, as in the following classes."""
 
 
-@dataclass(frozen=True)
 class DriverLostGpus(Reason):
     """An unknown error: so a container's driver answers after systemd has reloaded its units."""
 
     answer: str
 
 
-@dataclass(frozen=True)
 class DriverFailed(Reason):
     """Any other error of the whole driver."""
 
     answer: str
 
 
-@dataclass(frozen=True)
 class HiddenFromContainer(Reason):
     """NVIDIA_VISIBLE_DEVICES with which the container toolkit passes no GPU on."""
 
     value: str
 
 
-@dataclass(frozen=True)
 class UtilityMissing(Reason):
     """NVIDIA_DRIVER_CAPABILITIES without NVML."""
 
     capabilities: str
 
 
-@dataclass(frozen=True)
 class NoGpuInContainer(Reason):
     """The host has a driver, and the container got no GPU."""
 
 
-@dataclass(frozen=True)
 class GpuOffBus(Reason):
     """The driver counts the GPU and can't reach it."""
 
@@ -76,7 +63,6 @@ class GpuOffBus(Reason):
     answer: str
 
 
-@dataclass(frozen=True)
 class GpuNotPermitted(Reason):
     """This process may not read the GPU, which is so if it is divided into MIG instances of others."""
 
@@ -84,7 +70,6 @@ class GpuNotPermitted(Reason):
     answer: str
 
 
-@dataclass(frozen=True)
 class GpuTakenAway(Reason):
     """The same as DriverLostGpus, for one GPU."""
 
@@ -92,7 +77,6 @@ class GpuTakenAway(Reason):
     answer: str
 
 
-@dataclass(frozen=True)
 class GpuFailed(Reason):
     """Any other error of one GPU."""
 
@@ -100,35 +84,30 @@ class GpuFailed(Reason):
     answer: str
 
 
-@dataclass(frozen=True)
 class ContainerLostGpu(Reason):
     """A GPU in use was taken away from the container."""
 
     answer: str
 
 
-@dataclass(frozen=True)
 class GpuDisappeared(Reason):
     """A GPU in use is not there any more, and the driver doesn't say why."""
 
     name: str
 
 
-@dataclass(frozen=True)
 class AllGpusHidden(Reason):
     """CUDA_VISIBLE_DEVICES is empty, or starts with a negative number."""
 
     value: str
 
 
-@dataclass(frozen=True)
 class GpuNamedTwice(Reason):
     """CUDA_VISIBLE_DEVICES names a GPU twice."""
 
     value: str
 
 
-@dataclass(frozen=True)
 class NoGpuNamed(Reason):
     """CUDA_VISIBLE_DEVICES starts with something that is not a GPU here."""
 
@@ -136,7 +115,6 @@ class NoGpuNamed(Reason):
     uuids: tuple[str, ...]
 
 
-@dataclass(frozen=True)
 class ListEndsEarly(Reason):
     """CUDA_VISIBLE_DEVICES has an entry that is not a GPU here, and CUDA ignores what follows."""
 
@@ -144,14 +122,12 @@ class ListEndsEarly(Reason):
     entry: str
 
 
-@dataclass(frozen=True)
 class PciOrder(Reason):
     """CUDA_VISIBLE_DEVICES has numbers, and CUDA's own order may be another one."""
 
     value: str
 
 
-@dataclass(frozen=True)
 class UnifiedMemory(Reason):
     """The GPU uses the host's memory."""
 
@@ -159,7 +135,6 @@ class UnifiedMemory(Reason):
     available_bytes: int
 
 
-@dataclass(frozen=True)
 class NoBf16(Reason):
     """The GPU is older than compute capability 8.0."""
 
@@ -167,7 +142,6 @@ class NoBf16(Reason):
     capability: str
 
 
-@dataclass(frozen=True)
 class GpuMemoryInUse(Reason):
     """Other processes use a good part of the GPU's memory."""
 
@@ -180,7 +154,6 @@ class GpuMemoryInUse(Reason):
     """What the named ones use together, if the driver says."""
 
 
-@dataclass(frozen=True)
 class TorchWithoutCuda(Reason):
     """The installed torch is built for the CPU."""
 
@@ -188,7 +161,6 @@ class TorchWithoutCuda(Reason):
     device: str
 
 
-@dataclass(frozen=True)
 class DriverTooOld(Reason):
     """The driver runs CUDA versions before the one that torch is built with."""
 
@@ -199,7 +171,6 @@ class DriverTooOld(Reason):
     least_driver: str | None
 
 
-@dataclass(frozen=True)
 class CapabilityNotBuilt(Reason):
     """Torch has no code for this GPU."""
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from app.contract.plan import Precision, Text
 from entrypoint.reasons.reason import Reason
 
@@ -11,8 +9,7 @@ Devices = tuple[str, ...]
 """As `Rung.devices`."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Fit(Reason):
+class Fit(Reason, kw_only=True):
     """What the reasons of a chosen rung have in common: where it fits."""
 
     devices: Devices
@@ -22,37 +19,31 @@ class Fit(Reason):
     free_bytes: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class HighestThatFits(Fit):
+class HighestThatFits(Fit, kw_only=True):
     """No higher precision fits."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class SetAndFits(Fit):
+class SetAndFits(Fit, kw_only=True):
     """The user set the precision, and it fits."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class FitsWithCpu(Fit):
+class FitsWithCpu(Fit, kw_only=True):
     """GPU memory alone is too small, with layers on the CPU it fits."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class FitsShorter(Fit):
+class FitsShorter(Fit, kw_only=True):
     """The lowest precision fits, with a shorter context than Berth aims at."""
 
     max_model_len: int
     target_model_len: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class FitsAsStored(Fit):
+class FitsAsStored(Fit, kw_only=True):
     """The only precision of a checkpoint that is stored quantised."""
 
     format: str
 
 
-@dataclass(frozen=True)
 class ShortOfMemory(Reason):
     """The devices have too little free memory."""
 
@@ -63,19 +54,16 @@ class ShortOfMemory(Reason):
     """Summed over the devices: what is left on one is of no use to another."""
 
 
-@dataclass(frozen=True)
 class LayersIndivisible(Reason):
     """The devices have enough memory together, but a layer lies on one of them."""
 
 
-@dataclass(frozen=True)
 class ContainerLimit(Reason):
     """The container may use less memory than the machine has."""
 
     limit_bytes: int
 
 
-@dataclass(frozen=True)
 class ShortOfRam(Reason):
     """Loading a model onto GPUs takes more host memory than is free."""
 
@@ -84,7 +72,6 @@ class ShortOfRam(Reason):
     limit: ContainerLimit | None
 
 
-@dataclass(frozen=True)
 class ExpertsStay(Reason):
     """Quantising saves little of a mixture of experts: bitsandbytes quantises none of them."""
 
@@ -94,7 +81,6 @@ class ExpertsStay(Reason):
     """What remains."""
 
 
-@dataclass(frozen=True)
 class FitsToo(Reason):
     """It fits, and another rung was chosen."""
 
@@ -103,7 +89,6 @@ class FitsToo(Reason):
     same_devices: bool
 
 
-@dataclass(frozen=True)
 class PrecisionExcluded(Reason):
     """The user set another precision."""
 
@@ -111,14 +96,12 @@ class PrecisionExcluded(Reason):
     fits: bool
 
 
-@dataclass(frozen=True)
 class ServedBefore(Reason):
     """After a death in service, the rung that served is tried first."""
 
     precision: Precision
 
 
-@dataclass(frozen=True)
 class RanOutBefore(Reason):
     """The rung ran out of memory on this machine."""
 
@@ -126,38 +109,32 @@ class RanOutBefore(Reason):
     planned_bytes: int
 
 
-@dataclass(frozen=True)
 class RanOutWithSlots(Reason):
     """The rung ran out of memory on this machine with more requests at once."""
 
     max_num_seqs: int
 
 
-@dataclass(frozen=True)
 class GpuUnusable(Reason):
     """The engine can't use the GPU at all."""
 
     why: Text
 
 
-@dataclass(frozen=True)
 class RowsNotInBlocks(Reason):
     """The rows of a weight are no whole blocks of bitsandbytes' 4-bit kernels."""
 
 
-@dataclass(frozen=True)
 class NoFp8Kernels(Reason):
     """The GPU multiplies FP8, this engine doesn't."""
 
 
-@dataclass(frozen=True)
 class Fp8Expands(Reason):
     """The device can't multiply FP8, and the weights in bf16 take more."""
 
     need_bytes: int
 
 
-@dataclass(frozen=True)
 class StoredOtherwise(Reason):
     """The user set another precision than the one in which the weights are stored."""
 

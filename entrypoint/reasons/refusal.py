@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from app.contract.plan import Precision, Text
 from entrypoint.reasons.plan import ContainerLimit, Devices, ShortOfRam
 from entrypoint.reasons.reason import Reason
 
 
-@dataclass(frozen=True)
 class NoGpuSeen(Reason):
     """GLM_REQUIRE_GPU is 1, and no GPU is seen."""
 
@@ -17,19 +14,16 @@ class NoGpuSeen(Reason):
     """Why, if that is known."""
 
 
-@dataclass(frozen=True)
 class AllowCpu(Reason):
     """Remedy: a GPU for the container, or the CPU."""
 
 
-@dataclass(frozen=True)
 class NoPrecisionUsable(Reason):
     """Every rung is excluded or unsupported; the first one's reason."""
 
     reason: Reason
 
 
-@dataclass(frozen=True)
 class CannotLoad(Reason):
     """The model fits the GPUs, but the host's memory is too small to load it."""
 
@@ -37,8 +31,7 @@ class CannotLoad(Reason):
     reason: ShortOfRam
 
 
-@dataclass(frozen=True, kw_only=True)
-class ModelTooLarge(Reason):
+class ModelTooLarge(Reason, kw_only=True):
     """Not even the smallest plan fits."""
 
     model: str
@@ -53,8 +46,7 @@ class ModelTooLarge(Reason):
     """If the plan takes host memory."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class SettingMakesItFit(Reason):
+class SettingMakesItFit(Reason, kw_only=True):
     """Remedy: without the user's setting there is a plan that fits."""
 
     setting: str
@@ -64,8 +56,7 @@ class SettingMakesItFit(Reason):
     need_bytes: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class SmallerSettingFits(Reason):
+class SmallerSettingFits(Reason, kw_only=True):
     """Remedy: with a smaller number there is a plan that fits."""
 
     setting: str
@@ -77,7 +68,6 @@ class SmallerSettingFits(Reason):
     """The context of each request, if the setting is their number."""
 
 
-@dataclass(frozen=True)
 class MoreMemory(Reason):
     """Remedy: more memory, or a smaller model."""
 
@@ -88,7 +78,6 @@ class MoreMemory(Reason):
     """Whether there is one to offer."""
 
 
-@dataclass(frozen=True)
 class FormatUnsupported(Reason):
     """The weights are stored in a format that no device here computes."""
 
@@ -99,7 +88,6 @@ class FormatUnsupported(Reason):
     """One for each kind of device."""
 
 
-@dataclass(frozen=True)
 class Use16BitCheckpoint(Reason):
     """Remedy: the same model in 16 bits."""
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from entrypoint.reasons.reason import Reason
 
 
-@dataclass(frozen=True)
 class SetByYou(Reason):
     """The user set it."""
 
 
-@dataclass(frozen=True)
 class FreeOnDevices(Reason):
     """A device was chosen for its free memory."""
 
@@ -21,41 +17,34 @@ class FreeOnDevices(Reason):
     """How many."""
 
 
-@dataclass(frozen=True)
 class ModelLimit(Reason):
     """The model has no longer context."""
 
 
-@dataclass(frozen=True)
 class DefaultContext(Reason):
     """The context that Berth aims at; memory that is left goes to more requests first."""
 
 
-@dataclass(frozen=True)
 class ContextKeepsGpuLayers(Reason):
     """A longer context would move layers from GPUs to the CPU."""
 
 
-@dataclass(frozen=True)
 class ContextFromMemory(Reason):
     """The longest context for which there is memory."""
 
     free_bytes: int
 
 
-@dataclass(frozen=True)
 class SlotsKeepGpuLayers(Reason):
     """More requests at once would move layers from GPUs to the CPU."""
 
 
-@dataclass(frozen=True)
 class SlotLimit(Reason):
     """There is memory for as many requests as Berth chooses by itself at most."""
 
     max_num_seqs: int
 
 
-@dataclass(frozen=True)
 class SlotsFromMemory(Reason):
     """As many requests at once as there is memory for."""
 
@@ -63,6 +52,5 @@ class SlotsFromMemory(Reason):
     max_model_len: int
 
 
-@dataclass(frozen=True)
 class ChunkBoundsMemory(Reason):
     """Long prompts are computed in chunks to bound their memory."""
