@@ -135,8 +135,8 @@ def _hub(settings: Settings, choice: ModelChoice) -> Check:
 
 
 def _refused(name: str, verdict: Verdict, refusal: Refusal) -> Check:
-    line = f" {refusal.env_line}" if refusal.env_line else ""
-    return Check(name, verdict, refusal.why, appended(refusal.remedy, Text(line, line)))
+    line = refusal.env_line or ""
+    return Check(name, verdict, refusal.why, appended(refusal.remedy, Text(f" {line}".rstrip(), line)))
 
 
 def _local(settings: Settings, choice: ModelChoice) -> list[Check]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from entrypoint.messages.phrases import spaced
 from entrypoint.messages.sentence import Sentence, sentence
 from entrypoint.reasons import hub as reasons
 
@@ -131,7 +132,7 @@ def _(reason: reasons.NotCached) -> Sentence:
     return Sentence(
         f"HF_HUB_OFFLINE=1, but the cache has no complete copy of {reason.repo}: {missing.en} is missing in "
         f"{reason.folder}.",
-        f"HF_HUB_OFFLINE=1，但缓存中的 {reason.repo} 不完整：{reason.folder} 中缺少 {missing.zh}。",
+        spaced(f"HF_HUB_OFFLINE=1，但缓存中的 {reason.repo} 不完整：{reason.folder} 中缺少", missing.zh, "。"),
     )
 
 

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from tests.container import lab
-from tests.container.lab import Containers
+from tests.container.lab import Containers, docker
 
 
 def test_a_limit_that_is_too_small(containers: Containers) -> None:
-    service = containers.start("doctor", env={"HF_HUB_OFFLINE": "1"}, memory="400m")
+    limit = 400 << 20
+    service = containers.start("doctor", "--json", env={"HF_HUB_OFFLINE": "1"}, memory="400m")
     assert service.wait_for_exit(150) == 2
-    said = service.logs()
-    assert "container limit 400 MiB" in said
-    assert "BERTH_MEMORY in .env" in said
-    assert "fail  plan" in said
-    assert "The container's RAM limit is 400 MiB." in said
+    checks = {check["name"]: check for check in json.loads(docker("logs", service.name).stdout)["checks"]}
+    memory, plan = checks["memory"], checks["plan"]
+    assert memory["finding"]["values"]["limit_bytes"] == limit
+    assert (memory["verdict"], memory["remedy"]["code"]) == ("warn", "raise_memory_limit")
+    assert "BERTH_MEMORY" in memory["remedy"]["en"]
+    assert (plan["verdict"], plan["finding"]["code"]) == ("fail", "model_too_large")
+    assert plan["finding"]["values"]["limit"] == {"code": "container_limit", "limit_bytes": limit}
 
 
 def test_a_volume_of_roots(containers: Containers, tmp_path: Path) -> None:
