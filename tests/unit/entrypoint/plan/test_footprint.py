@@ -23,7 +23,7 @@ from entrypoint.plan.footprint import (
 )
 from entrypoint.plan.planner import make_plan
 from entrypoint.settings.settings import Settings
-from tests.unit.planning import GIB, GLM4_9B, HOST, gpu, plan_inputs
+from tests.unit.planning import GIB, GLM4_9B, HOST, SMALL, gpu, plan_inputs
 
 LINEAR = Parameter("w", (256, 192), linear=True)
 FLASH = Shape(
@@ -75,18 +75,6 @@ def test_glm_4_9b_has_40_kib_of_cache_a_token() -> None:
     assert kv_cache_bytes(GLM4_9B, load("bf16")) == 8192 * 40 * 1024
 
 
-MID = Shape(
-    layers=16,
-    hidden=1024,
-    heads=16,
-    kv_heads=2,
-    head_dim=64,
-    intermediate=4096,
-    vocab=8192,
-    context=8192,
-    attention_bias=True,
-    tied=False,
-)
 WIDE = Shape(
     layers=6,
     hidden=2048,
@@ -104,10 +92,10 @@ WIDE = Shape(
 @pytest.mark.parametrize(
     ("shape", "precision", "context", "measured_mb"),
     [
-        (MID, "bf16", 4096, 31),
-        (MID, "bf16", 8192, 34),
-        (MID, "int8", 4096, 94),
-        (MID, "int4", 4096, 39),
+        (SMALL, "bf16", 4096, 31),
+        (SMALL, "bf16", 8192, 34),
+        (SMALL, "int8", 4096, 94),
+        (SMALL, "int4", 4096, 39),
         (WIDE, "bf16", 4096, 48),
         (WIDE, "bf16", 8192, 51),
         (WIDE, "int8", 8192, 142),
@@ -130,8 +118,8 @@ VAST = replace(WIDE, vocab=151552, context=32768)
 @pytest.mark.parametrize(
     ("shape", "precision", "context", "slots", "measured_mb"),
     [
-        (MID, "bf16", 4096, 16, 12),
-        (MID, "int8", 4096, 16, 87),
+        (SMALL, "bf16", 4096, 16, 12),
+        (SMALL, "int8", 4096, 16, 87),
         (VAST, "bf16", 4096, 4, 28),
         (VAST, "bf16", 4096, 16, 58),
         (VAST, "int8", 4096, 16, 114),
@@ -212,14 +200,14 @@ def test_activations_of_experts_and_latents_bound_what_the_proof_measured(
 
 
 def test_a_shape_that_the_4_bit_kernels_cannot_take_is_no_rung() -> None:
-    odd = replace(MID, intermediate=4000)
+    odd = replace(SMALL, intermediate=4000)
     plan = make_plan(plan_inputs(odd, host=replace(HOST, available_bytes=GIB)))
     (rung,) = [rung for rung in plan.rungs if rung.precision == "int4"]
     assert (rung.verdict, rung.reason.code) == ("unsupported", "rows_not_in_blocks")
 
 
 def test_the_skeleton_of_a_tied_model_has_one_embedding() -> None:
-    names = [parameter.name for parameter in skeleton(LAYOUTS["glm"], replace(MID, tied=True))]
+    names = [parameter.name for parameter in skeleton(LAYOUTS["glm"], replace(SMALL, tied=True))]
     assert "lm_head.weight" not in names
     assert len(names) == len(set(names))
 
@@ -289,22 +277,10 @@ def test_code_compiled_in_service_is_planned(precision: Precision, mib: int) -> 
 
 def test_code_of_packed_int4_is_planned() -> None:
     """What stayed of the proof of 256 M parameters (tests/bench/serving's) above the kernel's own, 17 MiB."""
-    shape = Shape(
-        layers=16,
-        hidden=1024,
-        heads=16,
-        kv_heads=2,
-        head_dim=64,
-        intermediate=4096,
-        vocab=8192,
-        context=8192,
-        attention_bias=True,
-        tied=False,
-    )
-    plain, packed = (code_bytes(LAYOUTS["glm4"], shape, "int4", packed) for packed in (False, True))
+    plain, packed = (code_bytes(LAYOUTS["glm4"], SMALL, "int4", packed) for packed in (False, True))
     assert 16 * 2**20 <= packed <= 1.7 * 16 * 2**20
     assert plain < packed
-    assert code_bytes(LAYOUTS["glm4"], shape, "int8", packed=True) == plain
+    assert code_bytes(LAYOUTS["glm4"], SMALL, "int8", packed=True) == plain
 
 
 def test_flash_expands_27_5_kib_of_a_cached_token() -> None:
