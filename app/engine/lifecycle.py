@@ -16,7 +16,7 @@ from app.contract.plan import CPU, gpus_of
 from app.contract.status import Proof, Proving, Ready
 from app.engine.errors import EngineError
 from app.engine.runtime import gpu, process
-from app.engine.runtime.events import EventWriter, Heartbeat, LoadProgress
+from app.engine.runtime.events import EventWriter, Heartbeat, LoadProgress, ProofProgress
 from app.engine.runtime.memory import DeviceMeters, HeapBound, HostMeter, MemoryMeter
 from app.engine.serving.scheduler import QueueLimits, Scheduler
 
@@ -100,7 +100,7 @@ class Service:
         self.events.send(Proving(load_seconds, loaded.weights_bytes))
         log.info("loaded %d bytes of weights in %.1f s", loaded.weights_bytes, load_seconds)
         proof_started = time.monotonic()
-        proof.prove(loaded.backend, loaded.chat)
+        proof.prove(loaded.backend, loaded.chat, ProofProgress(self.events))
         process.return_freed_memory()
         peaks = meters.peaks()
         result = Proof(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from app.contract.wire import Delta, Failed, Finished, Reply
-from app.engine.backend.interface import Counters, NewToken, TokenRequest
+from app.engine.backend.interface import Counters, NewToken, TokenRequest, no_report
 from app.engine.errors import NonFiniteLogits, RequestError, is_broken_device, is_memory_error
 from app.engine.formats.base import Prompt, PromptRequest
 from app.engine.formats.parsing.answer_parser import PlainParser, TokenParser
@@ -70,7 +70,10 @@ class CountingBackend:
     def cache_tokens(self) -> int:
         return len(self.running)
 
-    def profile_run(self) -> None:
+    def profile_costs(self) -> Sequence[float]:
+        return ()
+
+    def profile_run(self, step_done: Callable[[], None] = no_report) -> None:
         """Nothing to run."""
 
     def _next(self, slot: int) -> int | Exception:
