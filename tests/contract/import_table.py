@@ -159,7 +159,8 @@ MAY_IMPORT: dict[str, str] = {
     ),
     # the longest request, and a short answer as the server would give it
     "app/engine/proof": (
-        "app/contract app/engine/errors app/engine/sampling app/engine/backend app/engine/formats app/engine/serving"
+        "app/contract app/engine/errors app/engine/runtime app/engine/sampling app/engine/backend app/engine/formats "
+        "app/engine/serving"
     ),
     # from config.json to a socket that answers
     "app/engine/lifecycle": (

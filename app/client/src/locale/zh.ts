@@ -18,12 +18,18 @@ export const zh: Words = {
     starting: { title: '正在启动', text: '服务已经运行，接下来测量这台机器的内存和显存。' },
     planning: { title: '正在测量内存并选择精度', text: '正在比较模型文件头与可用内存（显存），此时还没有读取权重。' },
     downloading: { title: '正在下载模型', text: '权重只需下载一次，之后会保留。中断后会从断点继续。' },
-    loading: { title: '正在加载模型', text: '正在把模型权重读入内存（显存）。模型就绪后，对话会自动打开。' },
+    loading: { title: '正在加载模型', text: '模型就绪后，对话会自动打开。' },
     proving: { title: '正在做满载自检', text: '用允许的最长请求试跑一次，确认之后内存（显存）不会用尽。' },
     ready: { title: '已就绪', text: '模型已加载。' },
     recovering: { title: '正在重新启动模型', text: '模型进程已退出，正在自动重新启动，无需任何操作。' },
     failed: { title: '模型无法启动', text: '原因和需要修改的内容见下方。' },
     stopping: { title: '正在关闭', text: '服务正在停止。' },
+  },
+
+  loadStage: {
+    starting_process: '模型进程正在启动并加载 PyTorch，还没有开始读取权重。',
+    reading: '正在把模型权重读入内存（显存）。模型就绪后，对话会自动打开。',
+    preparing: '权重已全部读完，正在针对当前设备整理权重，并分配 KV 缓存。',
   },
 
   steps: {
@@ -42,10 +48,10 @@ export const zh: Words = {
   progress: {
     label: '进度',
     amount: (done, total) => `${done} / ${total}`,
+    step: (step, total) => `第 ${step} 步，共 ${total} 步`,
     rate: (rate) => `${rate}/秒`,
     left: (time) => `大约还需 ${time}`,
     almost: '即将完成',
-    preparing: '模型进程正在启动，开始读取权重后会显示进度。',
     elapsed: (time) => `本步骤已用 ${time}`,
     total: (time) => `启动至今 ${time}`,
   },

@@ -7,6 +7,7 @@ export type Dtype = 'float32' | 'bfloat16' | 'float16';
 export type TermName = 'weights' | 'kv_cache' | 'activations' | 'load_peak' | 'runtime' | 'margin';
 export type Verdict = 'chosen' | 'fits' | 'too_large' | 'unsupported' | 'excluded';
 export type OriginKind = 'set' | 'measured' | 'default' | 'stepped_down';
+export type LoadStage = 'starting_process' | 'reading' | 'preparing';
 export type DeathCause = 'out_of_memory' | 'killed_by_kernel_oom' | 'killed_by_signal' | 'bad_checkpoint' | 'self_test' | 'gpu_lost' | 'no_cuda' | 'hung' | 'crashed';
 export type ChatRole = 'user' | 'assistant' | 'tool';
 export type MessageState = 'writing' | 'done' | 'stopped' | 'length' | 'interrupted' | 'failed';
@@ -153,7 +154,7 @@ export interface Plan {
   readonly origins: readonly Origin[];
 }
 
-/** The current phase's progress, in bytes. */
+/** Progress of a download or of reading weights, in bytes. */
 export interface Progress {
   readonly done_bytes: number;
   readonly total_bytes: number;
@@ -162,6 +163,16 @@ export interface Progress {
   readonly eta_seconds: number | null;
   /** Over the last seconds, while downloading. */
   readonly bytes_per_second: number | null;
+}
+
+/** How far the proof is. Its steps are known before it begins, but they differ in length. */
+export interface StepProgress {
+  readonly done: number;
+  readonly total: number;
+  /** Of the work, 0 to 1: steps count by what they cost. */
+  readonly share: number;
+  /** By the pace of the last steps; null before enough of them are done. */
+  readonly eta_seconds: number | null;
 }
 
 /** Memory that the longest request used, measured, and what was planned. */
@@ -214,7 +225,12 @@ export interface Status {
   readonly precision: string | null;
   readonly max_model_len: number | null;
   readonly max_num_seqs: number | null;
+  /** In the phases `downloading` and `loading`; null until the first byte. */
   readonly progress: Progress | null;
+  /** In the phase `loading`. */
+  readonly load_stage: LoadStage | null;
+  /** In the phase `proving`. */
+  readonly steps: StepProgress | null;
   /** What the current phase waits for, if it is unusual: the hub's headers, a stalled download. */
   readonly note: Text | null;
   readonly proof: Proof | null;
