@@ -84,7 +84,7 @@ class StatusWriter:
         self._show(None, steps=steps)
 
     def check_loading(self) -> None:
-        """Adds a note if no data has been read for long; call it now and then while the engine loads.
+        """Adds a note if no data has been read for long; the time left is unknown then. Call it often while it loads.
 
         Only between the first byte and the last: before and after them the engine waits for no disk.
         """
@@ -94,7 +94,7 @@ class StatusWriter:
             whole = int(seconds // STALLED_SECONDS * STALLED_SECONDS)
             note = text(LoadingStalled(whole, progress.done_bytes, progress.total_bytes))
             if note != self.status.note:
-                self.update(note=note)
+                self.update(note=note, progress=replace(progress, eta_seconds=None))
 
     def show_download(self, event: Fetching) -> None:
         """Shows how far a download is; it may continue an earlier one, so the time left follows from the rate now."""

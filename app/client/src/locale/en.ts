@@ -69,7 +69,7 @@ export const en = {
     rate: (rate: string) => `${rate}/s`,
     left: (time: string) => `about ${time} left`,
     almost: 'almost done',
-    elapsed: (time: string) => `${time} in this step`,
+    elapsed: (time: string) => `${time} so far`,
     total: (time: string) => `${time} since the start`,
   },
 

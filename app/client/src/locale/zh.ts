@@ -52,7 +52,7 @@ export const zh: Words = {
     rate: (rate) => `${rate}/秒`,
     left: (time) => `大约还需 ${time}`,
     almost: '即将完成',
-    elapsed: (time) => `本步骤已用 ${time}`,
+    elapsed: (time) => `此阶段已用 ${time}`,
     total: (time) => `启动至今 ${time}`,
   },
 

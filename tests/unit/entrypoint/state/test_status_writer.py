@@ -42,11 +42,16 @@ def noted(writer: StatusWriter) -> dict[str, object] | None:
 def test_weights_that_stop_coming_are_said_with_numbers_until_they_come_again(
     writer: StatusWriter, clock: list[float]
 ) -> None:
+    clock[0] = 98
+    writer.show_loading(1 * GIB, 9 * GIB)
+    clock[0] = 100
     writer.show_loading(3 * GIB, 9 * GIB)
+    assert writer.status.progress and writer.status.progress.eta_seconds == 6
     for seconds, told in ((9, None), (10, 10), (19, 10), (25, 20)):
         clock[0] = 100 + seconds
         values = {"seconds": told, "done_bytes": 3 * GIB, "total_bytes": 9 * GIB}
         assert noted(writer) == (values if told else None)
+    assert read_status(writer.path).progress == Progress(3 * GIB, 9 * GIB, 1e6 + 98, None)
     writer.show_loading(3 * GIB + 1, 9 * GIB)
     assert writer.status.note is None
     assert noted(writer) is None
