@@ -123,6 +123,19 @@ def test_the_proof_has_as_many_steps_as_it_says(folder: Path, dtype: Dtype) -> N
     assert (len(costs) > layers + 1) == (dtype == "bfloat16" and can_pack())
 
 
+def test_each_layer_of_transformers_own_pass_is_a_step_too(tmp_path: Path) -> None:
+    make_family(tmp_path / "checkpoint", "glm4_moe")
+    checkpoint = open_checkpoint(tmp_path / "checkpoint")
+    model = load_quietly(checkpoint, engine_config(max_model_len=LENGTH, prefill_chunk=CHUNK))
+    backend = backend_of(model, checkpoint, max_model_len=LENGTH, prefill_chunk=CHUNK)
+    costs, done = backend.profile_costs(), list[None]()
+    backend.profile_run(lambda: done.append(None))
+    assert len(done) == len(costs) == len(model.model.layers) + 1
+    slot = backend.add_request(TokenRequest(prompt(3), GREEDY))
+    assert first_token(backend) == slot
+    assert len(done) == len(costs), "only the proof's own passes are reported"
+
+
 @pytest.mark.skipif(not can_pack(), reason="oneDNN does not compute bf16 here and keeps nothing")
 def test_the_proof_warms_up_every_size_that_requests_have(folder: Path) -> None:
     """So compiled code of each size exists before the first request, if bf16 needs such code."""
