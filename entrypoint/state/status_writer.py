@@ -111,7 +111,8 @@ class StatusWriter:
         before, self.status = self.status, replace(self.status, note=note, **changes)
         progress = self.status.progress
         complete = progress is not None and progress.done_bytes == progress.total_bytes
-        changed = complete or note != before.note or self.status.load_stage != before.load_stage
+        begins = self.status.load_stage != before.load_stage or (before.steps is None and self.status.steps is not None)
+        changed = complete or begins or note != before.note
         if changed or time.time() - self._written_at >= PROGRESS_SECONDS:
             self._write()
 

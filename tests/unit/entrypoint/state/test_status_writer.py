@@ -81,6 +81,8 @@ def test_a_new_phase_begins_without_the_progress_of_the_last(writer: StatusWrite
     writer.show_loading(9 * GIB, 9 * GIB)
     writer.update("proving")
     assert (writer.status.progress, writer.status.load_stage, writer.status.steps) == (None, None, None)
+    writer.show_steps(first := StepProgress(0, 12, 0.0, None))
+    assert read_status(writer.path).steps == first, "the first step may be long"
     writer.show_steps(StepProgress(2, 12, 0.25, 8.0))
     assert writer.status.steps == StepProgress(2, 12, 0.25, 8.0)
     assert progress_line(writer.status) == "checking the memory: step 3 of 12, about 8 s left"
