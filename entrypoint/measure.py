@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
 
 from app.contract.plan import Device, Model, Precision, Text
 from entrypoint.checkpoint.checkpoint import Checkpoint, CheckpointError, read_checkpoint
@@ -17,7 +18,23 @@ from entrypoint.model_choice import ModelChoice, demo_instead, resolve_model
 from entrypoint.plan.inputs import FailedRung, PlanInputs
 from entrypoint.plan.planner import make_plan
 from entrypoint.settings.settings import Settings
+from entrypoint.state.ledger import Ledger, reached_speeds
 from entrypoint.state.state_dir import MemoryUsage, pid_namespace
+
+
+@dataclass(frozen=True)
+class KnownSpeeds:
+    """What is known of this machine's speed beside its GPUs'."""
+
+    memory_bytes_per_second: Future[int | None]
+    """Of the host; measured since the start."""
+    ledger: Ledger
+    """What rungs reached before."""
+
+    def added_to(self, inputs: PlanInputs) -> PlanInputs:
+        """The inputs with these speeds; waits until the measurement ends, a few tenths of a second after the start."""
+        host = replace(inputs.host, memory_bytes_per_second=self.memory_bytes_per_second.result())
+        return replace(inputs, host=host, reached=reached_speeds(self.ledger, inputs))
 
 
 def read_model(settings: Settings) -> tuple[ModelChoice, Checkpoint]:
@@ -39,15 +56,15 @@ def read_model(settings: Settings) -> tuple[ModelChoice, Checkpoint]:
         return choice, read_checkpoint(choice.folder)
 
 
-def fitting_inputs(settings: Settings, held: MemoryUsage) -> PlanInputs:
+def fitting_inputs(settings: Settings, held: MemoryUsage, speeds: KnownSpeeds) -> PlanInputs:
     """What `serve` would plan on: a default that doesn't fit at all gives way to the demo. Raises as `read_model`."""
     choice, checkpoint = read_model(settings)
-    inputs = measure(settings, choice, checkpoint, held)
+    inputs = measure(settings, choice, checkpoint, held, speeds=speeds)
     refusal = make_plan(inputs).refusal if choice.is_default else None
     if refusal is None:
         return inputs
     choice = demo_instead(choice, refusal.why)
-    return measure(settings, choice, read_checkpoint(choice.folder), held)
+    return measure(settings, choice, read_checkpoint(choice.folder), held, speeds=speeds)
 
 
 def measure(
@@ -58,6 +75,7 @@ def measure(
     failed_rungs: tuple[FailedRung, ...] = (),
     only: tuple[Precision, tuple[str, ...]] | None = None,
     unusable: Mapping[str, Text] | None = None,
+    speeds: KnownSpeeds | None = None,
 ) -> PlanInputs:
     """Measures GPUs and host now. What `held` says a running service holds counts as free.
 
@@ -73,7 +91,7 @@ def measure(
     )
     notes = (*gpus.notes, *gpu_notes(devices, host.available_bytes))
     host = replace(host, gpu_notes=tuple(map(text, notes)))
-    return PlanInputs(
+    inputs = PlanInputs(
         settings=settings,
         model=_model(choice, checkpoint),
         layout=checkpoint.layout,
@@ -85,6 +103,7 @@ def measure(
         only=only,
         stored=checkpoint.stored,
     )
+    return speeds.added_to(inputs) if speeds else inputs
 
 
 def _model(choice: ModelChoice, checkpoint: Checkpoint) -> Model:
