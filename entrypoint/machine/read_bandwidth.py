@@ -81,7 +81,9 @@ def buffer_bytes(threads: int, free_bytes: int, root: Path = Path("/")) -> int |
 def cache_bytes(threads: int, root: Path = Path("/")) -> int:
     """The last-level caches that so many threads may use, all together."""
     folders = sorted((root / "sys/devices/system/cpu/cpu0/cache").glob("index*"))
-    sizes = [(_kib(read_text(folder / "size")) * 1024, _cpus(read_text(folder / "shared_cpu_list"))) for folder in folders]
+    sizes = [
+        (_kib(read_text(folder / "size")) * 1024, _cpus(read_text(folder / "shared_cpu_list"))) for folder in folders
+    ]
     size, sharing = max(sizes, default=(UNKNOWN_CACHE_BYTES, 1))
     caches = -(-(os.cpu_count() or 1) // max(1, sharing))
     return (size or UNKNOWN_CACHE_BYTES) * min(threads, caches)

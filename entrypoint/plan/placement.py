@@ -109,7 +109,7 @@ class Budget:
 
     @property
     def speed(self) -> SpeedEstimate | None:
-        """What to expect of one request; None if the speed of a device's memory is unknown."""
+        """What to expect of one request; None if it can't be told, as if the speed of a device's memory is unknown."""
         inputs, parts = self.inputs, []
         for device, load, span in zip(self.candidate.devices, self._loads, self._balanced, strict=True):
             share, speed = share_of(load.precision, device is None), inputs.memory_bytes_per_second(device)

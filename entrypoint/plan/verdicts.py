@@ -137,7 +137,9 @@ def _grow(inputs: PlanInputs, budget: Budget) -> Budget:
         slots = largest(1, most, 1, lambda count: _affords(replace(budget, max_num_seqs=count))) or 1
     grown = replace(budget, max_num_seqs=slots)
     if settings.max_model_len is None and (settings.max_num_seqs is not None or slots == most):
-        context = largest(context, longest, CONTEXT_STEP, lambda n: _affords(replace(grown, max_model_len=n))) or context
+        context = (
+            largest(context, longest, CONTEXT_STEP, lambda n: _affords(replace(grown, max_model_len=n))) or context
+        )
     return replace(grown, max_model_len=context)
 
 
@@ -153,7 +155,7 @@ def _affords(budget: Budget) -> bool:
 
 
 def cache_exceeds_weights(inputs: PlanInputs, devices: Sequence[str], terms: Sequence[Term]) -> bool:
-    """Whether the cache takes more than a model on the CPU should by itself: the rest of the machine needs memory too."""
+    """Whether the cache takes more than a model on the CPU should by itself: other programs need memory too."""
     if not inputs.spare_memory or tuple(devices) != (CPU,):
         return False
     by_name = {term.name: term.bytes for term in terms}

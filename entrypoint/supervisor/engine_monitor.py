@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from app.contract.plan import Plan, Rung
-from app.contract.status import Death, EngineDown, EngineEvent, Loading, Proving, Ready
+from app.contract.status import Beat, Death, EngineDown, EngineEvent, Loading, Proving, Ready
 from entrypoint.machine import host
 from entrypoint.settings.settings import Settings
 from entrypoint.state import ledger
@@ -96,6 +96,8 @@ class EngineMonitor:
             log.info("loaded %s of weights in %.1f s", size(event.weights_bytes), event.load_seconds)
         elif isinstance(event, Ready):
             self._ready(run, event)
+        elif isinstance(event, Beat) and event.tokens_per_second is not None:
+            self.ledger = ledger.add_speed(self._state.ledger, self.ledger, event.tokens_per_second)
         elif isinstance(event, EngineDown):
             log.error("model process: %s: %s", event.cause, event.message)
 
