@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from playwright.sync_api import expect
 
-from app.contract.plan import Origin, Placement, Plan, Precision, Rung, Text
+from app.contract.plan import Origin, Placement, Plan, Precision, Rung, SpeedEstimate, Text
 from entrypoint.messages.sentence import text
 from entrypoint.reasons.plan import ExpertsStay, FitsWithCpu, ShortOfMemory
 from entrypoint.reasons.setting import FreeOnDevices
@@ -36,7 +36,18 @@ def two_cards() -> Plan:
         Placement(FIRST, 4, 28, int(22.1 * GIB), int(23.5 * GIB)),
         Placement(SECOND, 32, 15, int(20.3 * GIB), int(23.5 * GIB)),
     )
-    chosen = replace(rung("int4", devices, 53.67, 107, "chosen", text(why)), placements=placements)
+    speed = SpeedEstimate(
+        low_tokens_per_second=8.14,
+        high_tokens_per_second=12.4,
+        read_bytes=3 * GIB,
+        memory_bytes_per_second=45_000_000_000,
+    )
+    chosen = replace(
+        rung("int4", devices, 53.67, 107, "chosen", text(why)),
+        placements=placements,
+        speed=speed,
+        reached_tokens_per_second=9.53,
+    )
     cards = tuple(
         replace(PLAN.devices[0], index=index, uuid=uuid, name="NVIDIA RTX 4090", total_bytes=24 * GIB)
         for index, uuid in enumerate((FIRST, SECOND))
@@ -66,6 +77,9 @@ def test_layers_on_several_devices(
     page = tab.page
     gpus = "显卡 0+1+CPU" if chinese else "GPU 0+1+CPU"
     expect(page.get_by_text("int4（显卡 0+1+CPU）" if chinese else "int4 on GPU 0+1+CPU")).to_be_visible()
+    expect(page.get_by_text("8.1–12")).to_be_visible()
+    expect(page.get_by_text("9.5 个" if chinese else "9.5 tokens")).to_be_visible()
+    expect(page.get_by_text("占用 317 MiB" if chinese else "takes 317 MiB")).to_be_visible()
     rows = page.get_by_role("table").get_by_role("row").filter(has=page.get_by_role("rowheader"))
     expect(rows).to_have_count(5)
     expect(rows.first).to_contain_text(gpus)
