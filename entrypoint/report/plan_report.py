@@ -71,7 +71,7 @@ def headline(plan: Plan, width: int) -> list[Line]:
         what = f"{rung.precision} on {where}, {rung.max_model_len} tokens of context, {slots}"
         lines += labelled("Chosen", what, width, "bold green")
         lines += labelled("", "; ".join((rung.reason.en, *remarks(rung))), width)
-        lines += labelled("", f"each request at once takes {size(rung.slot_bytes)} of cache", width)
+        lines += labelled("", f"the cache takes {size(rung.slot_bytes)} for each request", width)
         if expected := "; ".join(speeds(rung)):
             lines += labelled("", expected, width)
     if plan.refusal:

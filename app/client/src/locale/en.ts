@@ -104,7 +104,7 @@ export const en = {
     refusedSettings: 'No precision fits with your settings',
     serves: (context: string, slots: number) =>
       `${context} tokens of context, ${slots === 1 ? 'one request at a time' : `up to ${slots} requests at once`}`,
-    slotCost: (size: string) => `Each request at once takes ${size} of cache.`,
+    slotCost: (size: string) => `The cache takes ${size} for each request.`,
     expected: (speed: string) => `About ${speed} tokens a second for one request, estimated from the memory’s speed.`,
     reached: (speed: string) => `Reached here before: ${speed} tokens a second for one request.`,
     expectedShort: (speed: string) => `about ${speed} tokens/s, estimated`,

@@ -87,7 +87,7 @@ export const zh: Words = {
     refusedSettings: '按你的设置，没有一种精度放得下',
     serves: (context, slots) =>
       `上下文 ${context} 个 token，${slots === 1 ? '一次处理一个请求' : `可同时处理 ${slots} 个请求`}`,
-    slotCost: (size) => `每个同时处理的请求占用 ${size} 的 KV 缓存。`,
+    slotCost: (size) => `每个请求的 KV 缓存占用 ${size}。`,
     expected: (speed) => `单个请求预计每秒约 ${speed} 个 token（按内存或显存带宽估算）。`,
     reached: (speed) => `此前在本机实测：单个请求每秒 ${speed} 个 token。`,
     expectedShort: (speed) => `预计每秒约 ${speed} 个 token`,
