@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from app.contract.plan import CPU, Device, Host, Origin, OriginKind, Plan, Rung, TermName, Verdict, gpus_of
 from entrypoint.messages.phrases import at_once
-from entrypoint.report.speeds import memory_speed, speed_range, speeds
+from entrypoint.report.speeds import memory_speed, speed, speed_range
 from entrypoint.report.styled_table import (
     BLANK,
     Line,
@@ -72,7 +72,7 @@ def headline(plan: Plan, width: int) -> list[Line]:
         lines += labelled("Chosen", what, width, "bold green")
         lines += labelled("", "; ".join((rung.reason.en, *remarks(rung))), width)
         lines += labelled("", f"the cache takes {size(rung.slot_bytes)} for each request", width)
-        if expected := "; ".join(speeds(rung)):
+        if expected := speed(rung):
             lines += labelled("", expected, width)
     if plan.refusal:
         lines += labelled("Refused", plan.refusal.why.en, width, "bold red")
@@ -87,10 +87,10 @@ def ladder(plan: Plan, width: int) -> list[Line]:
     if not plan.rungs:
         return []
     unit = unit_for(max(rung.need_bytes for rung in plan.rungs))
-    any_speed = any(rung.speed for rung in plan.rungs)
-    for groups, speed in ((TERMS, any_speed), (FEWER_TERMS, any_speed), (FEWER_TERMS, False)):
-        titles = [f"  {unit.name}", "need", "free", *groups, *([SPEED_TITLE] * speed), ""]
-        rows = [_row(plan, rung, groups, unit, speed) for rung in plan.in_order]
+    estimates = any(rung.speed for rung in plan.rungs)
+    for groups, with_speed in ((TERMS, estimates), (FEWER_TERMS, estimates), (FEWER_TERMS, False)):
+        titles = [f"  {unit.name}", "need", "free", *groups, *([SPEED_TITLE] * with_speed), ""]
+        rows = [_row(plan, rung, groups, unit, with_speed) for rung in plan.in_order]
         if table_width(titles, rows) <= width:
             break
     return table(titles, rows, width, frozenset({0, len(titles) - 1}))
@@ -146,7 +146,7 @@ def numbers(rung: Rung, groups: Groups, unit: Unit) -> tuple[str, ...]:
     return tuple(unit.number(sum(terms.get(name, 0) for name in names)) for names in groups.values())
 
 
-def _row(plan: Plan, rung: Rung, groups: Groups, unit: Unit, speed: bool) -> TableRow:
+def _row(plan: Plan, rung: Rung, groups: Groups, unit: Unit, with_speed: bool) -> TableRow:
     style = STYLES.get(rung.verdict, "")
     faint = "dim" if rung.verdict in ("unsupported", "excluded") else "bold" if rung.verdict == "chosen" else ""
     name = f"{MARKS[rung.verdict]} {rung.precision} {place(plan.devices, rung.devices)}"
@@ -155,7 +155,7 @@ def _row(plan: Plan, rung: Rung, groups: Groups, unit: Unit, speed: bool) -> Tab
         StyledText(unit.number(rung.need_bytes), faint),
         StyledText(unit.number(rung.free_bytes), faint),
         *(StyledText(number, faint or "dim") for number in numbers(rung, groups, unit)),
-        *([StyledText(speed_range(rung.speed, "-") if rung.speed else "", faint)] * speed),
+        *([StyledText(speed_range(rung.speed, "-") if rung.speed else "", faint)] * with_speed),
         StyledText(lacks(rung, unit), style),
     )
     notes = (note(rung),) if note(rung) else ()

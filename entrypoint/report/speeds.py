@@ -6,14 +6,14 @@ from app.contract.plan import Rung, SpeedEstimate
 from entrypoint.units import rate
 
 
-def speeds(rung: Rung) -> tuple[str, ...]:
-    """What one request alone reached on this machine, and what to expect of it, as far as they are known."""
-    reached, estimate = rung.reached_tokens_per_second, rung.speed
-    told = [f"reached {rate(reached)} tokens a second here for one request"] if reached else []
-    if estimate:
-        about = speed_range(estimate, " to ")
-        told.append(f"about {about} tokens a second for one request, estimated from the memory's speed")
-    return tuple(told)
+def speed(rung: Rung) -> str:
+    """What one request alone reached on this machine, or else what to expect of it; empty if neither is known."""
+    if reached := rung.reached_tokens_per_second:
+        return f"reached {rate(reached)} tokens a second here for one request"
+    if rung.speed:
+        about = speed_range(rung.speed, " to ")
+        return f"about {about} tokens a second for one request, estimated from the memory's speed"
+    return ""
 
 
 def speed_range(estimate: SpeedEstimate, between: str) -> str:

@@ -106,7 +106,7 @@ export const en = {
       `${context} tokens of context, ${slots === 1 ? 'one request at a time' : `up to ${slots} requests at once`}`,
     slotCost: (size: string) => `The cache takes ${size} for each request.`,
     expected: (speed: string) => `About ${speed} tokens a second for one request, estimated from the memory’s speed.`,
-    reached: (speed: string) => `Reached here before: ${speed} tokens a second for one request.`,
+    reached: (speed: string) => `${speed} tokens a second for one request, reached here before.`,
     expectedShort: (speed: string) => `about ${speed} tokens/s, estimated`,
     reachedShort: (speed: string) => `${speed} tokens/s reached here`,
     caption: 'All precisions that were considered: memory needed and memory free',

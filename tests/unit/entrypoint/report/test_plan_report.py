@@ -67,22 +67,23 @@ def test_no_line_is_wider_than_it_may_be(width: int) -> None:
 def test_the_speed_stands_with_the_choice_and_in_the_table() -> None:
     host = replace(HOST, memory_bytes_per_second=40_000_000_000)
     card = replace(gpu(12), memory_bytes_per_second=360_000_000_000)
-    reached = (ReachedSpeed("int8", ("GPU-0000",), 21.4),)
-    plan = make_plan(plan_inputs(devices=(card,), host=host, reached=reached))
+    inputs = plan_inputs(devices=(card,), host=host)
+    plan = make_plan(inputs)
     lines = plan_lines(plan)
     assert plan.chosen is not None
     assert plan.chosen.speed is not None
     about = speed_range(plan.chosen.speed, " to ")
     assert re.fullmatch(r"\d\d to \d\d", about)
     assert lines[2] == "          the cache takes 320 MiB for each request"
-    assert lines[3].startswith(f"          reached 21 tokens a second here for one request; about {about} tokens a sec")
+    assert lines[3].startswith(f"          about {about} tokens a second for one request, estimated ")
     at = next(n for n, line in enumerate(lines) if line.endswith("tok/s est."))
     assert lines[at + 1].split()[-2:] == [about.replace(" to ", "-"), "chosen"]
     assert lines[at + 2].endswith(" short"), "what does not fit has no speed"
     assert any(line.endswith("native bf16, reads 40 GB/s") for line in lines)
     assert any("80.00 GiB, 360 GB/s, compute" in line for line in lines)
-    narrow = plan_lines(make_plan(plan_inputs(devices=(card,), host=host)), 80)
-    assert max(map(len, narrow)) <= 80
+    assert max(map(len, plan_lines(plan, 80))) <= 80
+    again = replace(inputs, reached=(ReachedSpeed("int8", ("GPU-0000",), 21.4),))
+    assert plan_lines(make_plan(again))[3] == "          reached 21 tokens a second here for one request"
 
 
 def test_a_log_is_plain_text() -> None:
