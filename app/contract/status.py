@@ -186,6 +186,8 @@ BEAT_SECONDS = 5.0
 class Beat:
     """A heartbeat of the engine's main thread: every `BEAT_SECONDS` after `Ready`, between steps and while idle."""
 
+    tokens_per_second: float | None = None
+    """Of one answer that runs alone, the median over its last tokens; None until there were enough."""
     type: Literal["beat"] = "beat"
 
 

@@ -19,6 +19,7 @@ from app.engine.runtime import gpu, process
 from app.engine.runtime.events import EventWriter, Heartbeat, LoadProgress, ProofProgress
 from app.engine.runtime.memory import DeviceMeters, HeapBound, HostMeter, MemoryMeter
 from app.engine.serving.scheduler import QueueLimits, Scheduler
+from app.engine.serving.solo_pace import SoloPace
 
 if TYPE_CHECKING:
     from app.engine.build import LoadedModel
@@ -123,14 +124,15 @@ class Service:
     ) -> None:
         from app.engine.serving.server import EngineServer
 
-        heartbeat = Heartbeat(self.events)
+        pace = SoloPace()
+        heartbeat = Heartbeat(self.events, pace.tokens_per_second)
 
         def between_steps() -> None:
             heartbeat.beat()
             bound.trim()
 
         limits = QueueLimits(config.QUEUE_LIMIT, config.REQUEST_SECONDS)
-        scheduler = Scheduler(loaded.backend, loaded.chat, limits, between_steps)
+        scheduler = Scheduler(loaded.backend, loaded.chat, limits, between_steps, pace)
         socket_path = Path(config.ENGINE_SOCKET)
         server = EngineServer(
             socket_path, scheduler, loaded.chat, loaded.defaults, engine.max_model_len, self._used_bytes

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from app.contract.plan import Plan, Rung
-from app.contract.status import Death, EngineDown, EngineEvent, Loading, ProofStep, Proving, Ready
+from app.contract.status import Beat, Death, EngineDown, EngineEvent, Loading, ProofStep, Proving, Ready
 from entrypoint.machine import host
 from entrypoint.report.progress_line import progress_line
 from entrypoint.settings.settings import Settings
@@ -104,6 +104,8 @@ class EngineMonitor:
             self._status.show_steps(event.progress)
         elif isinstance(event, Ready):
             self._ready(run, event)
+        elif isinstance(event, Beat) and event.tokens_per_second is not None:
+            self.ledger = ledger.add_speed(self._state.ledger, self.ledger, event.tokens_per_second)
         elif isinstance(event, EngineDown):
             log.error("model process: %s: %s", event.cause, event.message)
 

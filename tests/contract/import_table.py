@@ -55,8 +55,8 @@ MAY_IMPORT: dict[str, str] = {
     ),
     # puts a plan's inputs together from all that is read and measured
     "entrypoint/measure": (
-        "app/contract entrypoint/settings entrypoint/messages entrypoint/checkpoint entrypoint/machine "
-        "entrypoint/hub entrypoint/plan entrypoint/model_choice entrypoint/state"
+        "app/contract entrypoint/timeouts entrypoint/settings entrypoint/messages entrypoint/checkpoint "
+        "entrypoint/machine entrypoint/hub entrypoint/plan entrypoint/model_choice entrypoint/state"
     ),
     # runs the others
     "entrypoint/supervisor": (

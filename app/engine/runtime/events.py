@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from app.contract.codec import dump_line
 from app.contract.status import BEAT_SECONDS, Beat, EngineEvent, Loading, ProofStep, StepProgress
@@ -35,10 +35,11 @@ class EventWriter:
 
 
 class Heartbeat:
-    """Reports between two steps that the engine goes on, seldom enough to cost nothing."""
+    """Reports between two steps that the engine goes on and how fast, seldom enough to cost nothing."""
 
-    def __init__(self, events: EventWriter) -> None:
+    def __init__(self, events: EventWriter, tokens_per_second: Callable[[], float | None]) -> None:
         self._events = events
+        self._tokens_per_second = tokens_per_second
         self._sent_at = time.monotonic()
 
     def beat(self) -> None:
@@ -46,7 +47,7 @@ class Heartbeat:
         now = time.monotonic()
         if now - self._sent_at >= BEAT_SECONDS:
             self._sent_at = now
-            self._events.send(Beat())
+            self._events.send(Beat(self._tokens_per_second()))
 
 
 class LoadProgress:

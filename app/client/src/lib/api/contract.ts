@@ -50,6 +50,8 @@ export interface Host {
   readonly cpu_avx512: boolean;
   /** Whether bitsandbytes' CPU kernel packs 4-bit weights (avx512_bf16); their scales are bf16 then. */
   readonly cpu_packs_int4: boolean;
+  /** What all these cores together read from memory, measured at the start; null if it was not measured. */
+  readonly memory_bytes_per_second: number | null;
   /** What a Berth that already runs here holds; counted as free in `available_bytes`. */
   readonly held_bytes: number;
   /** Why no GPU is seen, if that is known. */
@@ -87,6 +89,8 @@ export interface Device {
   readonly holders: readonly Holder[];
   /** Why the engine could not use it, though the driver shows it. */
   readonly unusable: Text | null;
+  /** What its memory delivers at most, by its clock and width or by the card's data sheet; null if unknown. */
+  readonly memory_bytes_per_second: number | null;
 }
 
 /** One summand of a rung's need. */
@@ -103,6 +107,16 @@ export interface Placement {
   readonly layers: number;
   readonly need_bytes: number;
   readonly free_bytes: number;
+}
+
+/** What to expect of one request alone with a short context: for each token the weights are read once. */
+export interface SpeedEstimate {
+  readonly low_tokens_per_second: number;
+  readonly high_tokens_per_second: number;
+  /** What a token reads of the weights; of experts those that it passes through. */
+  readonly read_bytes: number;
+  /** How fast the memory of the rung's devices delivers that. */
+  readonly memory_bytes_per_second: number;
 }
 
 /** One precision on one device or several: what it would take here, and the verdict. */
@@ -126,6 +140,12 @@ export interface Rung {
   readonly placements: readonly Placement[];
   /** Host memory that an engine on GPUs takes beside; 0 if it is among the terms. */
   readonly host_need_bytes: number;
+  /** Cache of one request at full length: what one more at once takes. */
+  readonly slot_bytes: number;
+  /** An estimate; null if the speed of a device's memory is unknown. */
+  readonly speed: SpeedEstimate | null;
+  /** What an earlier run on this machine measured for one request alone; null if there was none. */
+  readonly reached_tokens_per_second: number | null;
 }
 
 /** Why nothing can be started, and the line of `.env` that would change it. */
