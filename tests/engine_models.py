@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ import torch
 from app.contract.config import EngineConfig
 from app.contract.plan import Dtype, Precision
 from app.engine.backend.transformers_backend import TransformersBackend
+from app.engine.kernels import int4_linear
 from app.engine.loading.checkpoint import CheckpointFiles, open_checkpoint
 from app.engine.loading.load import load_model
 from app.engine.model.kv_cache import SlotCache
 from entrypoint.machine.cgroup import cpu_count
+from entrypoint.plan.footprint import Load
 
 CPU = torch.device("cpu")
 
@@ -41,6 +44,26 @@ def engine_config(
         planned_bytes=planned_bytes,
         cpu_threads=cpu_count(),
     )
+
+
+def on_cpu(load: Load) -> Load:
+    """What the plan counts for the CPU's own forms of int8 and int4."""
+    return replace(load, cpu_form=load.precision in ("int8", "int4"), avx512=torch.cpu._is_avx512_supported())
+
+
+def round_weights(model: Any, checkpoint: CheckpointFiles, precision: Precision) -> None:
+    """Gives transformers' own model the weights that the CPU's int8 or int4 stands for, one row or group at a time."""
+    for tensor in checkpoint.tensors:
+        if not tensor.parameter.linear:
+            continue
+        weight = model.get_parameter(tensor.parameter.name).data
+        if precision == "int8":
+            scale = weight.float().abs().amax(1, keepdim=True) / 127
+            weight.copy_((weight.float() / scale).round() * scale)
+        else:
+            codes, groups = int4_linear.quantised(weight)
+            level, zero = groups.float().repeat_interleave(64, dim=1).unbind(-1)
+            weight.copy_((codes - 8) * level + zero)
 
 
 def load_quietly(checkpoint: Path | CheckpointFiles, config: EngineConfig) -> Any:

@@ -63,7 +63,6 @@ def load(checkpoint: CheckpointFiles, config: EngineConfig, progress: LoadProgre
         pack_linear(model, cache_bytes)
         process.return_freed_memory()
     cache = SlotCache(checkpoint.shape, config.max_num_seqs, config.max_model_len, dtype, devices.layers)
-    if config.precision != "int8":  # its products allocate and free so many sizes that they would fragment the heap
-        process.keep_freed_memory()
+    process.keep_freed_memory()
     backend = TransformersBackend(model, cache, config.prefill_chunk, checkpoint.shape.vocab)
     return LoadedModel(backend, chat, defaults, loaded_bytes)

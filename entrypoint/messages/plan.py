@@ -26,6 +26,7 @@ from entrypoint.reasons.plan import (
     ShortOfMemory,
     ShortOfRam,
     StoredOtherwise,
+    WeightForm,
 )
 from entrypoint.units import size
 
@@ -123,8 +124,33 @@ def _(reason: ShortOfRam) -> Sentence:
 def _(reason: ExpertsStay) -> Sentence:
     precision, saved, weights = reason.precision, size(reason.saved_bytes), size(reason.weights_bytes)
     return Sentence(
-        f"{precision} saves only {saved}: bitsandbytes does not quantise experts, {weights} of weights remain",
-        f"{precision} 只省下 {saved}：bitsandbytes 不量化专家层，权重仍占 {weights}",
+        f"{precision} saves only {saved}: experts are not quantised, {weights} of weights remain",
+        f"{precision} 只省下 {saved}：专家层不会量化，权重仍占 {weights}",
+    )
+
+
+CPU_FORMS = {
+    "int8": Sentence(
+        "on the CPU a scale for each row, activations keep 12 to 15 bits",
+        "在 CPU 上每行一个缩放系数，激活值保留 12 到 15 位",
+    ),
+    "int4": Sentence(
+        "on the CPU groups of 64 with a scale and a zero point", "在 CPU 上每 64 个一组，各有缩放系数和零点"
+    ),
+}
+GPU_FORMS = {
+    "int8": Sentence("on the GPU bitsandbytes' LLM.int8()", "在 GPU 上为 bitsandbytes 的 LLM.int8()"),
+    "int4": Sentence("on the GPU bitsandbytes' nf4, blocks of 64", "在 GPU 上为 bitsandbytes 的 nf4，每块 64 个"),
+}
+
+
+@sentence.register
+def _(reason: WeightForm) -> Sentence:
+    forms = [CPU_FORMS[reason.precision]] if reason.on_cpu else []
+    forms += [GPU_FORMS[reason.precision]] if reason.on_gpu else []
+    return Sentence(
+        f"{reason.precision}: {'; '.join(form.en for form in forms)}",
+        f"{reason.precision}：{'；'.join(form.zh for form in forms)}",
     )
 
 
@@ -179,8 +205,8 @@ def _(reason: GpuUnusable) -> Sentence:
 @sentence.register
 def _(reason: RowsNotInBlocks) -> Sentence:
     return Sentence(
-        "bitsandbytes' 4-bit kernels need rows in whole blocks of 64; this model's are not",
-        "bitsandbytes 的 4 位内核要求每行长度为 64 的整数倍，这个模型不满足",
+        "4-bit kernels need rows in whole blocks of 64; this model's are not",
+        "4 位内核要求每行长度为 64 的整数倍，这个模型不满足",
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from app.contract.plan import DTYPE_BYTES, Dtype, Precision
+from app.layouts.cpu_products import INT4_SLICE_ELEMENTS, INT8_MOST_ROWS, PIECE_ELEMENTS
 from app.layouts.graph_sizes import step_sizes
 from app.layouts.layout import Layout
 from app.layouts.nf4 import SLICE_ELEMENTS
@@ -28,9 +29,11 @@ class Load:
     max_model_len: int
     max_num_seqs: int
     packed: bool = False
-    """int4 in the form of bitsandbytes' AVX-512 kernel."""
+    """nf4 in the form of bitsandbytes' AVX-512 kernel."""
     avx512: bool = False
-    """Whether the CPU multiplies int8 without widening the weight."""
+    """Decides how the CPU's int8 is padded."""
+    cpu_form: bool = False
+    """Quantised weights in the CPU's own forms; otherwise in bitsandbytes'."""
     double_quant: bool = True
     """int4 with quantised block scales; some checkpoints are stored without."""
     stored_bytes: int | None = None
@@ -126,21 +129,33 @@ def mlp_bytes(shape: Shape, load: Load, tokens: int, on_gpu: bool) -> int:
 def quantised_bytes(shape: Shape, load: Load, tokens: int, on_gpu: bool) -> int:
     """What the hungriest quantised product takes for itself: the widest (K = hidden, N see `_widest`), or a later one.
 
-    int8: 8·T·N + T·K on a GPU (int32 and fp16 outputs, int8 input); on the CPU 16·T·N (measured), and without
-    AVX-512 the weight in fp32 beside it. Columns that meet an activation beyond 6 are multiplied in 16 bits, for which
-    bitsandbytes widens them at 9 bytes an element (int8, and two of fp32): with random weights that is most of the
-    down projection's I·hidden (measured); a trained model's are few, but nothing bounds them.
-    int4: the whole weight in the compute dtype while many tokens are multiplied; where the CPU's kernel packs, slices
-    of it (`app.engine.kernels.nf4_linear`) at 12 bytes an element, half of them gaps in the heap (measured).
+    bitsandbytes' int8: 8·T·N + T·K (int32 and fp16 outputs, int8 input). Columns that meet an activation beyond 6 are
+    multiplied in 16 bits, for which bitsandbytes widens them at 9 bytes an element (int8, and two of fp32): with random
+    weights that is most of the down projection's I·hidden (measured); a trained model's are few, but nothing bounds
+    them. Its int4: the whole weight in the compute dtype while many tokens are multiplied; where the CPU's kernel
+    packs, slices of it (`app.engine.kernels.nf4_linear`) at 12 bytes an element, half of them gaps in the heap
+    (measured). The CPU's own forms: see `_cpu_form_bytes`.
     """
     width = _widest(shape)
+    if load.cpu_form:
+        return _cpu_form_bytes(shape, load, tokens)
     if load.precision == "int8":
-        widened = 0 if load.avx512 else 4 * width * shape.hidden
-        product = tokens * (8 * width + shape.hidden) if on_gpu else 16 * tokens * width + widened
+        product = tokens * (8 * width + shape.hidden)
         return max(product, 9 * shape.intermediate * shape.hidden)
     if load.precision == "int4":
         return 12 * SLICE_ELEMENTS if load.packed else width * shape.hidden * DTYPE_BYTES[load.dtype]
     return 0
+
+
+def _cpu_form_bytes(shape: Shape, load: Load, tokens: int) -> int:
+    """int8: of 128 rows, the activations in fp32 and both parts (4 + 8 bytes and 2 of FBGEMM's own), and of one piece's
+    outputs both parts in int32 and fp32 and their sum. int4: a slice at 12 bytes an element. Measured by
+    tests/bench/plan_accuracy.
+    """
+    columns, width = max(shape.hidden, shape.intermediate), _widest(shape)
+    if load.precision == "int8":
+        return min(tokens, INT8_MOST_ROWS) * (14 * columns + 20 * min(width, PIECE_ELEMENTS // shape.hidden))
+    return 12 * INT4_SLICE_ELEMENTS if load.precision == "int4" else 0
 
 
 def _widest(shape: Shape) -> int:

@@ -8,8 +8,9 @@ import math
 from dataclasses import dataclass, replace
 
 from app.contract.plan import DTYPE_BYTES, Device, Precision, Term
+from app.layouts.cpu_products import INT4_SLICE_ELEMENTS, INT8_PIECES, PIECE_ELEMENTS, int4_bytes, int8_bytes
 from app.layouts.layout import Layout
-from app.layouts.nf4 import ABSMAX_BLOCK, NF4_BLOCK, PACKED_ROWS, WIDE_ROWS, row_slices
+from app.layouts.nf4 import ABSMAX_BLOCK, NF4_BLOCK, PACKED_ROWS, SLICE_ELEMENTS, WIDE_ROWS, row_slices
 from app.layouts.registry import HEAP_GAP_BYTES, LOAD_PIECE_ELEMENTS
 from app.layouts.shape import Parameter, Shape
 from app.layouts.skeleton import cache_bytes_per_token, skeleton
@@ -36,6 +37,7 @@ class LayerSpan:
 def parameter_bytes(parameter: Parameter, load: Load) -> int:
     """Bytes of one loaded parameter, or buffer that is stored, with its quantisation state.
 
+    In the CPU's own forms see `app.layouts.cpu_products`; else in bitsandbytes'.
     int8 (LLM.int8): a byte an element and an fp32 scale a row. int4 (nf4, double quantisation): half a byte an
     element, a uint8 absmax a block of 64, an fp32 absmax for 256 of those, the two codebooks (16 and 256 fp32)
     and an fp32 offset; packed for the CPU's kernel, a bf16 absmax a block and one codebook. Counted on bitsandbytes
@@ -45,6 +47,9 @@ def parameter_bytes(parameter: Parameter, load: Load) -> int:
         return 4 * parameter.elements
     if not parameter.linear or load.precision not in ("int8", "int4"):
         return parameter.elements * DTYPE_BYTES[load.dtype]
+    if load.cpu_form:
+        rows, columns = parameter.shape
+        return int8_bytes(rows, columns, load.avx512) if load.precision == "int8" else int4_bytes(rows, columns)
     if load.precision == "int8":
         return parameter.elements + 4 * parameter.shape[0]
     blocks = math.ceil(parameter.elements / NF4_BLOCK)
@@ -57,7 +62,7 @@ def parameter_bytes(parameter: Parameter, load: Load) -> int:
 
 
 def int4_fits_kernels(layout: Layout, shape: Shape, packed: bool) -> bool:
-    """Whether bitsandbytes can quantise every linear weight: whole blocks a row, packed 32 rows at a time."""
+    """Whether int4 can hold every linear weight: whole blocks a row; bitsandbytes packs 32 rows at a time."""
     linear = (parameter.shape for parameter in skeleton(layout, shape) if parameter.linear)
     return all(columns % NF4_BLOCK == 0 and not (packed and rows % PACKED_ROWS) for rows, columns in linear)
 
@@ -97,17 +102,19 @@ def kv_cache_bytes(shape: Shape, load: Load) -> int:
 
 
 @functools.lru_cache(maxsize=64)
-def load_transient_bytes(layout: Layout, shape: Shape) -> int:
+def load_transient_bytes(layout: Layout, shape: Shape, packs_int8: bool = False) -> int:
     """What loading takes at its worst moment beside the weights in place.
 
     The engine reads pieces of `LOAD_PIECE_ELEMENTS`, of which a quantised one takes up to 16 bytes an element; the
-    block scales of a 4-bit weight are kept whole in fp32, 4 bytes for 64 elements.
+    block scales of a 4-bit weight are kept whole in fp32, 4 bytes for 64 elements. Of the CPU's int8, the pieces
+    that are being packed are in memory twice, and one more is being filled.
     """
     largest = max(parameter.elements for parameter in skeleton(layout, shape) if parameter.linear)
-    return 16 * LOAD_PIECE_ELEMENTS + largest // 16
+    packing = (INT8_PIECES + 1) * min(largest, PIECE_ELEMENTS) if packs_int8 else 0
+    return 16 * LOAD_PIECE_ELEMENTS + largest // 16 + packing
 
 
-def runtime_bytes(device: Device | None, precision: Precision) -> int:
+def runtime_bytes(device: Device | None, load: Load) -> int:
     """What runs whatever the model: interpreter and libraries, on a GPU the CUDA context and workspaces.
 
     CPU: `SERVICE_BYTES`, and the engine's own: anonymous memory with the demo model 267 MiB, with bitsandbytes 374,
@@ -116,9 +123,13 @@ def runtime_bytes(device: Device | None, precision: Precision) -> int:
     unmeasured).
     """
     if device is None:
-        return SERVICE_BYTES + HEAP_GAP_BYTES + (284 if precision in ("int8", "int4") else 216) * MIB
+        return SERVICE_BYTES + HEAP_GAP_BYTES + (284 if _uses_bitsandbytes(load) else 216) * MIB
     hopper = (device.compute_capability or (0, 0)) >= (9, 0)
     return (720 + 64) * MIB if hopper else (512 + 16) * MIB
+
+
+def _uses_bitsandbytes(load: Load) -> bool:
+    return load.precision in ("int8", "int4") and not load.cpu_form
 
 
 def tokenizer_bytes(layout: Layout, shape: Shape) -> int:
@@ -130,23 +141,24 @@ def tokenizer_bytes(layout: Layout, shape: Shape) -> int:
 
 
 @functools.lru_cache(maxsize=64)
-def code_bytes(layout: Layout, shape: Shape, precision: Precision, packed: bool = False) -> int:
+def code_bytes(layout: Layout, shape: Shape, load: Load) -> int:
     """What oneDNN keeps of compiled code, for each shape of a 16-bit weight and number of rows that come.
 
     Measured on a processor with AMX, all rows of a shape: 11 MiB with 256 columns, 14 to 15 with 1024, 17 to 21 with
-    4096, 25 with 13696; attention 5. Of a quantised model fused experts are such weights, and where int4 is packed
-    the slices that many rows are multiplied with. fp32 keeps none.
+    4096, 25 with 13696; attention 5. Of a quantised model fused experts are such weights, and of int4 the slices
+    that many rows are multiplied with. fp32 keeps none.
     """
-    if precision == "fp32":
+    if load.dtype == "float32":
         return 0
+    precision, int4_slice = load.precision, INT4_SLICE_ELEMENTS if load.cpu_form else SLICE_ELEMENTS
     fewest = 3 if precision in ("int8", "int4") else 2
     parameters = skeleton(layout, shape)
     kinds = {parameter.shape[-2:] for parameter in parameters if len(parameter.shape) >= fewest}
     slices = {
         (end - start, parameter.shape[1])
         for parameter in parameters
-        if precision == "int4" and packed and parameter.linear
-        for start, end in row_slices(*parameter.shape)
+        if precision == "int4" and (load.packed or load.cpu_form) and parameter.linear
+        for start, end in row_slices(parameter.rows, parameter.shape[1], int4_slice)
     }
     wide = PREFILL_CHUNK // WIDE_ROWS * sum(map(_code_bytes, slices))
     return ATTENTION_CODE_BYTES + CODE_SIZES * sum(map(_code_bytes, kinds)) + wide
@@ -162,7 +174,7 @@ def host_bytes(precision: Precision) -> int:
 
     512 MiB for what CUDA and its libraries keep on the host: unmeasured.
     """
-    return runtime_bytes(None, precision) + 512 * MIB + 4 * LOAD_PIECE_ELEMENTS
+    return runtime_bytes(None, Load(precision, "bfloat16", 1, 1)) + 512 * MIB + 4 * LOAD_PIECE_ELEMENTS
 
 
 def estimate(
@@ -175,10 +187,11 @@ def estimate(
     weights = weights_bytes(layout, shape, load, span)
     cache = kv_cache_bytes(replace(shape, layers=span.layers) if span else shape, load)
     activations = activation_bytes(shape, load, device is not None)
-    peak = max(0, load_transient_bytes(layout, shape) - cache - activations)
-    runtime = runtime_bytes(device, load.precision)
+    packs_int8 = load.cpu_form and load.precision == "int8"
+    peak = max(0, load_transient_bytes(layout, shape, packs_int8) - cache - activations)
+    runtime = runtime_bytes(device, load)
     if device is None:
-        runtime += tokenizer_bytes(layout, shape) + code_bytes(layout, shape, load.precision, load.packed)
+        runtime += tokenizer_bytes(layout, shape) + code_bytes(layout, shape, load)
     elif span is None or span.layers == shape.layers:
         runtime += graph_bytes(layout, shape, load)
     margin = max(64 * MIB, (weights + cache + activations + peak) * 3 // 100)

@@ -79,7 +79,9 @@ def _gpus(inputs: PlanInputs) -> tuple[list[Device], list[Device]]:
     """
     usable = [device for device in inputs.devices if not why_unusable(device, inputs.torch)]
     devices = usable or list(inputs.devices)[:1]
-    by_room = sorted(devices, key=lambda device: runtime_bytes(device, "bf16") - inputs.free_bytes(device))
+    by_room = sorted(
+        devices, key=lambda device: runtime_bytes(device, Load("bf16", "bfloat16", 1, 1)) - inputs.free_bytes(device)
+    )
     joined = [device for device in by_room if not device.parent and not shares_host(device)]
     return by_room, joined if usable else []
 
@@ -97,7 +99,7 @@ def _with_cpu(inputs: PlanInputs, single: Sequence[Device], joined: Sequence[Dev
     places: tuple[Devices, ...] = (*((None, device) for device in alone), *((None, *devices) for devices in several))
     precision = inputs.stored.precision if inputs.stored else inputs.settings.precision
     if precision is None:
-        int4 = int4_fits_kernels(inputs.layout, inputs.shape, inputs.host.cpu_packs_int4)
+        int4 = int4_fits_kernels(inputs.layout, inputs.shape, False)
         precision = "int4" if int4 else "int8"
     return (_step(inputs, precision, (places,)),) if places else ()
 

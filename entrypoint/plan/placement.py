@@ -134,9 +134,14 @@ class Budget:
             double_quant=inputs.stored is None or inputs.stored.double_quant,
             stored_bytes=inputs.stored.bytes if inputs.stored and candidate.precision == "fp8" else None,
         )
-        return tuple(
-            replace(load, packed=device is None and inputs.host.cpu_packs_int4) for device in candidate.devices
-        )
+        return tuple(self._on(load, device) for device in candidate.devices)
+
+    def _on(self, load: Load, device: Device | None) -> Load:
+        """The load with the form that quantised weights have on a device; stored nf4 stays as it is."""
+        if device is not None or load.precision not in ("int8", "int4"):
+            return load
+        own = self.inputs.stored is None or load.precision == "int8"
+        return replace(load, cpu_form=own, packed=not own and self.inputs.host.cpu_packs_int4)
 
     def _terms(self, index: int, span: LayerSpan) -> tuple[Term, ...]:
         """What a span of layers takes on the device at this place in the list."""
@@ -149,7 +154,8 @@ class Budget:
         """The engine's own memory on the host, if that is the budget of a GPU's part too."""
         beside = host_bytes(self.candidate.precision)
         if device is None:
-            return beside - runtime_bytes(None, self.candidate.precision) if self.candidate.mixed else 0
+            load = self._loads[self.candidate.devices.index(None)]
+            return beside - runtime_bytes(None, load) if self.candidate.mixed else 0
         return beside if shares_host(device) else 0
 
     @functools.cached_property

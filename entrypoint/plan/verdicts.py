@@ -26,6 +26,7 @@ from entrypoint.reasons.plan import (
     SetAndFits,
     ShortOfMemory,
     StoredOtherwise,
+    WeightForm,
 )
 from entrypoint.reasons.reason import Reason
 
@@ -67,14 +68,14 @@ def judge(inputs: PlanInputs, budget: Budget, chosen: Rung | None) -> LadderRow:
 
 def judged(inputs: PlanInputs, budget: Budget, verdict: Verdict, reason: Reason, *notes: Reason) -> LadderRow:
     if verdict != "unsupported":
-        notes = (*notes, *_experts_stay(inputs, budget.candidate))
+        notes = (*notes, *_weight_form(inputs, budget.candidate), *_experts_stay(inputs, budget.candidate))
     return LadderRow(budget.candidate, budget.rung(verdict, reason, notes), reason)
 
 
 def excluded(inputs: PlanInputs, candidate: Candidate, fits: bool) -> tuple[Verdict, Reason] | None:
     if candidate.unsupported:
         return "unsupported", candidate.unsupported
-    packed = None in candidate.devices and inputs.host.cpu_packs_int4
+    packed = None in candidate.devices and inputs.stored is not None and inputs.host.cpu_packs_int4
     if candidate.precision == "int4" and not int4_fits_kernels(inputs.layout, inputs.shape, packed):
         return "unsupported", RowsNotInBlocks()
     requested = inputs.settings.precision
@@ -116,8 +117,16 @@ def _lack(budget: Budget) -> tuple[Reason, ...]:
     return (reason, LayersIndivisible()) if enough_together else (reason,)
 
 
+def _weight_form(inputs: PlanInputs, candidate: Candidate) -> tuple[Reason, ...]:
+    """What a quantised rung is on these devices; a stored format has its name in the reason."""
+    if candidate.precision not in ("int8", "int4") or inputs.stored:
+        return ()
+    on_gpu = any(device is not None for device in candidate.devices)
+    return (WeightForm(precision=candidate.precision, on_cpu=None in candidate.devices, on_gpu=on_gpu),)
+
+
 def _experts_stay(inputs: PlanInputs, candidate: Candidate) -> tuple[Reason, ...]:
-    """How little quantising saves if bitsandbytes leaves fused experts as they are."""
+    """How little quantising saves if fused experts stay as they are."""
     if not inputs.shape.experts or candidate.precision not in ("int8", "int4") or inputs.stored:
         return ()
     load = Load(candidate.precision, candidate.dtype, 1, 1)

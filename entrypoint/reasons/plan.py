@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from app.contract.plan import Precision, Text
 from entrypoint.reasons.reason import Reason
 
@@ -73,12 +75,20 @@ class ShortOfRam(Reason):
 
 
 class ExpertsStay(Reason):
-    """Quantising saves little of a mixture of experts: bitsandbytes quantises none of them."""
+    """Quantising saves little of a mixture of experts: they are left as they are."""
 
     precision: Precision
     saved_bytes: int
     weights_bytes: int
     """What remains."""
+
+
+class WeightForm(Reason):
+    """What int8 or int4 is here: the CPU's own form, bitsandbytes' on GPUs, or both."""
+
+    precision: Literal["int8", "int4"]
+    on_cpu: bool
+    on_gpu: bool
 
 
 class FitsToo(Reason):
@@ -122,7 +132,7 @@ class GpuUnusable(Reason):
 
 
 class RowsNotInBlocks(Reason):
-    """The rows of a weight are no whole blocks of bitsandbytes' 4-bit kernels."""
+    """The rows of a weight are no whole blocks of the 4-bit kernels."""
 
 
 class NoFp8Kernels(Reason):

@@ -39,6 +39,7 @@ FEWER_TERMS: Groups = {
     "overhead": ("load_peak", "runtime", "margin"),
 }
 """For a narrow terminal, and for tables with a row for each length."""
+FORM_CODE = "weight_form"
 SPEED_TITLE = "tok/s est."
 """Of one request, estimated."""
 MARKS: Mapping[Verdict, str] = {"chosen": "→", "fits": " ", "too_large": "✗", "unsupported": "✗", "excluded": "-"}
@@ -74,6 +75,8 @@ def headline(plan: Plan, width: int) -> list[Line]:
         lines += labelled("", f"the cache takes {size(rung.slot_bytes)} for each request", width)
         if expected := speed(rung):
             lines += labelled("", expected, width)
+        for form in (text for text in rung.notes if text.code == FORM_CODE):
+            lines += labelled("", form.en, width)
     if plan.refusal:
         lines += labelled("Refused", plan.refusal.why.en, width, "bold red")
         lines += labelled("", plan.refusal.remedy.en, width)
@@ -136,8 +139,8 @@ def note(rung: Rung) -> str:
 
 
 def remarks(rung: Rung) -> tuple[str, ...]:
-    """What is to be known of a rung beside its reason."""
-    return tuple(text.en for text in rung.notes)
+    """What is to be known of a rung beside its reason; what int8 and int4 are has a line of its own."""
+    return tuple(text.en for text in rung.notes if text.code != FORM_CODE)
 
 
 def numbers(rung: Rung, groups: Groups, unit: Unit) -> tuple[str, ...]:

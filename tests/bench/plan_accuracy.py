@@ -31,11 +31,11 @@ from app.contract.status import Proof, Ready
 from entrypoint.checkpoint.checkpoint import read_checkpoint
 from entrypoint.measure import measure
 from entrypoint.model_choice import ModelChoice
-from entrypoint.plan.footprint import SERVICE_BYTES, code_bytes
+from entrypoint.plan.footprint import SERVICE_BYTES, Load, code_bytes
 from entrypoint.plan.planner import make_plan
 from entrypoint.reasons.model import ModelSet
 from entrypoint.settings.settings import Settings
-from entrypoint.state.api_key import Access
+from entrypoint.state.api_key import AccessFiles
 from entrypoint.state.app_config import app_config
 from entrypoint.supervisor.engine_process import EngineRun
 from tools.checkpoints.make_checkpoint import make_checkpoint
@@ -139,7 +139,7 @@ def planned(folder: Path, name: str, precision: Precision, context: int, slots: 
 def started(plan: Plan, folder: Path, state: Path) -> Iterator[Proof]:
     """The engine by the plan, once it is proved; its socket lies in `state`."""
     assert plan.chosen is not None, plan.refusal
-    choice, nobody = ModelChoice("bench", folder, ModelSet("bench")), Access(None, state / "sessions.json", 0)
+    choice, nobody = ModelChoice("bench", folder, ModelSet("bench")), AccessFiles(None, state / "sessions.json", 0)
     write_atomically(state / "config.json", app_config(choice, state, plan, nobody))
     engine = EngineRun(state / "config.json", plan.chosen, dict(os.environ))
     try:
@@ -177,7 +177,8 @@ def rows(model: Model, rungs: Sequence[Precision], slots: Sequence[int], device:
         assert plan.chosen is not None
         terms, need = {term.name: term.bytes for term in plan.chosen.terms}, plan.chosen.need_bytes
         comes_later = device == "cpu" and checkpoint.layout.moe  # of dense layers the proof has met every size
-        later = code_bytes(checkpoint.layout, checkpoint.shape, precision) if comes_later else 0
+        load = Load(precision, plan.chosen.compute_dtype, context, count, cpu_form=precision in ("int8", "int4"))
+        later = code_bytes(checkpoint.layout, checkpoint.shape, load) if comes_later else 0
         weights, margin, on_gpu = terms["weights"], terms["margin"], device == "gpu"
         yield Row(
             model=model.name,

@@ -21,6 +21,7 @@ from app.engine.kernels.experts import steer_experts
 from app.engine.kernels.latent_slices import slice_latents
 from app.engine.loading.checkpoint import CheckpointFiles, StoredRows, open_file
 from app.engine.loading.placement import DeviceMap, device_map_of, move_between_devices
+from app.engine.loading.quantise import QuantiserByDevice, quantiser_for
 from app.engine.loading.weights import PlainWeights, RowBlock, row_blocks, set_parameter
 
 NATIVE_CLASSES = {
@@ -50,11 +51,9 @@ def load_model(checkpoint: CheckpointFiles, config: EngineConfig, loaded: Callab
     devices, dtype = device_map_of(config, checkpoint.shape.layers), getattr(torch, config.compute_dtype)
     model = build_skeleton(checkpoint, dtype)
     fill: Fill = PlainWeights(devices, dtype).fill
-    fill_quantised: Fill | None = None
+    quantiser: QuantiserByDevice | None = None
     if config.precision in ("int8", "int4") and not checkpoint.quantised:
-        from app.engine.loading.quantise import quantiser_for
-
-        fill_quantised = quantiser_for(config.precision, model, checkpoint, devices, dtype).fill
+        quantiser = quantiser_for(config.precision, model, checkpoint, devices, dtype)
     if checkpoint.quantised:
         from app.engine.loading.prequantised import PrequantisedLoader
 
@@ -68,7 +67,11 @@ def load_model(checkpoint: CheckpointFiles, config: EngineConfig, loaded: Callab
                     continue
                 block_dtype = torch.float32 if rows.parameter.full_precision else dtype
                 blocks = row_blocks(file, rows, devices.of(rows.parameter.name), block_dtype, loaded)
-                (fill_quantised if fill_quantised and rows.parameter.linear else fill)(model, rows, blocks)
+                (quantiser.fill if quantiser and rows.parameter.linear else fill)(model, rows, blocks)
+    if quantiser:
+        quantiser.finish()
+    if checkpoint.quantised:
+        prequantised.finish()
     _finish(model, checkpoint, devices)
     if checkpoint.shape.experts:
         steer_experts(model)

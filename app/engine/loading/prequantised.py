@@ -8,9 +8,11 @@ import torch
 
 from app.engine.errors import BadCheckpoint
 from app.engine.kernels.bnb import bnb_functional
+from app.engine.loading.bnb_quantisers import Int8, Nf4
 from app.engine.loading.checkpoint import CheckpointFiles, StoredRows, open_file
+from app.engine.loading.cpu_quantisers import LARGEST, CpuInt8
 from app.engine.loading.placement import DeviceMap
-from app.engine.loading.quantise import Int8, Nf4, swap_linear
+from app.engine.loading.quantise import swap_linear
 from app.layouts.nf4 import ABSMAX_BLOCK, NF4_BLOCK, row_slices
 from app.layouts.registry import LOAD_PIECE_ELEMENTS
 
@@ -32,27 +34,37 @@ class PrequantisedLoader:
         if STORED_PRECISIONS[kind] != precision:
             raise BadCheckpoint(f"the weights are stored as {self._format} and can't be loaded as {precision}")
         self._checkpoint, self._devices, self._dtype = checkpoint, devices, dtype
-        self._quantisers = swap_linear(precision, model, checkpoint, devices, dtype)
+        self._quantisers = {device: _quantiser(kind, device, dtype) for device in devices.used}
+        swap_linear(model, checkpoint, devices, self._quantisers)
 
     def fill(self, model: Any, rows: StoredRows, file: Any) -> None:
         """Sets the parameter of `rows` from its open file."""
         quantiser = self._quantisers[self._device(rows)]
-        if isinstance(quantiser, Int8):
+        if not isinstance(quantiser, Nf4):
             self._fill_int8(model, rows, file, quantiser)
         else:
             self._fill_nf4(model, rows, file, quantiser)
 
-    def _fill_int8(self, model: Any, rows: StoredRows, file: Any, quantiser: Int8) -> None:
+    def finish(self) -> None:
+        """Waits until each weight is in its place."""
+        for quantiser in self._quantisers.values():
+            quantiser.finish()
+
+    def _fill_int8(self, model: Any, rows: StoredRows, file: Any, quantiser: Int8 | CpuInt8) -> None:
         prefix = rows.name.removesuffix("weight")
         order = self._side_tensor(rows, file, f"{prefix}weight_format")
         if order.sum():
             raise BadCheckpoint(f"{rows.name} is not stored row by row; save the checkpoint again")
+        source, largest = file.get_slice(rows.name), self._side_tensor(rows, file, f"{prefix}SCB")
+        slices = row_slices(rows.parameter.rows, rows.parameter.shape[1], LOAD_PIECE_ELEMENTS)
+        if isinstance(quantiser, CpuInt8):
+            scale = largest.float() / LARGEST
+            quantiser.set_rows(model, rows, ((source[start:end], scale[start:end]) for start, end in slices))
+            return
         weight = torch.empty(rows.parameter.shape, dtype=torch.int8, device=self._device(rows))
-        source = file.get_slice(rows.name)
-        height, columns = rows.parameter.shape
-        for start, end in row_slices(height, columns, LOAD_PIECE_ELEMENTS):
+        for start, end in slices:
             weight[start:end] = source[start:end]
-        quantiser.set_weight(model, rows.parameter.name, weight, self._side_tensor(rows, file, f"{prefix}SCB"))
+        quantiser.set_weight(model, rows.parameter.name, weight, largest)
 
     def _fill_nf4(self, model: Any, rows: StoredRows, file: Any, quantiser: Nf4) -> None:
         height, columns = rows.parameter.shape
@@ -95,6 +107,12 @@ class PrequantisedLoader:
             return torch.clone(file.get_tensor(name)).to(self._device(rows))
         with open_file(path) as other:
             return torch.clone(other.get_tensor(name)).to(self._device(rows))
+
+
+def _quantiser(kind: str, device: torch.device, dtype: torch.dtype) -> Int8 | CpuInt8 | Nf4:
+    if kind == "nf4":
+        return Nf4(device, dtype)
+    return CpuInt8() if device.type == "cpu" else Int8(device)
 
 
 def _block_scales(state: Any) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Quantises to bitsandbytes' int8 and nf4, a block of rows at a time, with the results of transformers' own loader."""
+"""Replaces a model's Linear modules by quantised ones, and fills them a block of rows at a time."""
 
 from __future__ import annotations
 
@@ -7,192 +7,71 @@ from typing import Any, Protocol
 
 import torch
 
-from app.engine.errors import BadCheckpoint
-from app.engine.kernels import int8_mixed, nf4_linear
-from app.engine.kernels.bnb import bnb_functional, bnb_nn
 from app.engine.loading.checkpoint import CheckpointFiles, StoredRows
 from app.engine.loading.placement import DeviceMap
-from app.engine.loading.weights import RowBlock, set_parameter
-from app.layouts.nf4 import ABSMAX_BLOCK, NF4_BLOCK, PACKED_ROWS
-from app.layouts.shape import Parameter
-
-INT8_THRESHOLD = 6.0
-"""Columns with an activation beyond it are computed in 16 bits (LLM.int8(), arXiv 2208.07339)."""
+from app.engine.loading.weights import RowBlock
 
 
 class Quantiser(Protocol):
     """Quantises the weight of a Linear module."""
 
+    def module(self, name: str, linear: torch.nn.Linear) -> torch.nn.Module:
+        """An empty module in place of `linear`. Raises BadCheckpoint for shapes that its kernels can't multiply."""
+
     def fill(self, model: Any, rows: StoredRows, blocks: Iterator[RowBlock]) -> None:
         """Sets the parameter of `rows` from its blocks."""
+
+    def finish(self) -> None:
+        """Waits until each weight is in its place."""
 
 
 def quantiser_for(
     precision: str, model: Any, checkpoint: CheckpointFiles, devices: DeviceMap, dtype: torch.dtype
-) -> Quantiser:
-    """Replaces the model's Linear modules by bitsandbytes' and returns what fills them.
+) -> QuantiserByDevice:
+    """Replaces the model's Linear modules, and returns what fills them.
 
     Raises:
         BadCheckpoint: a weight's shape cannot be quantised this way.
     """
-    return _QuantiserByDevice(devices, swap_linear(precision, model, checkpoint, devices, dtype))
+    quantisers = {device: _quantiser(precision, device, dtype) for device in devices.used}
+    swap_linear(model, checkpoint, devices, quantisers)
+    return QuantiserByDevice(devices, quantisers)
 
 
 def swap_linear(
-    precision: str, model: Any, checkpoint: CheckpointFiles, devices: DeviceMap, dtype: torch.dtype
-) -> dict[torch.device, Int8 | Nf4]:
-    """Replaces Linear modules by bitsandbytes' empty ones; returns each device's quantiser. Raises BadCheckpoint."""
-    parameters = [tensor.parameter for tensor in checkpoint.tensors if tensor.parameter.linear]
-    quantisers: dict[torch.device, Int8 | Nf4] = {
-        device: Int8(device) if precision == "int8" else Nf4(device, dtype) for device in devices.used
-    }
-    for parameter in parameters:
-        module_name = parameter.name.removesuffix(".weight")
-        linear = model.get_submodule(module_name)
-        model.set_submodule(module_name, quantisers[devices.of(parameter.name)].module(parameter.name, linear))
-    return quantisers
+    model: Any, checkpoint: CheckpointFiles, devices: DeviceMap, quantisers: Mapping[torch.device, Quantiser]
+) -> None:
+    """Replaces Linear modules by the empty ones of their device's quantiser. Raises BadCheckpoint."""
+    for tensor in checkpoint.tensors:
+        if tensor.parameter.linear:
+            name = tensor.parameter.name
+            module_name = name.removesuffix(".weight")
+            linear = model.get_submodule(module_name)
+            model.set_submodule(module_name, quantisers[devices.of(name)].module(name, linear))
 
 
-class _QuantiserByDevice:
-    """Quantises each weight for its device: the CPU's 4-bit form may differ from a GPU's."""
+class QuantiserByDevice:
+    """Quantises each weight in the form of its device."""
 
     def __init__(self, devices: DeviceMap, quantisers: Mapping[torch.device, Quantiser]) -> None:
         self._devices, self._quantisers = devices, quantisers
 
     def fill(self, model: Any, rows: StoredRows, blocks: Iterator[RowBlock]) -> None:
+        """As a `Quantiser`."""
         self._quantisers[self._devices.of(rows.parameter.name)].fill(model, rows, blocks)
 
-
-class Int8:
-    """LLM.int8(): a row's weights as bytes, and its largest magnitude as float32 (bitsandbytes' `SCB`)."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        if device.type == "cpu":
-            int8_mixed.register()
-
-    def module(self, _name: str, linear: torch.nn.Linear) -> Any:
-        """An empty module in place of `linear`."""
-        return bnb_nn.Linear8bitLt(
-            linear.in_features,
-            linear.out_features,
-            linear.bias is not None,
-            has_fp16_weights=False,
-            threshold=INT8_THRESHOLD,
-            device="meta",
-        )
-
-    def fill(self, model: Any, rows: StoredRows, blocks: Iterator[RowBlock]) -> None:
-        weight = torch.empty(rows.parameter.shape, dtype=torch.int8, device=self._device)
-        scale = torch.empty(rows.parameter.shape[0], dtype=torch.float32, device=self._device)
-        for start, end, block in blocks:
-            weight[start:end], scale[start:end], _ = bnb_functional.int8_vectorwise_quant(block.to(torch.float16))
-        self.set_weight(model, rows.parameter.name, weight, scale)
-
-    def set_weight(self, model: Any, name: str, weight: torch.Tensor, scale: torch.Tensor) -> None:
-        """Sets a parameter from its bytes [rows, columns] and the scale of each row."""
-        value = bnb_nn.Int8Params(weight, requires_grad=False, has_fp16_weights=False, CB=weight, SCB=scale)
-        set_parameter(model, name, value)
+    def finish(self) -> None:
+        """As a `Quantiser`."""
+        for quantiser in self._quantisers.values():
+            quantiser.finish()
 
 
-class Nf4:
-    """4-bit normal floats in blocks of 64 with quantised block scales.
+def _quantiser(precision: str, device: torch.device, dtype: torch.dtype) -> Quantiser:
+    # bitsandbytes takes a second to import and 60 MiB, and is not needed on the CPU.
+    if device.type == "cpu":
+        from app.engine.loading.cpu_quantisers import CpuInt4, CpuInt8
 
-    On a CPU with AVX-512 and bf16, bitsandbytes repacks each weight in the first forward pass, which takes six bytes an
-    element at once. Here each block of rows is packed when it is loaded.
-    """
+        return CpuInt8() if precision == "int8" else CpuInt4()
+    from app.engine.loading.bnb_quantisers import Int8, Nf4
 
-    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
-        self._device, self._dtype = device, dtype
-        self.packed = device.type == "cpu" and bool(bnb_functional.has_avx512bf16())
-
-    def module(self, name: str, linear: torch.nn.Linear) -> Any:
-        """An empty module in place of `linear`. Raises BadCheckpoint for shapes that crash or break the kernels."""
-        if linear.in_features % NF4_BLOCK:
-            text = f"{name} has rows of {linear.in_features} weights; int4 needs a multiple of {NF4_BLOCK}"
-            raise BadCheckpoint(f"{text}: choose another precision")
-        if self.packed and linear.out_features % PACKED_ROWS:
-            text = f"{name} has {linear.out_features} rows; int4 on this CPU needs a multiple of {PACKED_ROWS}"
-            raise BadCheckpoint(f"{text}: choose another precision")
-        kind = nf4_linear.PackedNf4Linear if self.packed else bnb_nn.Linear4bit
-        return kind(
-            linear.in_features,
-            linear.out_features,
-            linear.bias is not None,
-            compute_dtype=self._dtype,
-            compress_statistics=True,
-            quant_type="nf4",
-            device="meta",
-        )
-
-    def fill(self, model: Any, rows: StoredRows, blocks: Iterator[RowBlock]) -> None:
-        height, columns = rows.parameter.shape
-        row_bytes, row_scales = columns // 2, columns // NF4_BLOCK
-        data = torch.empty((height * row_bytes, 1), dtype=torch.uint8, device=self._device)
-        absmax = torch.empty(height * row_scales, dtype=torch.float32, device=self._device)
-        for start, end, block in blocks:
-            codes, state = bnb_functional.quantize_4bit(
-                block.contiguous(), blocksize=NF4_BLOCK, compress_statistics=False, quant_type="nf4"
-            )
-            absmax[start * row_scales : end * row_scales] = state.absmax
-            if self.packed:
-                codes, _ = bnb_functional._convert_weight_packed_for_cpu(codes, state)
-            data[start * row_bytes : end * row_bytes] = codes.view(-1, 1)
-        self.set_weight(model, rows.parameter, data, self._state(absmax, height, columns))
-
-    def set_weight(self, model: Any, parameter: Parameter, data: torch.Tensor, state: Any) -> None:
-        """Sets a parameter from its codes [bytes, 1] and their state."""
-        module = model.get_submodule(parameter.name.removesuffix(".weight"))
-        value = bnb_nn.Params4bit(
-            data.view(parameter.rows, -1) if self.packed else data,
-            requires_grad=False,
-            quant_state=state,
-            blocksize=NF4_BLOCK,
-            compress_statistics=True,
-            quant_type="nf4",
-            module=module,
-            bnb_quantized=True,
-        )
-        module.quant_state = state
-        set_parameter(model, parameter.name, value)
-
-    def pack(self, codes: torch.Tensor, absmax: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
-        """The codes of some rows in the order of the CPU's kernel; `absmax` has their block scales."""
-        code = bnb_functional.get_4bit_type("nf4", device=self._device)
-        state = bnb_functional.QuantState(
-            absmax=absmax, shape=torch.Size(shape), dtype=self._dtype, blocksize=NF4_BLOCK, code=code, quant_type="nf4"
-        )
-        packed: torch.Tensor = bnb_functional._convert_weight_packed_for_cpu(codes, state)[0]
-        return packed
-
-    def _state(self, absmax: torch.Tensor, rows: int, columns: int) -> Any:
-        """Quantises the scales of the whole weight, as `quantize_4bit` does; packed ones are then stored in bf16."""
-        offset = absmax.mean()
-        small, nested = bnb_functional.quantize_blockwise(absmax - offset, blocksize=ABSMAX_BLOCK)
-        if not self.packed:
-            code = bnb_functional.get_4bit_type("nf4", device=self._device)
-            return bnb_functional.QuantState(
-                absmax=small,
-                shape=torch.Size((rows, columns)),
-                dtype=self._dtype,
-                blocksize=NF4_BLOCK,
-                code=code,
-                quant_type="nf4",
-                offset=offset,
-                state2=nested,
-            )
-        return self.packed_state(bnb_functional.dequantize_blockwise(small, nested) + offset, rows, columns)
-
-    def packed_state(self, scales: torch.Tensor, rows: int, columns: int) -> Any:
-        """The state of packed codes, from the float32 scale of each block."""
-        code = bnb_functional.get_4bit_type("nf4", device=self._device)
-        state = bnb_functional.QuantState(
-            absmax=scales.view(rows, columns // NF4_BLOCK).T.to(torch.bfloat16).contiguous(),
-            shape=torch.Size((rows, columns)),
-            dtype=torch.bfloat16,
-            blocksize=NF4_BLOCK,
-            code=code,
-            quant_type="nf4",
-        )
-        state.packing_format_for_cpu = True
-        return state
+    return Int8(device) if precision == "int8" else Nf4(device, dtype)

@@ -7,8 +7,10 @@ from typing import Any
 
 import torch
 
+from app.engine.errors import BadCheckpoint
 from app.engine.loading.checkpoint import StoredRows
 from app.engine.loading.placement import DeviceMap
+from app.layouts.nf4 import NF4_BLOCK
 from app.layouts.registry import LOAD_PIECE_ELEMENTS
 
 RowBlock = tuple[int, int, torch.Tensor]
@@ -51,8 +53,8 @@ def row_blocks(
     """Reads stored rows from an open file, a block at a time; calls `loaded` with the stored bytes of each block."""
     rows = stored.part.rows
     row_elements = stored.part.elements // rows
-    # Multiples of 32 rows: the CPU's 4-bit kernel packs so many together.
-    step = max(32, LOAD_PIECE_ELEMENTS // row_elements // 32 * 32)
+    # Multiples of 64 rows: the CPU's 4-bit kernels pack so many together.
+    step = max(64, LOAD_PIECE_ELEMENTS // row_elements // 64 * 64)
     source, first = file.get_slice(stored.name), stored.first_row
     for start in range(0, rows, step):
         end = min(start + step, rows)
@@ -62,13 +64,21 @@ def row_blocks(
         loaded(stored.stored_bytes * (end - start) // rows)
 
 
+def check_blocks(name: str, linear: torch.nn.Linear) -> None:
+    """Raises BadCheckpoint if rows are no whole number of blocks, which int4 needs on every device."""
+    if linear.in_features % NF4_BLOCK:
+        text = f"{name} has rows of {linear.in_features} weights; int4 needs a multiple of {NF4_BLOCK}"
+        raise BadCheckpoint(f"{text}: choose another precision")
+
+
 def weights_bytes(model: Any) -> int:
-    """Bytes of all parameters, stored buffers and quantisation states; shared memory counts once."""
+    """Bytes of all parameters, stored buffers quantisation states and packed weights; shared memory counts once."""
     sizes: dict[tuple[torch.device, int], int] = {}
     for weight in (*model.parameters(), *_stored_buffers(model)):
         for tensor in (weight, *_state_tensors(weight)):
             sizes[tensor.device, tensor.data_ptr()] = tensor.nbytes
-    return sum(sizes.values())
+    packed: int = sum(getattr(module, "packed_bytes", 0) for module in model.modules())
+    return sum(sizes.values()) + packed
 
 
 def _stored_buffers(model: Any) -> Iterator[torch.Tensor]:

@@ -9,6 +9,9 @@ from typing import Any
 import torch
 
 from app.contract.plan import CPU
+from app.engine.kernels import int4_linear, int8_linear
+from app.engine.kernels.int4_linear import Int4Linear
+from app.engine.kernels.int8_linear import Int8Linear
 from app.engine.kernels.packed_linear import PackedLinear, can_pack
 from app.engine.kernels.row_padding import padded_batch
 from app.engine.model.attention import attend_window
@@ -120,20 +123,31 @@ def norm_of(module: Any) -> RmsNorm:
 def join_projections(model: Any) -> None:
     """Joins each layer's three products for queries, keys and values; transformers' class can't run it any more.
 
-    Two of them are so small that calling them takes as long as computing them. Quantised ones stay as they are.
+    Two of them are so small that calling them takes as long as computing them. bitsandbytes' stay as they are.
     """
     for layer in model.model.layers:
         attention = layer.self_attn
-        parts = [getattr(attention, name) for name in PROJECTIONS]
-        if all(type(part) is torch.nn.Linear for part in parts):
-            outputs, biased = sum(part.out_features for part in parts), parts[0].bias is not None
-            joined = torch.nn.Linear(parts[0].in_features, outputs, biased, device="meta")
-            joined.weight = _stack_rows([part.weight for part in parts])
-            if biased:
-                joined.bias = _stack_rows([part.bias for part in parts])
+        joined = _join([getattr(attention, name) for name in PROJECTIONS])
+        if joined is not None:
             attention.qkv_proj = joined
             for name in PROJECTIONS:
                 delattr(attention, name)
+
+
+def _join(parts: Sequence[Any]) -> torch.nn.Module | None:
+    kinds = {type(part) for part in parts}
+    if kinds == {Int8Linear}:
+        return int8_linear.joined(parts)
+    if kinds == {Int4Linear}:
+        return int4_linear.joined(parts)
+    if kinds != {torch.nn.Linear}:
+        return None
+    outputs, biased = sum(part.out_features for part in parts), parts[0].bias is not None
+    joined = torch.nn.Linear(parts[0].in_features, outputs, biased, device="meta")
+    joined.weight = _stack_rows([part.weight for part in parts])
+    if biased:
+        joined.bias = _stack_rows([part.bias for part in parts])
+    return joined
 
 
 def _stack_rows(parts: Sequence[torch.Tensor]) -> torch.nn.Parameter:

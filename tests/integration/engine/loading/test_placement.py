@@ -22,7 +22,6 @@ from app.engine.errors import EngineError
 from app.engine.loading import load, weights
 from app.engine.loading.checkpoint import CheckpointFiles, open_checkpoint
 from app.engine.loading.placement import device_map_of
-from app.engine.loading.quantise import bnb_functional
 from app.engine.model import attention, dense_forward
 from app.engine.model.forward import PromptChunk
 from app.engine.model.kv_cache import SlotCache
@@ -34,7 +33,7 @@ from entrypoint.plan.ladder import Candidate
 from entrypoint.plan.placement import Budget
 from entrypoint.reasons.plan import LayersIndivisible
 from entrypoint.state.app_config import device_map
-from tests.engine_models import backend_of, engine_config, load_quietly
+from tests.engine_models import backend_of, engine_config, load_quietly, on_cpu
 from tests.families import FAMILIES, LAYERS, make_family
 from tests.integration.engine.loading.test_families import tensors_within
 from tests.pretend_devices import CPU, Mixed, PretendDevices
@@ -187,17 +186,13 @@ def rung_over(layout: Layout, shape: Shape, precision: Precision = "bf16") -> Ru
     return Budget(inputs, candidate, LENGTH, 1).rung("too_large", LayersIndivisible())
 
 
-@pytest.mark.parametrize(("precision", "packed"), [("bf16", False), ("int8", False), ("int4", False), ("int4", True)])
+@pytest.mark.parametrize("precision", ["bf16", "int8", "int4"])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_each_device_holds_what_the_plan_counts_for_it(
     checkpoints: dict[str, CheckpointFiles],
-    monkeypatch: pytest.MonkeyPatch,
     name: str,
     precision: Precision,
-    packed: bool,
 ) -> None:
-    """For CPUs whose kernel packs 4-bit weights and for others, whichever this one is: loading needs no such kernel."""
-    monkeypatch.setattr(bnb_functional, "has_avx512bf16", lambda: packed)
     checkpoint = checkpoints[name]
     rung = rung_over(checkpoint.layout, checkpoint.shape, precision)
     config = config_for(device_map(rung), precision, "bfloat16")
@@ -211,7 +206,8 @@ def test_each_device_holds_what_the_plan_counts_for_it(
             (model.model.layers[2], model.model.norm, model.lm_head),
         ]
         for index, (part, modules, layer) in enumerate(zip(rung.placements, parts, cache.layers, strict=True)):
-            planned = Load(precision, "bfloat16", LENGTH, 1, packed=packed and index == 0)
+            planned = Load(precision, "bfloat16", LENGTH, 1)
+            planned = on_cpu(planned) if index == 0 else planned
             counted = weights_bytes(checkpoint.layout, checkpoint.shape, planned, LayerSpan(index, 1))
             assert sum(weights.weights_bytes(module) for module in modules) == counted, part.device
             assert (layer.keys.nbytes + layer.values.nbytes) * LAYERS == kv_cache_bytes(checkpoint.shape, planned)

@@ -18,7 +18,7 @@ from app.engine.errors import BadCheckpoint
 from app.engine.loading import weights
 from entrypoint.checkpoint.checkpoint import CheckpointError, read_checkpoint
 from entrypoint.plan.footprint import Load, weights_bytes
-from tests.engine_models import engine_config, load_quietly
+from tests.engine_models import engine_config, load_quietly, on_cpu
 from tests.families import make_family
 from tests.processes.engine import TINY
 from tests.processes.service import running
@@ -74,7 +74,11 @@ def test_the_same_logits_as_transformers_own_load(saved: dict[str, Path], name: 
     loaded_bytes = weights.weights_bytes(ours)
     ids = torch.arange(60).unsqueeze(0)
     with torch.inference_mode():
-        assert torch.equal(ours(ids).logits, theirs(ids).logits)
+        logits, expected = ours(ids).logits.float(), theirs(ids).logits.float()
+    if name == "int8":  # by another product: the activations are not rounded to a byte
+        assert float((logits - expected).norm() / expected.norm()) < 0.03
+    else:
+        assert torch.equal(logits, expected)
     assert weights.weights_bytes(ours) <= loaded_bytes, "the first forward pass must not repack weights"
 
 
@@ -104,6 +108,7 @@ def test_the_plan_counts_what_is_loaded(
     assert checkpoint.stored.precision == HOW[name][0]
     double = checkpoint.stored.double_quant
     planned = Load(checkpoint.stored.precision, "bfloat16", 128, 1, packed, double_quant=double)
+    planned = on_cpu(planned) if name == "int8" else planned
     loaded = load_ours(saved[name], checkpoint.stored.precision)
     assert weights_bytes(checkpoint.layout, checkpoint.shape, planned) == weights.weights_bytes(loaded)
 

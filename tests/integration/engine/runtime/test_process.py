@@ -21,6 +21,9 @@ from app.contract import exits
 from app.contract.plan import Dtype, Precision
 from app.contract.status import EngineDown, Loading, ProofStep, Proving, Ready
 from app.contract.wire import LINE_LIMIT_BYTES, Accepted, Delta, Failed, Finished, Message, SamplingParams
+from app.engine.loading.checkpoint import open_checkpoint
+from entrypoint.plan.footprint import Load, weights_bytes
+from tests.engine_models import on_cpu
 from tests.processes.engine import PLANNED_BYTES, EngineProcess, last_of, make_tiny
 
 
@@ -272,8 +275,8 @@ def test_every_rung_loads_and_answers(checkpoint: Path, tmp_path: Path, precisio
         engine.until(Ready)
         assert isinstance(last_of(engine.answer(max_tokens=4)), Finished)
         log = engine.log()
-    stored = sum(file.stat().st_size for file in checkpoint.glob("*.safetensors"))
-    assert proving.weights_bytes < stored * 0.51
+    files = open_checkpoint(checkpoint)
+    assert proving.weights_bytes == weights_bytes(files.layout, files.shape, on_cpu(Load(precision, dtype, 128, 1)))
     assert all(" engine INFO " in line for line in log.splitlines()), log
 
 

@@ -9,7 +9,7 @@ import torch
 
 from app.engine.kernels import nf4_linear
 from app.engine.kernels.bnb import bnb_functional, bnb_nn
-from app.engine.loading.quantise import Nf4
+from app.engine.loading.bnb_quantisers import Nf4
 from app.layouts.nf4 import PACKED_ROWS, SLICE_ELEMENTS, row_slices
 
 PACKS = bool(bnb_functional.has_avx512bf16())
