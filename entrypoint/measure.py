@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
 
 from app.contract.plan import Device, Model, Precision, Text
 from entrypoint.checkpoint.checkpoint import Checkpoint, CheckpointError, read_checkpoint
@@ -11,13 +12,31 @@ from entrypoint.hub.remote_headers import HubRefused, Reading, reason
 from entrypoint.machine.gpu_notes import gpu_notes
 from entrypoint.machine.gpus import probe_gpus
 from entrypoint.machine.host import read_host
+from entrypoint.machine.read_bandwidth import measure_read_bandwidth
 from entrypoint.machine.torch_build import read_torch_build
 from entrypoint.messages.sentence import text
 from entrypoint.model_choice import ModelChoice, demo_instead, resolve_model
 from entrypoint.plan.inputs import FailedRung, PlanInputs
 from entrypoint.plan.planner import make_plan
 from entrypoint.settings.settings import Settings
+from entrypoint.state.ledger import Ledger, reached_speeds
 from entrypoint.state.state_dir import MemoryUsage, pid_namespace
+from entrypoint.timeouts import start
+
+
+@dataclass(frozen=True)
+class KnownSpeeds:
+    """What is known of this machine's speed beside its GPUs'."""
+
+    memory_bytes_per_second: Future[int | None]
+    """Of the host; measured since the start, for a few tenths of a second."""
+    ledger: Ledger
+    """What rungs reached before."""
+
+
+def start_read_measurement() -> Future[int | None]:
+    """Starts to measure how fast the cores read memory; nothing has to wait until a plan is made."""
+    return start(measure_read_bandwidth)
 
 
 def read_model(settings: Settings) -> tuple[ModelChoice, Checkpoint]:
@@ -39,15 +58,15 @@ def read_model(settings: Settings) -> tuple[ModelChoice, Checkpoint]:
         return choice, read_checkpoint(choice.folder)
 
 
-def fitting_inputs(settings: Settings, held: MemoryUsage) -> PlanInputs:
+def fitting_inputs(settings: Settings, held: MemoryUsage, speeds: KnownSpeeds | None = None) -> PlanInputs:
     """What `serve` would plan on: a default that doesn't fit at all gives way to the demo. Raises as `read_model`."""
     choice, checkpoint = read_model(settings)
-    inputs = measure(settings, choice, checkpoint, held)
+    inputs = measure(settings, choice, checkpoint, held, speeds=speeds)
     refusal = make_plan(inputs).refusal if choice.is_default else None
     if refusal is None:
         return inputs
     choice = demo_instead(choice, refusal.why)
-    return measure(settings, choice, read_checkpoint(choice.folder), held)
+    return measure(settings, choice, read_checkpoint(choice.folder), held, speeds=speeds)
 
 
 def measure(
@@ -58,6 +77,7 @@ def measure(
     failed_rungs: tuple[FailedRung, ...] = (),
     only: tuple[Precision, tuple[str, ...]] | None = None,
     unusable: Mapping[str, Text] | None = None,
+    speeds: KnownSpeeds | None = None,
 ) -> PlanInputs:
     """Measures GPUs and host now. What `held` says a running service holds counts as free.
 
@@ -68,12 +88,13 @@ def measure(
     devices = tuple(replace(discounted(d, held), unusable=(unusable or {}).get(d.uuid)) for d in gpus.devices)
     shared = sum(held.gpu_bytes.get(device.uuid, 0) for device in devices if device.unified)
     in_group = held.namespace == pid_namespace()
+    read_speed = speeds.memory_bytes_per_second.result() if speeds else None  # its buffer would count as used
     host = read_host(
         settings.hf_home, held.anonymous_bytes + shared, in_group, text(gpus.why_none) if gpus.why_none else None
     )
     notes = (*gpus.notes, *gpu_notes(devices, host.available_bytes))
-    host = replace(host, gpu_notes=tuple(map(text, notes)))
-    return PlanInputs(
+    host = replace(host, gpu_notes=tuple(map(text, notes)), memory_bytes_per_second=read_speed)
+    inputs = PlanInputs(
         settings=settings,
         model=_model(choice, checkpoint),
         layout=checkpoint.layout,
@@ -85,6 +106,7 @@ def measure(
         only=only,
         stored=checkpoint.stored,
     )
+    return replace(inputs, reached=reached_speeds(speeds.ledger, inputs)) if speeds else inputs
 
 
 def _model(choice: ModelChoice, checkpoint: Checkpoint) -> Model:

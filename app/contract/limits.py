@@ -13,6 +13,8 @@ QUEUE_LIMIT = 64
 """Requests that may wait for a slot."""
 MOST_SLOTS = 16
 """Requests at once that Berth chooses by itself at most."""
+MOST_CPU_SLOTS = 4
+"""The same for a model on the CPU: its memory is also that of everything else on the machine."""
 LARGEST_MAX_NUM_SEQS = 64
 """The most slots that GLM_MAX_NUM_SEQS may ask for.
 

@@ -68,6 +68,8 @@ class Device:
     """Processes that the driver names; in a container often none."""
     unusable: Text | None = None
     """Why the engine could not use it, though the driver shows it."""
+    memory_bytes_per_second: int | None = None
+    """What its memory delivers at most, by its clock and width or by the card's data sheet; None if unknown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +90,8 @@ class Host:
     """Whether torch multiplies int8 matrices without widening them."""
     cpu_packs_int4: bool = False
     """Whether bitsandbytes' CPU kernel packs 4-bit weights (avx512_bf16); their scales are bf16 then."""
+    memory_bytes_per_second: int | None = None
+    """What all these cores together read from memory, measured at the start; None if it was not measured."""
     held_bytes: int = 0
     """What a Berth that already runs here holds; counted as free in `available_bytes`."""
     gpu_note: Text | None = None
@@ -131,6 +135,18 @@ class Placement:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SpeedEstimate:
+    """What to expect of one request alone with a short context: for each token the weights are read once."""
+
+    low_tokens_per_second: float
+    high_tokens_per_second: float
+    read_bytes: int
+    """What a token reads of the weights; of experts those that it passes through."""
+    memory_bytes_per_second: int
+    """How fast the memory of the rung's devices delivers that."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Rung:
     """One precision on one device or several: what it would take here, and the verdict."""
 
@@ -153,9 +169,17 @@ class Rung:
     """One a device if the rung is spread over several; their needs and what is free add up to the rung's."""
     host_need_bytes: int = 0
     """Host memory that an engine on GPUs takes beside; 0 if it is among the terms."""
+    slot_bytes: int = field(init=False)
+    """Cache of one request at full length: what one more at once takes."""
+    speed: SpeedEstimate | None = None
+    """An estimate; None if the speed of a device's memory is unknown."""
+    reached_tokens_per_second: float | None = None
+    """What an earlier run on this machine measured for one request alone; None if there was none."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "device", joined(self.devices))
+        cache = sum(term.bytes for term in self.terms if term.name == "kv_cache")
+        object.__setattr__(self, "slot_bytes", cache // self.max_num_seqs)
 
     @property
     def gpus(self) -> tuple[str, ...]:

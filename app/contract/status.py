@@ -13,6 +13,9 @@ from app.contract.plan import Plan, Refusal, Text
 Phase = Literal[
     "starting", "planning", "downloading", "loading", "proving", "ready", "recovering", "failed", "stopping"
 ]
+LoadStage = Literal["starting_process", "reading", "preparing"]
+"""What the phase `loading` does: the process starts; weights are read, from the first byte to the last; then they are
+packed, and the KV cache is allocated."""
 DeathCause = Literal[
     "out_of_memory",
     "killed_by_kernel_oom",
@@ -28,7 +31,7 @@ DeathCause = Literal[
 
 @dataclass(frozen=True)
 class Progress:
-    """The current phase's progress, in bytes."""
+    """Progress of a download or of reading weights, in bytes."""
 
     done_bytes: int
     total_bytes: int
@@ -37,6 +40,18 @@ class Progress:
     eta_seconds: float | None
     bytes_per_second: float | None = None
     """Over the last seconds, while downloading."""
+
+
+@dataclass(frozen=True)
+class StepProgress:
+    """How far the proof is. Its steps are known before it begins, but they differ in length."""
+
+    done: int
+    total: int
+    share: float
+    """Of the work, 0 to 1: steps count by what they cost."""
+    eta_seconds: float | None
+    """By the pace of the last steps; None before enough of them are done."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +113,11 @@ class Status:
     max_model_len: int | None = None
     max_num_seqs: int | None = None
     progress: Progress | None = None
+    """In the phases `downloading` and `loading`; None until the first byte."""
+    load_stage: LoadStage | None = None
+    """In the phase `loading`."""
+    steps: StepProgress | None = None
+    """In the phase `proving`."""
     note: Text | None = None
     """What the current phase waits for, if it is unusual: the hub's headers, a stalled download."""
     proof: Proof | None = None
@@ -114,7 +134,7 @@ def read_status(path: Path) -> Status:
 
 @dataclass(frozen=True)
 class Loading:
-    """Checkpoint bytes loaded, of all that will be read; sent from 0 to the end, a few times a second."""
+    """Checkpoint bytes read, of all; sent from 0, before the first is read, to the last, a few times a second."""
 
     done_bytes: int
     total_bytes: int
@@ -123,11 +143,19 @@ class Loading:
 
 @dataclass(frozen=True)
 class Proving:
-    """The weights are loaded; the proof and the self-test run."""
+    """The weights are loaded; the proof and the self-test follow."""
 
     load_seconds: float
     weights_bytes: int
     type: Literal["proving"] = "proving"
+
+
+@dataclass(frozen=True)
+class ProofStep:
+    """How far the proof is; sent from 0 steps to all, at most a few times a second."""
+
+    progress: StepProgress
+    type: Literal["proof_step"] = "proof_step"
 
 
 @dataclass(frozen=True)
@@ -158,10 +186,12 @@ BEAT_SECONDS = 5.0
 class Beat:
     """A heartbeat of the engine's main thread: every `BEAT_SECONDS` after `Ready`, between steps and while idle."""
 
+    tokens_per_second: float | None = None
+    """Of one answer that runs alone, the median over its last tokens; None until there were enough."""
     type: Literal["beat"] = "beat"
 
 
-EngineEvent = Loading | Proving | Ready | Beat | EngineDown
+EngineEvent = Loading | Proving | ProofStep | Ready | Beat | EngineDown
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,10 @@ from app.contract.plan import CPU, gpus_of
 from app.contract.status import Proof, Proving, Ready
 from app.engine.errors import EngineError
 from app.engine.runtime import gpu, process
-from app.engine.runtime.events import EventWriter, Heartbeat, LoadProgress
+from app.engine.runtime.events import EventWriter, Heartbeat, LoadProgress, ProofProgress
 from app.engine.runtime.memory import DeviceMeters, HeapBound, HostMeter, MemoryMeter
 from app.engine.serving.scheduler import QueueLimits, Scheduler
+from app.engine.serving.solo_pace import SoloPace
 
 if TYPE_CHECKING:
     from app.engine.build import LoadedModel
@@ -100,7 +101,7 @@ class Service:
         self.events.send(Proving(load_seconds, loaded.weights_bytes))
         log.info("loaded %d bytes of weights in %.1f s", loaded.weights_bytes, load_seconds)
         proof_started = time.monotonic()
-        proof.prove(loaded.backend, loaded.chat)
+        proof.prove(loaded.backend, loaded.chat, ProofProgress(self.events))
         process.return_freed_memory()
         peaks = meters.peaks()
         result = Proof(
@@ -123,14 +124,15 @@ class Service:
     ) -> None:
         from app.engine.serving.server import EngineServer
 
-        heartbeat = Heartbeat(self.events)
+        pace = SoloPace()
+        heartbeat = Heartbeat(self.events, pace.tokens_per_second)
 
         def between_steps() -> None:
             heartbeat.beat()
             bound.trim()
 
         limits = QueueLimits(config.QUEUE_LIMIT, config.REQUEST_SECONDS)
-        scheduler = Scheduler(loaded.backend, loaded.chat, limits, between_steps)
+        scheduler = Scheduler(loaded.backend, loaded.chat, limits, between_steps, pace)
         socket_path = Path(config.ENGINE_SOCKET)
         server = EngineServer(
             socket_path, scheduler, loaded.chat, loaded.defaults, engine.max_model_len, self._used_bytes

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from app.contract import exits
 from app.contract.codec import to_json
-from entrypoint.measure import fitting_inputs, measure, read_model
+from entrypoint.measure import KnownSpeeds, fitting_inputs, measure, read_model, start_read_measurement
 from entrypoint.plan.hypothetical import Cards, HypotheticalPlan, every_rung, parse_capability, parse_cards, what_if
 from entrypoint.plan.inputs import PlanInputs
 from entrypoint.plan.planner import make_plan
@@ -32,7 +32,8 @@ from entrypoint.report.hypothetical_report import cards_table, every_table
 from entrypoint.report.plan_report import report
 from entrypoint.report.styled_table import BLANK, show
 from entrypoint.settings.settings import Settings, SettingsError
-from entrypoint.state.state_dir import read_usage
+from entrypoint.state.ledger import read_ledger
+from entrypoint.state.state_dir import StateDir, read_usage
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -75,7 +76,8 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
 def _inputs(settings: Settings, here: bool) -> PlanInputs:
     held = read_usage(settings.state_dir)
     if here:
-        return fitting_inputs(settings, held)
+        speeds = KnownSpeeds(start_read_measurement(), read_ledger(StateDir(settings.state_dir).ledger))
+        return fitting_inputs(settings, held, speeds)
     return measure(settings, *read_model(settings), held)
 
 

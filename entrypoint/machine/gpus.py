@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import pynvml
 
 from app.contract.plan import Device, Holder
-from entrypoint.machine import gpu_errors
+from entrypoint.machine import gpu_bandwidth, gpu_errors
 from entrypoint.machine.cuda_visible_devices import NamedDevice, visible_devices
 from entrypoint.reasons.machine import NoDevice
 from entrypoint.reasons.reason import Reason
@@ -135,16 +135,19 @@ def _instance(handle: Any, index: int, parent: str, capability: tuple[int, ...] 
     compute_instance = _optional(lambda: pynvml.nvmlDeviceGetComputeInstanceId(handle))
     old_name = f"MIG-{parent}/{gpu_instance}/{compute_instance}"
     uuid = str(_optional(lambda: pynvml.nvmlDeviceGetUUID(handle)) or old_name)
-    return NamedDevice(replace(_device(handle, index, uuid, capability), parent=parent), old_name)
+    # The driver tells the memory's speed of the whole card; an instance has a share of it.
+    device = replace(_device(handle, index, uuid, capability), parent=parent, memory_bytes_per_second=None)
+    return NamedDevice(device, old_name)
 
 
 def _device(handle: Any, index: int, uuid: str, capability: tuple[int, ...] | None) -> Device:
     memory = _memory(handle)
     cuda = _optional(pynvml.nvmlSystemGetCudaDriverVersion_v2) or _optional(pynvml.nvmlSystemGetCudaDriverVersion)
+    name = str(_optional(lambda: pynvml.nvmlDeviceGetName(handle)) or "unknown")
     return Device(
         index=index,
         uuid=uuid,
-        name=str(_optional(lambda: pynvml.nvmlDeviceGetName(handle)) or "unknown"),
+        name=name,
         total_bytes=memory[0] if memory else None,
         free_bytes=memory[1] if memory else None,
         compute_capability=capability,
@@ -153,6 +156,7 @@ def _device(handle: Any, index: int, uuid: str, capability: tuple[int, ...] | No
         reserved_bytes=memory[2] if memory else 0,
         unified=memory is None,
         holders=_holders(handle),
+        memory_bytes_per_second=_memory_speed(handle) or gpu_bandwidth.by_name(name),
     )
 
 
@@ -175,6 +179,12 @@ def _memory(handle: Any) -> tuple[int, int, int] | None:
         return int(memory.total), int(memory.free), 0
     except NO_ANSWER:
         return None
+
+
+def _memory_speed(handle: Any) -> int | None:
+    """Bytes a second by clock and width."""
+    clock = _optional(lambda: pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_MEM))
+    return gpu_bandwidth.by_clock(clock, _optional(lambda: pynvml.nvmlDeviceGetMemoryBusWidth(handle)))
 
 
 def _holders(handle: Any) -> tuple[Holder, ...]:

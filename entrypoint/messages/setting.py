@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from entrypoint.messages.sentence import Sentence, sentence
 from entrypoint.reasons.setting import (
+    CacheWithinWeights,
     ChunkBoundsMemory,
     ContextFromMemory,
     ContextKeepsGpuLayers,
+    CpuSlotLimit,
     DefaultContext,
     FreeOnDevices,
     ModelLimit,
@@ -76,6 +78,24 @@ def _(reason: SlotsFromMemory) -> Sentence:
     return Sentence(
         f"as many as fit in {free} of free memory, with {length} tokens for each",
         f"可用的 {free} 所能容纳的最大数量，每个请求 {length} 个 token",
+    )
+
+
+@sentence.register
+def _(reason: CpuSlotLimit) -> Sentence:
+    most, one = reason.max_num_seqs, size(reason.slot_bytes)
+    return Sentence(
+        f"at most {most} at once on a CPU; each further one takes {one}; raise it with GLM_MAX_NUM_SEQS",
+        f"CPU 上最多同时处理 {most} 个请求；每增加一个占用 {one}，可用 GLM_MAX_NUM_SEQS 调高",
+    )
+
+
+@sentence.register
+def _(reason: CacheWithinWeights) -> Sentence:
+    cache, weights, setting = size(reason.cache_bytes), size(reason.weights_bytes), reason.setting
+    return Sentence(
+        f"on a CPU the cache ({cache}) stays no larger than the weights ({weights}); raise it with {setting}",
+        f"CPU 上 KV 缓存（{cache}）不超过权重（{weights}），可用 {setting} 调高",
     )
 
 

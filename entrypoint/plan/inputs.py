@@ -27,6 +27,15 @@ class FailedRung:
     """The longest context beside them: what fewer slots free is not to be filled again."""
 
 
+@dataclass(frozen=True)
+class ReachedSpeed:
+    """What one request alone reached with a rung on this machine."""
+
+    precision: str
+    devices: tuple[str, ...]
+    tokens_per_second: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class PlanInputs:
     """Everything a plan depends on."""
@@ -47,17 +56,30 @@ class PlanInputs:
     """If the weights are stored quantised: the ladder is that one rung."""
     cpu: bool = True
     """Whether the CPU may hold layers. For cards that are not here it may not."""
+    spare_memory: bool = True
+    """Whether a model on the CPU is to leave memory to others: few slots, no more cache than weights."""
+    reached: tuple[ReachedSpeed, ...] = ()
+    """What earlier runs measured."""
 
     def fewer_slots(self, precision: str, devices: tuple[str, ...]) -> FailedRung | None:
         """What keeps a rung from as many slots as there is memory for."""
         same = (rung for rung in self.failed_rungs if (rung.precision, rung.devices) == (precision, devices))
         return min((rung for rung in same if rung.max_num_seqs), key=lambda rung: rung.max_num_seqs, default=None)
 
+    def tokens_per_second(self, precision: str, devices: tuple[str, ...]) -> float | None:
+        """What an earlier run of this rung reached."""
+        same = (speed for speed in self.reached if (speed.precision, speed.devices) == (precision, devices))
+        return next((speed.tokens_per_second for speed in same), None)
+
     def free_bytes(self, device: Device | None) -> int:
         """Free memory of a GPU, or of the host if the device is None."""
         if device is None or shares_host(device):
             return self.host.available_bytes
         return device.free_bytes or 0
+
+    def memory_bytes_per_second(self, device: Device | None) -> int | None:
+        """How fast a GPU's memory is, or the host's if the device is None; None if unknown."""
+        return self.host.memory_bytes_per_second if device is None else device.memory_bytes_per_second
 
 
 def shares_host(device: Device) -> bool:

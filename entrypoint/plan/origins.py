@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from app.contract.plan import Origin, OriginKind, Rung
+from app.contract.plan import Origin, OriginKind, Rung, Term
 from entrypoint.messages.sentence import text
 from entrypoint.plan.activations import PREFILL_CHUNK
 from entrypoint.plan.inputs import PlanInputs
+from entrypoint.plan.verdicts import CONTEXT_STEP, cache_exceeds_weights, most_slots
 from entrypoint.reasons.reason import Reason
 from entrypoint.reasons.setting import (
+    CacheWithinWeights,
     ChunkBoundsMemory,
     ContextFromMemory,
     ContextKeepsGpuLayers,
+    CpuSlotLimit,
     DefaultContext,
     FreeOnDevices,
     ModelLimit,
@@ -37,7 +40,8 @@ def origins(inputs: PlanInputs, rung: Rung | None, default_context: int) -> tupl
         ("GLM_MAX_NUM_SEQS", rung.max_num_seqs, settings.max_num_seqs, _slots(inputs, rung)),
     ):
         fewer = name == "GLM_MAX_NUM_SEQS" and inputs.fewer_slots(rung.precision, rung.devices)
-        kind: OriginKind = "set" if setting else "stepped_down" if fewer else measured
+        by_default: OriginKind = "default" if isinstance(reason, (CpuSlotLimit, CacheWithinWeights)) else measured
+        kind: OriginKind = "set" if setting else "stepped_down" if fewer else by_default
         rows.append(Origin(name, str(value), kind, text(SetByYou() if setting else reason)))
     rows.append(Origin("prefill_chunk", str(PREFILL_CHUNK), "default", text(ChunkBoundsMemory())))
     return tuple(rows)
@@ -49,6 +53,8 @@ def _context(inputs: PlanInputs, rung: Rung, default: int) -> Reason:
         return ModelLimit()
     if _mixed(rung):
         return ContextKeepsGpuLayers()
+    if rung.max_model_len >= default and (reason := _bound_by_weights(inputs, rung, "GLM_MAX_MODEL_LEN")):
+        return reason
     return DefaultContext() if rung.max_model_len == default else ContextFromMemory(rung.free_bytes)
 
 
@@ -60,7 +66,22 @@ def _slots(inputs: PlanInputs, rung: Rung) -> Reason:
         return SlotsKeepGpuLayers()
     if rung.max_num_seqs == inputs.most_slots:
         return SlotLimit(rung.max_num_seqs)
+    if rung.max_num_seqs == most_slots(inputs, rung.devices):
+        return CpuSlotLimit(rung.max_num_seqs, rung.slot_bytes)
+    if reason := _bound_by_weights(inputs, rung, "GLM_MAX_NUM_SEQS"):
+        return reason
     return SlotsFromMemory(rung.free_bytes, rung.max_model_len)
+
+
+def _bound_by_weights(inputs: PlanInputs, rung: Rung, setting: str) -> Reason | None:
+    """The reason, if the cache of a rung on the CPU would exceed the weights with one more slot or step of context."""
+    sizes = {term.name: term.bytes for term in rung.terms}
+    cache = sizes["kv_cache"]
+    more = rung.slot_bytes if setting == "GLM_MAX_NUM_SEQS" else cache * CONTEXT_STEP // rung.max_model_len
+    grown = tuple(Term("kv_cache", cache + more) if term.name == "kv_cache" else term for term in rung.terms)
+    if not cache_exceeds_weights(inputs, rung.devices, grown):
+        return None
+    return CacheWithinWeights(setting=setting, cache_bytes=cache, weights_bytes=sizes["weights"])
 
 
 def _mixed(rung: Rung) -> bool:

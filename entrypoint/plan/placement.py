@@ -6,11 +6,12 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from app.contract.plan import CPU, Device, Placement, Rung, Term, Verdict
+from app.contract.plan import CPU, Device, Placement, Rung, SpeedEstimate, Term, Verdict
 from entrypoint.messages.sentence import text
 from entrypoint.plan.footprint import LayerSpan, Load, estimate, host_bytes, runtime_bytes
 from entrypoint.plan.inputs import PlanInputs, shares_host
 from entrypoint.plan.ladder import Candidate
+from entrypoint.plan.speed import ReadPart, share_of, speed_estimate, token_bytes
 from entrypoint.reasons.reason import Reason
 
 Spans = tuple[LayerSpan, ...]
@@ -51,6 +52,11 @@ class Budget:
         )
 
     @property
+    def terms(self) -> tuple[Term, ...]:
+        """Summed over its devices."""
+        return tuple(Term(terms[0].name, _total(terms)) for terms in zip(*self._parts, strict=True))
+
+    @property
     def need_bytes(self) -> int:
         """Of all its devices."""
         return sum(placement.need_bytes for placement in self.placements)
@@ -87,7 +93,7 @@ class Budget:
             precision=self.candidate.precision,
             devices=self.candidate.names,
             compute_dtype=self.candidate.dtype,
-            terms=tuple(Term(terms[0].name, _total(terms)) for terms in zip(*self._parts, strict=True)),
+            terms=self.terms,
             need_bytes=self.need_bytes,
             free_bytes=self.free_bytes,
             max_model_len=self.max_model_len,
@@ -97,7 +103,20 @@ class Budget:
             notes=tuple(map(text, notes)),
             placements=self.placements if len(self.placements) > 1 else (),
             host_need_bytes=self.host_need_bytes,
+            speed=None if verdict in ("too_large", "unsupported") else self.speed,
+            reached_tokens_per_second=self.inputs.tokens_per_second(self.candidate.precision, self.candidate.names),
         )
+
+    @property
+    def speed(self) -> SpeedEstimate | None:
+        """What to expect of one request; None if it can't be told, as if the speed of a device's memory is unknown."""
+        inputs, parts = self.inputs, []
+        for device, load, span in zip(self.candidate.devices, self._loads, self._balanced, strict=True):
+            share, speed = share_of(load.precision, device is None), inputs.memory_bytes_per_second(device)
+            if share is None or speed is None:
+                return None
+            parts.append(ReadPart(token_bytes(inputs.layout, inputs.shape, load, span), speed, share))
+        return speed_estimate(parts)
 
     @functools.cached_property
     def _free(self) -> tuple[int, ...]:

@@ -152,7 +152,7 @@ def _refuse(inputs: PlanInputs, rows: Sequence[LadderRow]) -> Refusal:
     why = refusals.lack(inputs, reasons, smallest)
     for name, relaxed in _relaxed(inputs.settings):
         slots = MOST_SLOTS if name == "GLM_MAX_NUM_SEQS" else 1
-        _, chosen = _choose(replace(inputs, settings=relaxed, only=None, most_slots=slots))
+        _, chosen = _choose(replace(inputs, settings=relaxed, only=None, most_slots=slots, spare_memory=False))
         if chosen:
             return refusals.setting_helps(why, name, chosen)
     return refusals.smaller_model(inputs, why, smallest)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from app.contract.plan import Rung, Verdict
+from app.contract.limits import MOST_CPU_SLOTS
+from app.contract.plan import CPU, Rung, Term, Verdict
 from entrypoint.plan import refusals
+from entrypoint.plan.activations import MIB
 from entrypoint.plan.footprint import Load, int4_fits_kernels, saved_bytes, weights_bytes
 from entrypoint.plan.inputs import PlanInputs
 from entrypoint.plan.ladder import Candidate
@@ -29,6 +31,8 @@ from entrypoint.reasons.reason import Reason
 
 TARGET_CONTEXT = 8192
 CONTEXT_STEP = 256
+SMALL_CACHE_BYTES = 256 * MIB
+"""So much is not missed on any machine that runs a model: it may exceed the weights of a tiny one."""
 
 
 @dataclass(frozen=True)
@@ -124,17 +128,38 @@ def _experts_stay(inputs: PlanInputs, candidate: Candidate) -> tuple[Reason, ...
 def _grow(inputs: PlanInputs, budget: Budget) -> Budget:
     """What is left buys more slots, then a longer context; with layers on the CPU, fewer of these instead."""
     settings, candidate, context = inputs.settings, budget.candidate, budget.max_model_len
-    most, longest, slots = inputs.most_slots, inputs.shape.context, budget.max_num_seqs
+    most, longest, slots = most_slots(inputs, candidate.names), inputs.shape.context, budget.max_num_seqs
     if candidate.mixed:
         return budget
     if settings.max_num_seqs is None:
         if fewer := inputs.fewer_slots(candidate.precision, candidate.names):
             most, longest = min(most, fewer.max_num_seqs), max(context, min(longest, fewer.max_model_len))
-        slots = largest(1, most, 1, lambda count: replace(budget, max_num_seqs=count).fits()) or 1
+        slots = largest(1, most, 1, lambda count: _affords(replace(budget, max_num_seqs=count))) or 1
     grown = replace(budget, max_num_seqs=slots)
     if settings.max_model_len is None and (settings.max_num_seqs is not None or slots == most):
-        context = largest(context, longest, CONTEXT_STEP, lambda n: replace(grown, max_model_len=n).fits()) or context
+        context = (
+            largest(context, longest, CONTEXT_STEP, lambda n: _affords(replace(grown, max_model_len=n))) or context
+        )
     return replace(grown, max_model_len=context)
+
+
+def most_slots(inputs: PlanInputs, devices: Sequence[str]) -> int:
+    """The most slots that are chosen automatically on these devices."""
+    spare = inputs.spare_memory and tuple(devices) == (CPU,)
+    return min(inputs.most_slots, MOST_CPU_SLOTS) if spare else inputs.most_slots
+
+
+def _affords(budget: Budget) -> bool:
+    """Whether what is chosen automatically may grow so far."""
+    return budget.fits() and not cache_exceeds_weights(budget.inputs, budget.candidate.names, budget.terms)
+
+
+def cache_exceeds_weights(inputs: PlanInputs, devices: Sequence[str], terms: Sequence[Term]) -> bool:
+    """Whether the cache takes more than a model on the CPU should by itself: other programs need memory too."""
+    if not inputs.spare_memory or tuple(devices) != (CPU,):
+        return False
+    by_name = {term.name: term.bytes for term in terms}
+    return by_name["kv_cache"] > max(by_name["weights"], SMALL_CACHE_BYTES)
 
 
 def largest(least: int, most: int, step: int, holds: Callable[[int], bool]) -> int | None:

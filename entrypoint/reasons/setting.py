@@ -52,5 +52,22 @@ class SlotsFromMemory(Reason):
     max_model_len: int
 
 
+class CpuSlotLimit(Reason):
+    """There is memory for more requests at once, and Berth takes no more on a CPU by itself."""
+
+    max_num_seqs: int
+    slot_bytes: int
+    """What one more takes."""
+
+
+class CacheWithinWeights(Reason):
+    """More would make the cache larger than the weights, which Berth does not do on a CPU by itself."""
+
+    setting: str
+    """What raises it."""
+    cache_bytes: int
+    weights_bytes: int
+
+
 class ChunkBoundsMemory(Reason):
     """Long prompts are computed in chunks to bound their memory."""

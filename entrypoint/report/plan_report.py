@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from app.contract.plan import CPU, Device, Host, Origin, OriginKind, Plan, Rung, TermName, Verdict, gpus_of
 from entrypoint.messages.phrases import at_once
+from entrypoint.report.speeds import memory_speed, speed, speed_range
 from entrypoint.report.styled_table import (
     BLANK,
     Line,
@@ -38,6 +39,8 @@ FEWER_TERMS: Groups = {
     "overhead": ("load_peak", "runtime", "margin"),
 }
 """For a narrow terminal, and for tables with a row for each length."""
+SPEED_TITLE = "tok/s est."
+"""Of one request, estimated."""
 MARKS: Mapping[Verdict, str] = {"chosen": "→", "fits": " ", "too_large": "✗", "unsupported": "✗", "excluded": "-"}
 STYLES: Mapping[Verdict, str] = {"chosen": "bold green", "too_large": "red", "unsupported": "red", "excluded": "dim"}
 KINDS: Mapping[OriginKind, str] = {
@@ -68,6 +71,9 @@ def headline(plan: Plan, width: int) -> list[Line]:
         what = f"{rung.precision} on {where}, {rung.max_model_len} tokens of context, {slots}"
         lines += labelled("Chosen", what, width, "bold green")
         lines += labelled("", "; ".join((rung.reason.en, *remarks(rung))), width)
+        lines += labelled("", f"the cache takes {size(rung.slot_bytes)} for each request", width)
+        if expected := speed(rung):
+            lines += labelled("", expected, width)
     if plan.refusal:
         lines += labelled("Refused", plan.refusal.why.en, width, "bold red")
         lines += labelled("", plan.refusal.remedy.en, width)
@@ -81,9 +87,10 @@ def ladder(plan: Plan, width: int) -> list[Line]:
     if not plan.rungs:
         return []
     unit = unit_for(max(rung.need_bytes for rung in plan.rungs))
-    for groups in (TERMS, FEWER_TERMS):
-        titles = [f"  {unit.name}", "need", "free", *groups, ""]
-        rows = [_row(plan, rung, groups, unit) for rung in plan.in_order]
+    estimates = any(rung.speed for rung in plan.rungs)
+    for groups, with_speed in ((TERMS, estimates), (FEWER_TERMS, estimates), (FEWER_TERMS, False)):
+        titles = [f"  {unit.name}", "need", "free", *groups, *([SPEED_TITLE] * with_speed), ""]
+        rows = [_row(plan, rung, groups, unit, with_speed) for rung in plan.in_order]
         if table_width(titles, rows) <= width:
             break
     return table(titles, rows, width, frozenset({0, len(titles) - 1}))
@@ -99,7 +106,8 @@ def machine(plan: Plan, width: int) -> list[Line]:
     if host.held_bytes:
         lines += labelled("", f"{size(host.held_bytes)} of it used by a running Berth", width)
     native = "native" if host.cpu_bf16 else "no"
-    lines += labelled("CPU", f"{host.cpu_count} of {host.cpu_name}, {native} bf16", width)
+    reads = f", reads {memory_speed(host.memory_bytes_per_second)}" if host.memory_bytes_per_second else ""
+    lines += labelled("CPU", f"{host.cpu_count} of {host.cpu_name}, {native} bf16{reads}", width)
     for device in plan.devices:
         lines += _device(device, width)
     return lines + _gpu_notes(host, width)
@@ -138,7 +146,7 @@ def numbers(rung: Rung, groups: Groups, unit: Unit) -> tuple[str, ...]:
     return tuple(unit.number(sum(terms.get(name, 0) for name in names)) for names in groups.values())
 
 
-def _row(plan: Plan, rung: Rung, groups: Groups, unit: Unit) -> TableRow:
+def _row(plan: Plan, rung: Rung, groups: Groups, unit: Unit, with_speed: bool) -> TableRow:
     style = STYLES.get(rung.verdict, "")
     faint = "dim" if rung.verdict in ("unsupported", "excluded") else "bold" if rung.verdict == "chosen" else ""
     name = f"{MARKS[rung.verdict]} {rung.precision} {place(plan.devices, rung.devices)}"
@@ -147,6 +155,7 @@ def _row(plan: Plan, rung: Rung, groups: Groups, unit: Unit) -> TableRow:
         StyledText(unit.number(rung.need_bytes), faint),
         StyledText(unit.number(rung.free_bytes), faint),
         *(StyledText(number, faint or "dim") for number in numbers(rung, groups, unit)),
+        *([StyledText(speed_range(rung.speed, "-") if rung.speed else "", faint)] * with_speed),
         StyledText(lacks(rung, unit), style),
     )
     notes = (note(rung),) if note(rung) else ()
@@ -200,6 +209,8 @@ def _device(device: Device, width: int) -> list[Line]:
     if device.reserved_bytes:
         memory += f", {size(device.reserved_bytes)} reserved by the driver"
     capability = ".".join(map(str, device.compute_capability or ())) or "unknown"
+    if device.memory_bytes_per_second:
+        memory += f", {memory_speed(device.memory_bytes_per_second)}"
     text = f"{device.name}: {memory}, compute capability {capability}, driver {device.driver}, {device.uuid}"
     lines = labelled(f"GPU {device.index}", text, width)
     if device.unusable:

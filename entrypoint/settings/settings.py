@@ -82,15 +82,16 @@ class Settings:
         "GLM_MAX_MODEL_LEN",
         auto_or_count(16),
         None,
-        "context in tokens, for prompt and answer together",
+        "context in tokens, for prompt and answer together; `auto` takes 8192 and more if memory is left, on a CPU "
+        "only as long as the cache is no larger than the weights",
         default_text="`auto`",
     )
     max_num_seqs: int | None = option(
         "GLM_MAX_NUM_SEQS",
         auto_or_count(1, LARGEST_MAX_NUM_SEQS),
         None,
-        "requests that run at once, up to 64; `auto` takes as many as fit, at most 16; a number that you set and that "
-        "doesn't fit is refused, with the line to change",
+        "requests that run at once, up to 64; `auto` takes as many as fit, at most 16, or 4 on a CPU; a number that "
+        "you set and that doesn't fit is refused, with the line to change",
         default_text="`auto`",
     )
     bind: str = option(

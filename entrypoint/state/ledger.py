@@ -5,16 +5,19 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import logging
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from app.contract.codec import from_json, write_atomically
 from app.contract.plan import Plan, Rung, joined
-from entrypoint.plan.inputs import FailedRung
+from entrypoint.plan.inputs import FailedRung, PlanInputs, ReachedSpeed
 from entrypoint.reasons.plan import RanOutBefore, RanOutWithSlots
 
 MOST_ENTRIES = 200
+NEWS_SHARE = 0.1
+"""A speed that differs from the one kept by less is not written again."""
 PACKAGES = ("torch", "transformers", "bitsandbytes")
 log = logging.getLogger(__name__)
 
@@ -38,6 +41,8 @@ class Entry:
     planned_bytes: int
     measured_bytes: int | None
     outcome: Literal["proved", "out_of_memory"]
+    tokens_per_second: float | None = None
+    """What one request alone reached while the rung served; None if none ran alone for long enough."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "device", joined(self.devices))
@@ -90,12 +95,24 @@ def new_entry(plan: Plan, rung: Rung, at: float, measured_bytes: int | None, pro
 
 def add(path: Path, ledger: Ledger, entry: Entry) -> Ledger:
     """Appends and writes; a full disk costs the note, not the service."""
-    grown = Ledger((*ledger.entries, entry)[-MOST_ENTRIES:])
+    return _write(path, Ledger((*ledger.entries, entry)[-MOST_ENTRIES:]))
+
+
+def add_speed(path: Path, ledger: Ledger, tokens_per_second: float) -> Ledger:
+    """Notes in the last entry, that of the rung that serves, what one request alone reaches; writes what is news."""
+    *before, last = ledger.entries
+    known = last.tokens_per_second
+    if known is not None and abs(tokens_per_second - known) <= NEWS_SHARE * known:
+        return ledger
+    return _write(path, Ledger((*before, replace(last, tokens_per_second=round(tokens_per_second, 3)))))
+
+
+def _write(path: Path, ledger: Ledger) -> Ledger:
     try:
-        write_atomically(path, grown)
+        write_atomically(path, ledger)
     except OSError as error:
         log.warning("%s can't be written: %s", path, error)
-    return grown
+    return ledger
 
 
 def failed_rungs(ledger: Ledger, plan: Plan) -> tuple[FailedRung, ...]:
@@ -104,11 +121,7 @@ def failed_rungs(ledger: Ledger, plan: Plan) -> tuple[FailedRung, ...]:
     One that was proved with fewer slots after that is barred from more of them alone.
     """
     failed: dict[tuple[str, tuple[str, ...]], tuple[Entry, Entry | None]] = {}
-    installed = versions()
-    for entry in ledger.entries:
-        same = entry.model_path == plan.model.path and entry.stored_bytes == plan.model.stored_bytes
-        if not same or entry.versions != installed or entry.memory_bytes != _memory(plan, entry.devices):
-            continue
+    for entry in _of_same(ledger, plan):
         rung = entry.precision, entry.devices
         if entry.outcome == "out_of_memory":
             failed[rung] = entry, None
@@ -122,6 +135,24 @@ def failed_rungs(ledger: Ledger, plan: Plan) -> tuple[FailedRung, ...]:
         else never_again(tried.precision, tried.devices, tried.planned_bytes)
         for tried, proved in failed.values()
     )
+
+
+def reached_speeds(ledger: Ledger, inputs: PlanInputs) -> tuple[ReachedSpeed, ...]:
+    """What one request alone reached last with each rung of this checkpoint, memory and these versions."""
+    speeds = {}
+    for entry in _of_same(ledger, inputs):
+        if entry.tokens_per_second is not None:
+            speeds[entry.precision, entry.devices] = entry.tokens_per_second
+    return tuple(ReachedSpeed(*rung, speed) for rung, speed in speeds.items())
+
+
+def _of_same(ledger: Ledger, here: Plan | PlanInputs) -> Iterator[Entry]:
+    """The entries of this checkpoint, with this memory and these versions."""
+    installed = versions()
+    for entry in ledger.entries:
+        same = entry.model_path == here.model.path and entry.stored_bytes == here.model.stored_bytes
+        if same and entry.versions == installed and entry.memory_bytes == _memory(here, entry.devices):
+            yield entry
 
 
 def fewer_slots(tried: Entry | Rung, slots: int) -> FailedRung:
@@ -151,7 +182,7 @@ def versions() -> dict[str, str]:
     return installed
 
 
-def _memory(plan: Plan, devices: tuple[str, ...]) -> int:
+def _memory(here: Plan | PlanInputs, devices: tuple[str, ...]) -> int:
     """All of a rung's devices together."""
-    totals = {gpu.uuid: gpu.total_bytes for gpu in plan.devices}
-    return sum(totals.get(name) or plan.host.limit_bytes or plan.host.ram_bytes for name in devices)
+    totals = {gpu.uuid: gpu.total_bytes for gpu in here.devices}
+    return sum(totals.get(name) or here.host.limit_bytes or here.host.ram_bytes for name in devices)

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from app.contract.plan import Plan, Rung
-from app.contract.status import Death, EngineDown, EngineEvent, Loading, Proving, Ready
+from app.contract.status import Beat, Death, EngineDown, EngineEvent, Loading, ProofStep, Proving, Ready
 from entrypoint.machine import host
+from entrypoint.report.progress_line import progress_line
 from entrypoint.settings.settings import Settings
 from entrypoint.state import ledger
 from entrypoint.state.api_key import how_to_open
@@ -28,6 +29,8 @@ PROOFS = 10.0
 """The proof holds the longest step there is, a full chunk at the end of the context: so many times its time are enough
 on a machine that has become slower since."""
 LONGEST_TICK_SECONDS = 1.0
+LOG_SECONDS = 10.0
+"""The progress of a start is logged so often."""
 GRACE_SECONDS = 3.0
 log = logging.getLogger(__name__)
 
@@ -57,10 +60,12 @@ class EngineMonitor:
         self._run: EngineRun | None = None
         self._plan: Plan | None = None
         self._watchdog = Watchdog(0.0)
+        self._logged_at = 0.0
 
     def start(self, plan: Plan, rung: Rung) -> None:
         """Starts the rung of a plan."""
         self._plan = plan
+        self._logged_at = time.monotonic()
         self._run = EngineRun(self._state.config, rung, self._settings.environment)
         self._selector.register(self._run.events, selectors.EVENT_READ, "engine")
         self._status.begin_attempt(rung)
@@ -77,6 +82,7 @@ class EngineMonitor:
             return self._end(self._run, code)
         if self._status.phase == "loading":
             self._status.check_loading()
+        self._log_progress()
         if self._status.phase == "ready" and self._watchdog.has_expired(time.monotonic()):
             self._kill_hung(self._run)
         return None
@@ -94,10 +100,21 @@ class EngineMonitor:
         elif isinstance(event, Proving):
             self._status.update("proving")
             log.info("loaded %s of weights in %.1f s", size(event.weights_bytes), event.load_seconds)
+        elif isinstance(event, ProofStep):
+            self._status.show_steps(event.progress)
         elif isinstance(event, Ready):
             self._ready(run, event)
+        elif isinstance(event, Beat) and event.tokens_per_second is not None:
+            self.ledger = ledger.add_speed(self._state.ledger, self.ledger, event.tokens_per_second)
         elif isinstance(event, EngineDown):
             log.error("model process: %s: %s", event.cause, event.message)
+
+    def _log_progress(self) -> None:
+        """A short start is not worth a line."""
+        now = time.monotonic()
+        if now - self._logged_at >= LOG_SECONDS and (line := progress_line(self._status.status)):
+            self._logged_at = now
+            log.info("%s", line)
 
     def _ready(self, run: EngineRun, event: Ready) -> None:
         rung, proof = run.rung, event.proof

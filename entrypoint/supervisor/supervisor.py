@@ -14,7 +14,7 @@ from app.contract import exits
 from app.contract.plan import Plan, Refusal, Rung
 from entrypoint.checkpoint.checkpoint import Checkpoint, CheckpointError, read_checkpoint
 from entrypoint.hub.remote_headers import HubRefused, reason
-from entrypoint.measure import measure
+from entrypoint.measure import KnownSpeeds, measure, start_read_measurement
 from entrypoint.messages.sentence import text
 from entrypoint.model_choice import ModelChoice, demo_instead
 from entrypoint.plan.planner import make_plan
@@ -63,6 +63,7 @@ class Supervisor:
         self.files = KeptFiles()
         self.selector = selectors.DefaultSelector()
         self.engine = EngineMonitor(settings, state_dir, status, self.recovery, self.selector)
+        self.read_speed = start_read_measurement()  # beside the start of the web service
         self.signals = Signals()
         self.signals.register(self.selector)
 
@@ -132,8 +133,11 @@ class Supervisor:
         return self._plan_for(self.choice, self.checkpoint)
 
     def _plan_for(self, choice: ModelChoice, checkpoint: Checkpoint) -> Plan:
-        past = self.recovery
-        return make_plan(measure(self.settings, choice, checkpoint, None, past.failed_rungs, past.only, past.unusable))
+        past, speeds = self.recovery, KnownSpeeds(self.read_speed, self.engine.ledger)
+        inputs = measure(
+            self.settings, choice, checkpoint, None, past.failed_rungs, past.only, past.unusable, speeds=speeds
+        )
+        return make_plan(inputs)
 
     def _carry_out(self, plan: Plan) -> None:
         self.plan = plan

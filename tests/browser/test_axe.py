@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,7 +22,7 @@ STARTING = {
     "downloading": states.downloading(3.1),
     "failed": states.failed(),
     "recovering": states.recovering(),
-    "planned": replace(states.planned("proving"), progress=None),
+    "proving": states.proving(2),
 }
 
 

@@ -10,6 +10,7 @@ from playwright.sync_api import Page, expect
 
 from entrypoint.messages.sentence import text as text_of
 from entrypoint.reasons.download import DownloadStalled
+from entrypoint.reasons.engine import LoadingStalled
 from tests.browser.conftest import PHONE, Open
 from tests.browser.support import states
 from tests.browser.support.stub import Stub, end, text
@@ -50,7 +51,7 @@ def test_loading_turns_into_the_chat(stub: Stub, open_page: Open, language: str)
     expect(page).to_have_title(re.compile(r"^50 % · "))
     tab.shot(f"loading-{language}")
 
-    stub.status = states.planned("proving")
+    stub.status = states.proving(2)
     heading(page, "正在做满载自检" if chinese else "Final memory check")
     stub.status = states.ready()
     box = page.get_by_role("textbox")
@@ -61,6 +62,52 @@ def test_loading_turns_into_the_chat(stub: Stub, open_page: Open, language: str)
     box.press("Enter")
     expect(page.locator(".prose").get_by_text("你好！" if chinese else "Hello!")).to_be_visible()
     expect(page.get_by_role("region", name="服务状态" if chinese else "Service status")).to_contain_text("int8")
+
+
+@LANGUAGES
+def test_the_disk_is_named_only_while_weights_are_read(stub: Stub, open_page: Open, language: str) -> None:
+    chinese = language == "zh-CN"
+    words = {
+        "starting_process": "模型进程正在启动" if chinese else "The model process is starting",
+        "reading": "正在把模型权重读入内存" if chinese else "The weights are being read",
+        "preparing": "权重已全部读完" if chinese else "All weights are read",
+    }
+    stub.status = states.loading(0)
+    tab = open_page(stub.url, language)
+    page, bar = tab.page, tab.page.get_by_role("progressbar")
+    note = text_of(LoadingStalled(20, int(2.1 * states.GIB), int(9.3 * states.GIB)))
+    reading = states.loading(2.1, note=note)
+    for status, shares in ((states.loading(0), 0), (reading, 1), (states.loading(9.3), 0)):
+        stub.status = status
+        assert status.load_stage
+        expect(page.get_by_text(words[status.load_stage])).to_be_visible()
+        expect(bar).to_have_count(shares)
+        expect(page.get_by_text(note.zh if chinese else note.en)).to_have_count(shares)
+        expect(page.get_by_text(re.compile("left$|大约还需"))).to_have_count(0)
+        expect(page).to_have_title(re.compile("^22 %" if shares else "^[^0-9]"))
+        tab.shot(f"loading-{status.load_stage}-{language}")
+
+
+@LANGUAGES
+def test_the_memory_check_shows_its_steps_and_the_time_left(stub: Stub, open_page: Open, language: str) -> None:
+    chinese = language == "zh-CN"
+    left = page_text(chinese, "about 8 s left", "大约还需 8 秒")
+    stub.status = states.proving(0, share=0.0, left=None)
+    tab = open_page(stub.url, language)
+    page, bar = tab.page, tab.page.get_by_role("progressbar")
+    expect(page.get_by_text(page_text(chinese, "Step 1 of 12", "第 1 步，共 12 步"))).to_be_visible()
+    expect(bar).to_have_attribute("aria-valuenow", "0")
+    expect(page.get_by_text(left)).to_have_count(0)
+    stub.status = states.proving(2)
+    expect(page.get_by_text(page_text(chinese, "Step 3 of 12", "第 3 步，共 12 步"))).to_be_visible()
+    expect(page.get_by_text(left)).to_be_visible()
+    expect(bar).to_have_attribute("aria-valuenow", "25")
+    expect(page).to_have_title(re.compile("^25 % · "))
+    tab.shot(f"proving-{language}")
+
+
+def page_text(chinese: bool, en: str, zh: str) -> str:
+    return zh if chinese else en
 
 
 @LANGUAGES

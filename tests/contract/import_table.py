@@ -55,8 +55,8 @@ MAY_IMPORT: dict[str, str] = {
     ),
     # puts a plan's inputs together from all that is read and measured
     "entrypoint/measure": (
-        "app/contract entrypoint/settings entrypoint/messages entrypoint/checkpoint entrypoint/machine "
-        "entrypoint/hub entrypoint/plan entrypoint/model_choice entrypoint/state"
+        "app/contract entrypoint/timeouts entrypoint/settings entrypoint/messages entrypoint/checkpoint "
+        "entrypoint/machine entrypoint/hub entrypoint/plan entrypoint/model_choice entrypoint/state"
     ),
     # runs the others
     "entrypoint/supervisor": (
@@ -159,7 +159,8 @@ MAY_IMPORT: dict[str, str] = {
     ),
     # the longest request, and a short answer as the server would give it
     "app/engine/proof": (
-        "app/contract app/engine/errors app/engine/sampling app/engine/backend app/engine/formats app/engine/serving"
+        "app/contract app/engine/errors app/engine/runtime app/engine/sampling app/engine/backend app/engine/formats "
+        "app/engine/serving"
     ),
     # from config.json to a socket that answers
     "app/engine/lifecycle": (

@@ -6,7 +6,7 @@
  *  "fails_after": {"nvmlInitWithFlags": [1, 999]},  it works once in a process, then fails
  *  "devices": [{"uuid": "GPU-…", "name": "…", "capability": [8, 6], "errors": {…},
  *               "memory": {"total": 1, "free": 1, "reserved": 0},   none: not supported, as with unified memory
- *               "processes": [[pid, bytes]],
+ *               "processes": [[pid, bytes]], "memory_clock": 9751, "bus_width": 384,
  *               "mig": [{"uuid": "MIG-…", "name": "…", "memory": {…}, "gpu_instance": 1, "compute_instance": 0}]}]}
  *
  * Structures and codes are nvml.h's. A device with "mig" is in MIG mode. An answer that is not in the file is
@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 enum { SUCCESS = 0, UNINITIALIZED = 1, NOT_SUPPORTED = 3, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7 };
-enum { MIG_SLOTS = 16 };
+enum { MIG_SLOTS = 16, MEMORY_CLOCK = 2 };
 
 typedef struct { unsigned long long total, free, used; } memory_v1;
 typedef struct { unsigned version; unsigned long long total, reserved, free, used; } memory_v2;
@@ -224,6 +224,23 @@ int nvmlDeviceGetMemoryInfo(void *handle, memory_v1 *out) {
     if (number(member(given, "free"), &memory.free)) return NOT_SUPPORTED;
     *out = (memory_v1){memory.total, memory.free, memory.total - memory.free};
     return SUCCESS;
+}
+
+static int small(void *handle, const char *key, unsigned *out) {
+    unsigned long long value;
+    if (number(member(object_of(handle), key), &value)) return NOT_SUPPORTED;
+    *out = (unsigned)value;
+    return SUCCESS;
+}
+
+int nvmlDeviceGetMaxClockInfo(void *handle, unsigned kind, unsigned *out) {
+    CALL(handle);
+    return kind == MEMORY_CLOCK ? small(handle, "memory_clock", out) : NOT_SUPPORTED;
+}
+
+int nvmlDeviceGetMemoryBusWidth(void *handle, unsigned *out) {
+    CALL(handle);
+    return small(handle, "bus_width", out);
 }
 
 int nvmlDeviceGetComputeRunningProcesses_v3(void *handle, unsigned *count, process *out) {

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from app.contract.codec import dump_line, from_json, write_atomically
 from app.contract.config import AppConfig, EngineConfig
 from app.contract.plan import CPU, Dtype, Precision, gpus_of
-from app.contract.status import Beat, EngineDown, EngineEvent, Loading, Proving, Ready
+from app.contract.status import Beat, EngineDown, EngineEvent, Loading, ProofStep, Proving, Ready
 from app.contract.wire import ChatRequest, Failed, Finished, Message, Reply, SamplingParams, Stats, StatsRequest
 from entrypoint.machine.cgroup import cpu_count
 from tests.paths import TOP
@@ -34,8 +34,8 @@ TINY = CheckpointShape(
     hidden=128, layers=2, heads=4, kv_heads=2, head_dim=32, intermediate=256, vocab=600, context=512, dtype="float32"
 )
 EVENTS: dict[str, type[EngineEvent]] = {
-    **{"loading": Loading, "proving": Proving, "ready": Ready, "down": EngineDown},
-    "beat": Beat,
+    **{"loading": Loading, "proving": Proving, "proof_step": ProofStep, "ready": Ready},
+    **{"beat": Beat, "down": EngineDown},
 }
 
 E = TypeVar("E", bound=EngineEvent)

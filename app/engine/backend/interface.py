@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from app.engine.sampling import Sampling
+
+READ_ROWS = 16
+"""Reading the weights takes a forward pass about as long as computing so many rows: 12 to 20 on CPUs."""
+
+
+def pass_cost(rows: float) -> float:
+    """What a forward pass costs, in rows."""
+    return rows + READ_ROWS
+
+
+def no_report() -> None:
+    """Reports nothing."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +92,11 @@ class Backend(Protocol):
     def cache_tokens(self) -> int:
         """Tokens of running sequences in the cache. Any thread may call it."""
 
-    def profile_run(self) -> None:
-        """Runs the steps that take the most memory: no later `step` takes more.
+    def profile_costs(self) -> Sequence[float]:
+        """What each step of `profile_run` costs, in rows of a forward pass."""
+
+    def profile_run(self, step_done: Callable[[], None] = no_report) -> None:
+        """Runs the steps that take the most memory: no later `step` takes more. Calls `step_done` after each.
 
         Raises:
             NonFiniteLogits: the model's output is not finite.

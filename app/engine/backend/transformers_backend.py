@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from app.contract.limits import MOST_LOGPROBS
-from app.engine.backend.interface import Counters, NewToken, TokenRequest
+from app.engine.backend.interface import Counters, NewToken, TokenRequest, no_report, pass_cost
 from app.engine.backend.prefill_budget import PrefillBudget
 from app.engine.backend.prefix_slots import PrefixSlots
 from app.engine.backend.sampler import SampledToken, sample
 from app.engine.backend.sequence import SamplingState
 from app.engine.errors import NonFiniteLogits, is_broken_device, is_memory_error
-from app.engine.kernels.row_padding import padded_batch, padded_sizes, unpadded_rows
+from app.engine.kernels.row_padding import padded_batch, padded_rows, padded_sizes, unpadded_rows
 from app.engine.model.dense_forward import DenseForward
-from app.engine.model.forward import DecodeStep, ForwardPass, NativeForward, PromptChunk
+from app.engine.model.forward import DecodeStep, ForwardPass, NativeForward, PromptChunk, WarmUp
 from app.engine.model.kv_cache import SlotCache
 from app.engine.sampling import Sampling
 
@@ -81,14 +81,27 @@ class TransformersBackend:
     def cache_tokens(self) -> int:
         return sum(self._prefixes.length(slot) for slot in list(self._sequences))
 
-    def profile_run(self) -> None:
-        """Runs the last chunk of a prompt that fills the context, then a sampled token in every slot at full length."""
-        last, size = self.max_model_len - 1, min(self._prefill_chunk, self.max_model_len - 1)
+    def profile_costs(self) -> Sequence[float]:
+        layers, size = self._forward.layers, self._profile_chunk
+        # Each of its rows attends to the whole context.
+        row = 1 + self.max_model_len / self._forward.keys_a_row
+        warm_ups = (pass_cost(warm_up.rows) / layers for warm_up in self._warm_ups())
+        return (*warm_ups, *[pass_cost(size * row) / layers] * layers, pass_cost(self.slots * row))
+
+    def profile_run(self, step_done: Callable[[], None] = no_report) -> None:
+        """Runs the last chunk of a prompt that fills the context, then a sampled token in every slot at full length.
+
+        Its steps: each warm-up, each layer of the chunk, and the tokens.
+        """
+        last, size = self.max_model_len - 1, self._profile_chunk
         # Ids from the whole vocabulary: int8 takes more memory for outliers of activations, so some should occur.
         ids = tuple(index * self._vocab // size for index in range(size))
-        self._forward.warm_up(padded_sizes(size, self.slots))
+        for warm_up in self._warm_ups():
+            warm_up.run()
+            step_done()
         began = time.monotonic()
-        self._forward(None, [PromptChunk(0, last - size, ids)])
+        with self._forward.report_layers(step_done):
+            self._forward(None, [PromptChunk(0, last - size, ids)])
         self._budget.record_pass(time.monotonic() - began, 0, size)
         sampling = Sampling(temperature=0.7, top_p=0.9, top_k=0, seed=0, repetition_penalty=1.1, presence_penalty=0.1)
         request = TokenRequest((0,), sampling, logprobs=MOST_LOGPROBS)
@@ -102,6 +115,17 @@ class TransformersBackend:
         for new in tokens:
             if isinstance(new.token, Exception):
                 raise new.token
+        step_done()
+
+    @property
+    def _profile_chunk(self) -> int:
+        return min(self._prefill_chunk, self.max_model_len - 1)
+
+    def _warm_ups(self) -> Sequence[WarmUp]:
+        """Of the sizes that the steps of the proof don't have."""
+        computed = padded_rows(self._profile_chunk), padded_batch(self.slots)
+        sizes = padded_sizes(self._profile_chunk, self.slots)
+        return self._forward.warm_ups([size for size in sizes if size not in computed])
 
     def _next_chunks(self, prompts: list[int], tokens: int, answers: int) -> list[PromptChunk]:
         """The next parts of the prompts: at most `tokens`, and at most `prefill_chunk` together with the answers.

@@ -9,18 +9,20 @@ as a CUDA graph.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 
 from app.contract.plan import CPU
 from app.engine.errors import is_memory_error
-from app.engine.kernels.row_padding import padded_batch, padded_rows, warm_up_slices
+from app.engine.kernels.row_padding import padded_batch, padded_rows
 from app.engine.model.cuda_graphs import Capture, CudaCapture, DecodeGraphs
 from app.engine.model.dense_layer import DenseLayer, norm_of
-from app.engine.model.forward import DecodeStep, PromptChunk
+from app.engine.model.forward import DecodeStep, PromptChunk, WarmUp, slice_warm_ups, wait_for
 from app.engine.model.kv_cache import SlotCache
 from app.engine.model.windows import GraphWindow, Window, batch_window, chunk_window
 from app.layouts.graph_sizes import step_sizes
@@ -41,11 +43,14 @@ class DenseForward:
         self._model = model.model
         self._cache = cache
         (self._device,) = cache.devices
+        self.layers = len(model.model.layers)
+        self.keys_a_row = _keys_a_row(model.config)
         self._norm = norm_of(model.model.norm)
-        self._layers = [
+        self._dense_layers = [
             DenseLayer(layer, cache_layer)
             for layer, cache_layer in zip(model.model.layers, cache.slot_layers, strict=True)
         ]
+        self._layers: Sequence[DenseLayer | _ReportedLayer] = self._dense_layers
         if capture is None and self._device.type == "cuda":
             capture = CudaCapture()
         self._graphs = self._record(model, capture) if capture else None
@@ -73,13 +78,21 @@ class DenseForward:
             x = layer(x, rotary, windows)
         return self._norm(self._layers[-1].last(x, rotary, windows, kept))
 
-    @torch.inference_mode()
-    def warm_up(self, sizes: Sequence[int]) -> None:
+    def warm_ups(self, sizes: Sequence[int]) -> Sequence[WarmUp]:
         """Computes one layer only: all are alike, and compiled code depends on the shapes alone."""
-        if self._device.type == CPU:
-            warm_up_slices(self._model, sizes[-1])
-            for rows in sizes:
-                self._layers[0].warm_up(rows)
+        if self._device.type != CPU:
+            return []
+        layer = self._dense_layers[0]
+        own = [WarmUp(rows, functools.partial(layer.warm_up, rows)) for rows in sizes if layer.keeps_code]
+        return [*slice_warm_ups(self._model, sizes), *own]
+
+    @contextlib.contextmanager
+    def report_layers(self, done: Callable[[], None]) -> Iterator[None]:
+        self._layers = [_ReportedLayer(layer, done) for layer in self._dense_layers]
+        try:
+            yield
+        finally:
+            self._layers = self._dense_layers
 
     @torch.inference_mode()
     def _record(self, model: Any, capture: Capture) -> DecodeGraphs | None:
@@ -111,6 +124,34 @@ class DenseForward:
         cos, sin = self._model.rotary_emb(x.new_empty(0, dtype=torch.float32), positions[None])
         half = cos.shape[-1] // 2
         return torch.complex(cos[0, :, None, :half], sin[0, :, None, :half])
+
+
+class _ReportedLayer:
+    """A layer that calls `done` when it is computed."""
+
+    def __init__(self, layer: DenseLayer, done: Callable[[], None]) -> None:
+        self._layer, self._done = layer, done
+
+    def __call__(self, x: torch.Tensor, rotary: torch.Tensor, windows: Sequence[Window]) -> torch.Tensor:
+        return self._report(self._layer(x, rotary, windows))
+
+    def last(
+        self, x: torch.Tensor, rotary: torch.Tensor, windows: Sequence[Window], kept: Sequence[tuple[int, Window]]
+    ) -> torch.Tensor:
+        return self._report(self._layer.last(x, rotary, windows, kept))
+
+    def _report(self, output: torch.Tensor) -> torch.Tensor:
+        wait_for(output)
+        self._done()
+        return output
+
+
+def _keys_a_row(config: Any) -> float:
+    """Multiplications of a row in a layer's products, by those of its scores and values for one key."""
+    queries = config.num_attention_heads * config.head_dim
+    keys = config.num_key_value_heads * config.head_dim
+    weights = config.hidden_size * (2 * queries + 2 * keys + 3 * config.intermediate_size)
+    return float(weights / (2 * queries))
 
 
 def _arrange(

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from app.contract.plan import CPU
-from app.engine.kernels.packed_linear import PackedLinear
+from app.engine.kernels.packed_linear import PackedLinear, can_pack
 from app.engine.kernels.row_padding import padded_batch
 from app.engine.model.attention import attend_window
 from app.engine.model.kv_cache import SlotLayer
@@ -65,14 +65,19 @@ class DenseLayer:
         attention = self._attend(query[rows], _with_starts([window for _, window in kept]))
         return self._finish_layer(x[rows], attention)[:count]
 
+    @property
+    def keeps_code(self) -> bool:
+        """Whether oneDNN keeps compiled code of its products for each number of rows: only of bf16, where it has it."""
+        plain = type(self._attention.o_proj) in (torch.nn.Linear, PackedLinear)
+        return plain and self._input_norm.weight.dtype == torch.bfloat16 and can_pack()
+
+    @torch.inference_mode()
     def warm_up(self, rows: int) -> None:
-        """Computes all its products with so many rows of zeros, if its weights are plain or packed bf16."""
-        product = self._attention.o_proj
+        """Computes all its products with so many rows of zeros."""
         weight = self._input_norm.weight
-        if type(product) in (torch.nn.Linear, PackedLinear) and weight.dtype == torch.bfloat16:
-            x = weight.new_zeros(rows, *weight.shape)
-            self._project(x)
-            self._finish_layer(x, weight.new_zeros(rows, product.in_features))
+        x = weight.new_zeros(rows, *weight.shape)
+        self._project(x)
+        self._finish_layer(x, weight.new_zeros(rows, self._attention.o_proj.in_features))
 
     def _query(self, x: torch.Tensor, rotary: torch.Tensor, windows: Sequence[Window]) -> torch.Tensor:
         """Writes keys and values to the cache; returns the queries, [tokens, heads, elements]."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import functools
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -46,8 +49,20 @@ class DecodeStep:
         return tuple(self.lengths[slot] for slot in self.slots)
 
 
+@dataclass(frozen=True)
+class WarmUp:
+    """Computes products of so many rows, so that what oneDNN keeps for each is allocated before requests come."""
+
+    rows: int
+    run: Callable[[], None]
+
+
 class ForwardPass(Protocol):
     """Runs the model's layers over the slots' cache."""
+
+    layers: int
+    keys_a_row: float
+    """So many keys cost a row in attention as much as its products in a layer."""
 
     takes_mixed_batches: bool
     """Whether a pass takes a step and any number of chunks; otherwise it takes either the step or one chunk."""
@@ -58,19 +73,24 @@ class ForwardPass(Protocol):
         Raises IndexError if a slot is full; then nothing was written.
         """
 
-    def warm_up(self, sizes: Sequence[int]) -> None:
-        """Computes products of so many rows, so that what oneDNN keeps for each is allocated before requests come."""
+    def warm_ups(self, sizes: Sequence[int]) -> Sequence[WarmUp]:
+        """What to run before passes of so many rows (ascending); empty if nothing is kept for them."""
+
+    def report_layers(self, done: Callable[[], None]) -> contextlib.AbstractContextManager[None]:
+        """Calls `done` after each layer of the passes within."""
 
 
 class NativeForward:
     """transformers' own class, with any layers on any devices."""
 
     takes_mixed_batches = False
+    keys_a_row = math.inf  # unknown: kinds of layers are not distinguished
 
     def __init__(self, model: Any, cache: SlotCache) -> None:
         use_slots(model)
         self._model = model.model
         self._cache = cache
+        self.layers = len(model.model.layers)
         self._first_device: torch.device = model.model.embed_tokens.weight.device
 
     @torch.inference_mode()
@@ -80,10 +100,22 @@ class NativeForward:
         (chunk,) = chunks
         return self._run_chunk(chunk)
 
-    @torch.inference_mode()
-    def warm_up(self, sizes: Sequence[int]) -> None:
+    def warm_ups(self, sizes: Sequence[int]) -> Sequence[WarmUp]:
         """Computes int4's slices only: kinds of layers are not distinguished, and the plan counts the rest."""
-        warm_up_slices(self._model, sizes[-1])
+        return slice_warm_ups(self._model, sizes)
+
+    @contextlib.contextmanager
+    def report_layers(self, done: Callable[[], None]) -> Iterator[None]:
+        def report(_layer: Any, _inputs: Any, output: Any) -> None:
+            wait_for(output if isinstance(output, torch.Tensor) else output[0])
+            done()
+
+        hooks = [layer.register_forward_hook(report) for layer in self._model.layers]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     def _run_chunk(self, chunk: PromptChunk) -> torch.Tensor:
         slot_tokens = self._cache.max_len if self._first_device.type == CPU else None
@@ -112,3 +144,15 @@ class NativeForward:
         )
         hidden: torch.Tensor = output.last_hidden_state
         return hidden
+
+
+def slice_warm_ups(model: Any, sizes: Sequence[int]) -> list[WarmUp]:
+    """Of the slices of packed int4, if there are any."""
+    sliced = sizes and any(getattr(module, "slices", ()) for module in model.modules())
+    return [WarmUp(sizes[-1], functools.partial(warm_up_slices, model, sizes[-1]))] if sliced else []
+
+
+def wait_for(output: torch.Tensor) -> None:
+    """Until a GPU has computed it."""
+    if output.is_cuda:
+        torch.cuda.synchronize(output.device)

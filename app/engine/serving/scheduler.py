@@ -16,6 +16,7 @@ from app.engine.errors import NonFiniteLogits, RequestError, is_memory_error
 from app.engine.formats.base import ChatFormat
 from app.engine.serving.answer import AnswerRequest, AnswerWriter
 from app.engine.serving.fair_queue import FairQueue
+from app.engine.serving.solo_pace import SoloPace
 
 SHORTEST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 1, 60
 SHUTTING_DOWN = Failed(503, "shutting_down", "the service is shutting down", retry_after_seconds=5)
@@ -71,12 +72,18 @@ class Scheduler:
     """Any thread may submit and cancel. The engine's thread runs the model in `run`, and `beat` between its steps."""
 
     def __init__(
-        self, backend: Backend, chat: ChatFormat, limits: QueueLimits, beat: Callable[[], None] = lambda: None
+        self,
+        backend: Backend,
+        chat: ChatFormat,
+        limits: QueueLimits,
+        beat: Callable[[], None] = lambda: None,
+        pace: SoloPace | None = None,
     ) -> None:
         self._backend = backend
         self._chat = chat
         self._limits = limits
         self._beat = beat
+        self._pace = pace or SoloPace()
         self._changed = threading.Condition()
         self._waiting: FairQueue[_QueuedRequest] = FairQueue(limits.queue)
         self._running: dict[int, _RunningRequest] = {}
@@ -147,7 +154,10 @@ class Scheduler:
         """
         try:
             while self._schedule():
-                for new in self._backend.step():
+                alone = next(iter(self._running.values())) if len(self._running) == 1 else None
+                tokens = self._backend.step()
+                self._pace.note_step(alone if len(tokens) == 1 else None, time.monotonic())
+                for new in tokens:
                     self._deliver(new)
         except Exception as error:
             reason = ENGINE_OUT_OF_MEMORY if is_memory_error(error) else ENGINE_FAILED

@@ -20,7 +20,7 @@ from app.web.engine_client.client import (
 )
 from app.web.http.errors import ApiError
 from app.web.monitoring.request_log import RequestRecord
-from app.web.monitoring.status_file import StatusFile, describe
+from app.web.monitoring.status_file import StatusFile, describe, seconds_left
 
 T = TypeVar("T", bound=Reply)
 
@@ -121,7 +121,7 @@ def not_ready(status: Status) -> ApiError:
     if status.phase == "failed":
         page = f" at {status.address}" if status.address else ""
         return ApiError(503, f"{message} See the page{page} for details.", "model_failed", retry_after_seconds=60)
-    eta = status.progress.eta_seconds if status.progress else None
+    eta = seconds_left(status)
     wait = min(60.0, max(1.0, eta)) if eta is not None else 5.0
     return ApiError(503, message, "model_not_ready", retry_after_seconds=wait)
 

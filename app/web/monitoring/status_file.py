@@ -9,7 +9,7 @@ from pathlib import Path
 
 from app.contract.codec import ContractError
 from app.contract.plan import Text
-from app.contract.status import Progress, Status, read_status
+from app.contract.status import Status, read_status
 
 _log = logging.getLogger("berth.web")
 
@@ -18,7 +18,7 @@ _PHASES = {
     "planning": "Berth is measuring the memory and planning.",
     "downloading": "The model is being downloaded",
     "loading": "The model is being loaded",
-    "proving": "The model is loaded and is being tested.",
+    "proving": "The model is loaded and its memory is being checked",
     "ready": "Berth is ready.",
     "recovering": "The engine has stopped and is being restarted.",
     "failed": "The model could not be started.",
@@ -69,8 +69,8 @@ def describe_phase(status: Status) -> str:
 def describe(status: Status) -> str:
     """One or two sentences for an error message."""
     text = _PHASES[status.phase]
-    if status.progress is not None and not text.endswith("."):
-        text += f": {_progress(status.progress)}"
+    if not text.endswith(".") and (progress := _progress(status)):
+        text += f": {progress}"
     if status.note is not None:
         text = f"{text.rstrip('.')}. {status.note.en}"
     if status.phase == "failed":
@@ -80,12 +80,25 @@ def describe(status: Status) -> str:
     return text if text.endswith((".", "!")) else f"{text}."
 
 
-def _progress(progress: Progress) -> str:
-    gib = 1024**3
-    text = f"{progress.done_bytes / gib:.2f} of {progress.total_bytes / gib:.2f} GiB"
-    if progress.eta_seconds is not None:
-        text += f", about {progress.eta_seconds:.0f} s left"
-    return text
+def seconds_left(status: Status) -> float | None:
+    """Of the current phase; None if nothing is known of it."""
+    current = status.steps or status.progress
+    return current.eta_seconds if current and status.load_stage != "preparing" else None
+
+
+def _progress(status: Status) -> str:
+    """How far the phase is, as far as that is known."""
+    gib, progress, steps = 1024**3, status.progress, status.steps
+    if status.load_stage in ("starting_process", "preparing"):
+        return "its process is starting" if status.load_stage == "starting_process" else "all weights are read"
+    if steps is not None:
+        text = f"step {min(steps.done + 1, steps.total)} of {steps.total}"
+    elif progress is not None:
+        text = f"{progress.done_bytes / gib:.2f} of {progress.total_bytes / gib:.2f} GiB"
+    else:
+        return ""
+    left = seconds_left(status)
+    return text if left is None else f"{text}, about {left:.0f} s left"
 
 
 def _failure(status: Status) -> str:

@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 
 from app.contract.plan import Device, Host, Model, Origin, Plan, Precision, Refusal, Rung, Term, Text, Verdict
-from app.contract.status import Attempt, Death, Phase, Progress, Proof, Status
+from app.contract.status import Attempt, Death, LoadStage, Phase, Progress, Proof, Status, StepProgress
 from entrypoint.messages.sentence import text
 from entrypoint.reasons.plan import FitsToo, HighestThatFits, PrecisionExcluded, ShortOfMemory
 from entrypoint.reasons.refusal import ModelTooLarge, SettingMakesItFit
@@ -123,10 +123,19 @@ def planned(phase: Phase, seconds: float = 3) -> Status:
     return replace(base(phase, seconds), plan=PLAN, precision="int8", max_model_len=8192, max_num_seqs=1)
 
 
-def loading(done: float, total: float = 9.3, phase: Phase = "loading") -> Status:
-    """So many GiB of all are in place."""
+def loading(done: float, total: float = 9.3, note: Text | None = None) -> Status:
+    """So many GiB of all are read."""
+    status = planned("loading", 9)
+    if not done:
+        return replace(status, load_stage="starting_process")
+    stage: LoadStage = "reading" if done < total else "preparing"
     progress = Progress(int(done * GIB), int(total * GIB), STARTED, eta_seconds=(total - done) / 0.8)
-    return replace(planned(phase, 9), progress=progress)
+    return replace(status, progress=progress, load_stage=stage, note=note)
+
+
+def proving(done: int, total: int = 12, share: float = 0.25, left: float | None = 8.2) -> Status:
+    """So many steps of the proof are done."""
+    return replace(planned("proving", 3), steps=StepProgress(done, total, share, left))
 
 
 def downloading(done: float, total: float = 17.51, rate: float = 0.052, note: Text | None = None) -> Status:

@@ -89,7 +89,8 @@ def reason(note: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 def test_a_plain_card(nvml: Stub, python: Path) -> None:
-    planned = plan(python, nvml.says(card(0, free=23), card(1, free=46.5, total=48)))
+    clocked = card(1, free=46.5, total=48, memory_clock=9751, bus_width=384)
+    planned = plan(python, nvml.says(card(0, free=23), clocked))
     assert planned.plan["devices"][1] == {
         "index": 1,
         "uuid": uuid(1),
@@ -104,7 +105,9 @@ def test_a_plain_card(nvml: Stub, python: Path) -> None:
         "parent": None,
         "holders": [],
         "unusable": None,
+        "memory_bytes_per_second": 936_096_000_000,
     }
+    assert planned.plan["devices"][0]["memory_bytes_per_second"] is None
     assert planned.plan["host"]["gpu_note"] is None
     assert planned.plan["chosen"]["device"] == uuid(1)
     assert planned.plan["chosen"]["free_bytes"] == 46 * GIB + GIB // 2

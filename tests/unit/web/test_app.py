@@ -15,7 +15,7 @@ from flask.testing import FlaskClient
 
 from app.contract.codec import from_json, to_json, write_atomically
 from app.contract.plan import Plan, Refusal, Text
-from app.contract.status import Death, Progress, Status
+from app.contract.status import Death, Progress, Status, StepProgress
 from app.web.blueprints import page
 from app.web.monitoring.status_file import describe
 from tests.browser.support.states import PLAN
@@ -172,6 +172,23 @@ def test_while_loading_everything_says_how_far_it_is(client: FlaskClient, tmp_pa
         503, "model_not_ready", "13",
     )  # fmt: skip
     assert "0.50 of 2.00 GiB" in chat.get_json()["error"]["message"]
+
+
+def test_while_the_memory_is_checked_the_steps_and_their_time_are_said(client: FlaskClient, tmp_path: Path) -> None:
+    set_status(tmp_path, phase="proving", steps=StepProgress(2, 12, 0.25, 7.6))
+    chat = client.post(CHAT, json={"messages": [{"role": "user", "content": "hi"}]})
+    assert (chat.status_code, chat.headers["Retry-After"]) == (503, "8")
+    assert "step 3 of 12" in chat.get_json()["error"]["message"]
+    steps = client.get("/api/status").get_json()["steps"]
+    assert steps == {"done": 2, "total": 12, "share": 0.25, "eta_seconds": 7.6}
+
+
+def test_no_time_is_promised_before_the_first_byte_and_after_the_last(client: FlaskClient, tmp_path: Path) -> None:
+    full = Progress(done_bytes=2**31, total_bytes=2**31, started_at=1.0, eta_seconds=0.0)
+    for stage, progress in (("starting_process", None), ("preparing", full)):
+        set_status(tmp_path, phase="loading", load_stage=stage, progress=progress)
+        chat = client.post(CHAT, json={"messages": [{"role": "user", "content": "hi"}]})
+        assert (chat.status_code, chat.headers["Retry-After"]) == (503, "5")
 
 
 def test_when_failed_the_reason_and_the_page_are_named(client: FlaskClient, tmp_path: Path) -> None:

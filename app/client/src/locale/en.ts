@@ -28,7 +28,7 @@ export const en = {
     },
     loading: {
       title: 'Loading the model',
-      text: 'The weights are being read into memory. The chat opens by itself when the model is ready.',
+      text: 'The chat opens by itself when the model is ready.',
     },
     proving: {
       title: 'Final memory check',
@@ -41,6 +41,12 @@ export const en = {
     },
     failed: { title: 'The model could not be started', text: 'The cause and what to change are below.' },
     stopping: { title: 'Shutting down', text: 'The service is being stopped.' },
+  },
+
+  loadStage: {
+    starting_process: 'The model process is starting and loads PyTorch. It has not read any weights yet.',
+    reading: 'The weights are being read into memory. The chat opens by itself when the model is ready.',
+    preparing: 'All weights are read. They are arranged for this device, and the KV cache is allocated.',
   },
 
   steps: {
@@ -59,11 +65,11 @@ export const en = {
   progress: {
     label: 'Progress',
     amount: (done: string, total: string) => `${done} of ${total}`,
+    step: (step: string, total: string) => `Step ${step} of ${total}`,
     rate: (rate: string) => `${rate}/s`,
     left: (time: string) => `about ${time} left`,
     almost: 'almost done',
-    preparing: 'The model process is starting. Progress is shown when it begins to read the weights.',
-    elapsed: (time: string) => `${time} in this step`,
+    elapsed: (time: string) => `${time} so far`,
     total: (time: string) => `${time} since the start`,
   },
 
@@ -91,6 +97,7 @@ export const en = {
     noGpu: 'GPU',
     none: 'none found',
     unknown: 'memory not reported by the driver',
+    reads: (rate: string) => `reads memory at ${rate} GB/s`,
     disk: 'Disk',
     free: (size: string) => `${size} free`,
   },
@@ -103,6 +110,11 @@ export const en = {
     refusedSettings: 'No precision fits with your settings',
     serves: (context: string, slots: number) =>
       `${context} tokens of context, ${slots === 1 ? 'one request at a time' : `up to ${slots} requests at once`}`,
+    slotCost: (size: string) => `The cache takes ${size} for each request.`,
+    expected: (speed: string) => `About ${speed} tokens a second for one request, estimated from the memory’s speed.`,
+    reached: (speed: string) => `${speed} tokens a second for one request, reached here before.`,
+    expectedShort: (speed: string) => `about ${speed} tokens/s, estimated`,
+    reachedShort: (speed: string) => `${speed} tokens/s reached here`,
     caption: 'All precisions that were considered: memory needed and memory free',
     precision: 'Precision',
     memory: 'Memory: needed / free',

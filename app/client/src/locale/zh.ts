@@ -18,12 +18,18 @@ export const zh: Words = {
     starting: { title: '正在启动', text: '服务已经运行，接下来测量这台机器的内存和显存。' },
     planning: { title: '正在测量内存并选择精度', text: '正在比较模型文件头与可用内存（显存），此时还没有读取权重。' },
     downloading: { title: '正在下载模型', text: '权重只需下载一次，之后会保留。中断后会从断点继续。' },
-    loading: { title: '正在加载模型', text: '正在把模型权重读入内存（显存）。模型就绪后，对话会自动打开。' },
+    loading: { title: '正在加载模型', text: '模型就绪后，对话会自动打开。' },
     proving: { title: '正在做满载自检', text: '用允许的最长请求试跑一次，确认之后内存（显存）不会用尽。' },
     ready: { title: '已就绪', text: '模型已加载。' },
     recovering: { title: '正在重新启动模型', text: '模型进程已退出，正在自动重新启动，无需任何操作。' },
     failed: { title: '模型无法启动', text: '原因和需要修改的内容见下方。' },
     stopping: { title: '正在关闭', text: '服务正在停止。' },
+  },
+
+  loadStage: {
+    starting_process: '模型进程正在启动并加载 PyTorch，还没有开始读取权重。',
+    reading: '正在把模型权重读入内存（显存）。模型就绪后，对话会自动打开。',
+    preparing: '权重已全部读完，正在针对当前设备整理权重，并分配 KV 缓存。',
   },
 
   steps: {
@@ -42,11 +48,11 @@ export const zh: Words = {
   progress: {
     label: '进度',
     amount: (done, total) => `${done} / ${total}`,
+    step: (step, total) => `第 ${step} 步，共 ${total} 步`,
     rate: (rate) => `${rate}/秒`,
     left: (time) => `大约还需 ${time}`,
     almost: '即将完成',
-    preparing: '模型进程正在启动，开始读取权重后会显示进度。',
-    elapsed: (time) => `本步骤已用 ${time}`,
+    elapsed: (time) => `此阶段已用 ${time}`,
     total: (time) => `启动至今 ${time}`,
   },
 
@@ -74,6 +80,7 @@ export const zh: Words = {
     noGpu: '显卡',
     none: '未发现',
     unknown: '驱动没有报告显存',
+    reads: (rate) => `读取带宽 ${rate} GB/s`,
     disk: '磁盘',
     free: (size) => `可用 ${size}`,
   },
@@ -86,6 +93,11 @@ export const zh: Words = {
     refusedSettings: '按你的设置，没有一种精度放得下',
     serves: (context, slots) =>
       `上下文 ${context} 个 token，${slots === 1 ? '一次处理一个请求' : `可同时处理 ${slots} 个请求`}`,
+    slotCost: (size) => `每个请求的 KV 缓存占用 ${size}。`,
+    expected: (speed) => `单个请求预计每秒约 ${speed} 个 token（按内存或显存带宽估算）。`,
+    reached: (speed) => `此前在本机实测：单个请求每秒 ${speed} 个 token。`,
+    expectedShort: (speed) => `预计每秒约 ${speed} 个 token`,
+    reachedShort: (speed) => `本机实测每秒 ${speed} 个 token`,
     caption: '考虑过的每一种精度：所需内存与可用内存',
     precision: '精度',
     memory: '内存（显存）：需要 / 可用',

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import torch
 
+from app.contract.plan import Dtype
 from app.engine.backend.interface import TokenRequest
 from app.engine.backend.transformers_backend import TransformersBackend
+from app.engine.kernels.packed_linear import can_pack
 from app.engine.kernels.row_padding import padded_rows, unpadded_rows
 from app.engine.loading import weights
 from app.engine.loading.checkpoint import open_checkpoint
@@ -104,6 +106,37 @@ def test_products_have_few_sizes_up_to_the_end_of_the_context(
     assert recorder.sizes and all(padded_rows(size) == size for size in recorder.sizes), sorted(recorder.sizes)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_proof_has_as_many_steps_as_it_says(folder: Path, dtype: Dtype) -> None:
+    checkpoint = open_checkpoint(folder)
+    config = engine_config("fp32" if dtype == "float32" else "bf16", dtype, max_model_len=LENGTH, max_num_seqs=2)
+    model = load_quietly(checkpoint, config)
+    dtypes = {"dtype": getattr(torch, dtype)}
+    backend = backend_of(model, checkpoint, max_model_len=LENGTH, slots=2, prefill_chunk=CHUNK, **dtypes)
+    costs, done = backend.profile_costs(), list[None]()
+    backend.profile_run(lambda: done.append(None))
+    assert len(done) == len(costs)
+    layers = len(model.model.layers)
+    chunk = costs[-1 - layers : -1]
+    assert len(set(chunk)) == 1 and chunk[0] >= costs[0] and min(costs) > 0
+    # Other sizes are warmed up where oneDNN keeps code of them.
+    assert (len(costs) > layers + 1) == (dtype == "bfloat16" and can_pack())
+
+
+def test_each_layer_of_transformers_own_pass_is_a_step_too(tmp_path: Path) -> None:
+    make_family(tmp_path / "checkpoint", "glm4_moe")
+    checkpoint = open_checkpoint(tmp_path / "checkpoint")
+    model = load_quietly(checkpoint, engine_config(max_model_len=LENGTH, prefill_chunk=CHUNK))
+    backend = backend_of(model, checkpoint, max_model_len=LENGTH, prefill_chunk=CHUNK)
+    costs, done = backend.profile_costs(), list[None]()
+    backend.profile_run(lambda: done.append(None))
+    assert len(done) == len(costs) == len(model.model.layers) + 1
+    slot = backend.add_request(TokenRequest(prompt(3), GREEDY))
+    assert first_token(backend) == slot
+    assert len(done) == len(costs), "only the proof's own passes are reported"
+
+
+@pytest.mark.skipif(not can_pack(), reason="oneDNN does not compute bf16 here and keeps nothing")
 def test_the_proof_warms_up_every_size_that_requests_have(folder: Path) -> None:
     """So compiled code of each size exists before the first request, if bf16 needs such code."""
     checkpoint = open_checkpoint(folder)

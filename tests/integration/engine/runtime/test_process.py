@@ -19,7 +19,7 @@ import pytest
 
 from app.contract import exits
 from app.contract.plan import Dtype, Precision
-from app.contract.status import EngineDown, Loading, Proving, Ready
+from app.contract.status import EngineDown, Loading, ProofStep, Proving, Ready
 from app.contract.wire import LINE_LIMIT_BYTES, Accepted, Delta, Failed, Finished, Message, SamplingParams
 from tests.processes.engine import PLANNED_BYTES, EngineProcess, last_of, make_tiny
 
@@ -67,13 +67,17 @@ def wait_idle(engine: EngineProcess) -> None:
 
 def test_the_start_is_told_step_by_step(engine: EngineProcess, endless: Path) -> None:
     loading = [event for event in engine.received if isinstance(event, Loading)]
-    proving, ready = engine.received[-2:]
+    steps = [event.progress for event in engine.received if isinstance(event, ProofStep)]
+    proving, *_, ready = engine.received[engine.received.index(loading[-1]) + 1 :]
     total = sum(file.stat().st_size for file in endless.glob("*.safetensors"))
     assert loading[0].done_bytes == 0
     assert loading[-1].done_bytes == loading[-1].total_bytes
     assert total * 0.99 < loading[-1].total_bytes <= total
     assert isinstance(proving, Proving)
     assert proving.weights_bytes == loading[-1].total_bytes
+    assert (steps[0].done, steps[0].share) == (0, 0.0)
+    assert steps[-1].done == steps[-1].total >= 4, "two layers, a decode step and the self-test at least"
+    assert (steps[-1].share, steps[-1].eta_seconds) == (pytest.approx(1), 0.0)
     assert isinstance(ready, Ready)
     assert ready.proof.measured_bytes >= ready.resident_bytes * 0.9 > 100e6
     assert ready.proof.planned_bytes == PLANNED_BYTES

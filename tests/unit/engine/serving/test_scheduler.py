@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from app.contract.wire import Delta, Failed, Finished, Reply
-from app.engine.backend.interface import Counters, NewToken, TokenRequest
+from app.engine.backend.interface import Counters, NewToken, TokenRequest, no_report
 from app.engine.errors import NonFiniteLogits, RequestError, is_broken_device, is_memory_error
 from app.engine.formats.base import Prompt, PromptRequest
 from app.engine.formats.parsing.answer_parser import PlainParser, TokenParser
@@ -18,6 +18,7 @@ from app.engine.formats.parsing.detokenise import IncrementalDetokeniser
 from app.engine.sampling import SamplingDefaults
 from app.engine.serving.answer import AnswerRequest
 from app.engine.serving.scheduler import QueueLimits, Scheduler
+from app.engine.serving.solo_pace import FEWEST_STEPS, SoloPace
 from tests.tokens import GREEDY
 
 END = 0
@@ -70,7 +71,10 @@ class CountingBackend:
     def cache_tokens(self) -> int:
         return len(self.running)
 
-    def profile_run(self) -> None:
+    def profile_costs(self) -> Sequence[float]:
+        return ()
+
+    def profile_run(self, step_done: Callable[[], None] = no_report) -> None:
         """Nothing to run."""
 
     def _next(self, slot: int) -> int | Exception:
@@ -132,9 +136,16 @@ class Box:
 class Running:
     """A scheduler whose `run` has a thread; `error` is what ended it."""
 
-    def __init__(self, backend: CountingBackend, queue_limit: int = 2, request_seconds: float = 0.0) -> None:
+    def __init__(
+        self,
+        backend: CountingBackend,
+        queue_limit: int = 2,
+        request_seconds: float = 0.0,
+        pace: SoloPace | None = None,
+    ) -> None:
         self.beats = 0
-        self.scheduler = Scheduler(backend, LetterFormat(), QueueLimits(queue_limit, request_seconds), self._beat)
+        limits = QueueLimits(queue_limit, request_seconds)
+        self.scheduler = Scheduler(backend, LetterFormat(), limits, self._beat, pace)
         self.error: BaseException | None = None
         self.thread = threading.Thread(target=self._run)
 
@@ -259,6 +270,19 @@ def test_a_request_that_takes_too_long_ends_where_it_is(slots: int) -> None:
         assert running.scheduler.stats().running == running.scheduler.stats().waiting == 0
         backend.opened.set()
         assert isinstance(running.ask(46)[1].end(), Finished)
+
+
+def test_the_pace_of_an_answer_is_measured_while_it_runs_alone() -> None:
+    backend, pace = blocked_backend(slots=2), SoloPace()
+    with Running(backend, pace=pace) as running:
+        boxes = [running.ask(50 - FEWEST_STEPS - 2)[1] for _ in range(2)]
+        wait_until(lambda: len(backend.running) == 2)
+        backend.opened.set()
+        for box in boxes:
+            box.end()
+        assert pace.tokens_per_second() is None, "both ran together"
+        running.ask(50 - FEWEST_STEPS - 2)[1].end()
+        assert pace.tokens_per_second() is not None
 
 
 def test_the_heart_beats_idle_and_busy() -> None:

@@ -11,9 +11,11 @@ from rich.console import Console
 from app.contract.plan import Placement, Text
 from entrypoint.machine.gpus import probe_gpus
 from entrypoint.machine.torch_build import read_torch_build
+from entrypoint.plan.inputs import ReachedSpeed
 from entrypoint.plan.planner import make_plan
 from entrypoint.reasons.machine import NoDriver
 from entrypoint.report.plan_report import plan_lines, report
+from entrypoint.report.speeds import speed_range
 from entrypoint.report.styled_table import show
 from entrypoint.settings.settings import Settings
 from entrypoint.units import size
@@ -60,6 +62,28 @@ def test_no_line_is_wider_than_it_may_be(width: int) -> None:
     lines = plan_lines(make_plan(plan_inputs(devices=(gpu(12),))), width)
     assert max(map(len, lines)) <= max(width, 77)
     assert any("overhead" in line for line in lines) == (width < 90)
+
+
+def test_the_speed_stands_with_the_choice_and_in_the_table() -> None:
+    host = replace(HOST, memory_bytes_per_second=40_000_000_000)
+    card = replace(gpu(12), memory_bytes_per_second=360_000_000_000)
+    inputs = plan_inputs(devices=(card,), host=host)
+    plan = make_plan(inputs)
+    lines = plan_lines(plan)
+    assert plan.chosen is not None
+    assert plan.chosen.speed is not None
+    about = speed_range(plan.chosen.speed, " to ")
+    assert re.fullmatch(r"\d\d to \d\d", about)
+    assert lines[2] == "          the cache takes 320 MiB for each request"
+    assert lines[3].startswith(f"          about {about} tokens a second for one request, estimated ")
+    at = next(n for n, line in enumerate(lines) if line.endswith("tok/s est."))
+    assert lines[at + 1].split()[-2:] == [about.replace(" to ", "-"), "chosen"]
+    assert lines[at + 2].endswith(" short"), "what does not fit has no speed"
+    assert any(line.endswith("native bf16, reads 40 GB/s") for line in lines)
+    assert any("80.00 GiB, 360 GB/s, compute" in line for line in lines)
+    assert max(map(len, plan_lines(plan, 80))) <= 80
+    again = replace(inputs, reached=(ReachedSpeed("int8", ("GPU-0000",), 21.4),))
+    assert plan_lines(make_plan(again))[3] == "          reached 21 tokens a second here for one request"
 
 
 def test_a_log_is_plain_text() -> None:

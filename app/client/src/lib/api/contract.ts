@@ -7,6 +7,7 @@ export type Dtype = 'float32' | 'bfloat16' | 'float16';
 export type TermName = 'weights' | 'kv_cache' | 'activations' | 'load_peak' | 'runtime' | 'margin';
 export type Verdict = 'chosen' | 'fits' | 'too_large' | 'unsupported' | 'excluded';
 export type OriginKind = 'set' | 'measured' | 'default' | 'stepped_down';
+export type LoadStage = 'starting_process' | 'reading' | 'preparing';
 export type DeathCause = 'out_of_memory' | 'killed_by_kernel_oom' | 'killed_by_signal' | 'bad_checkpoint' | 'self_test' | 'gpu_lost' | 'no_cuda' | 'hung' | 'crashed';
 export type ChatRole = 'user' | 'assistant' | 'tool';
 export type MessageState = 'writing' | 'done' | 'stopped' | 'length' | 'interrupted' | 'failed';
@@ -49,6 +50,8 @@ export interface Host {
   readonly cpu_avx512: boolean;
   /** Whether bitsandbytes' CPU kernel packs 4-bit weights (avx512_bf16); their scales are bf16 then. */
   readonly cpu_packs_int4: boolean;
+  /** What all these cores together read from memory, measured at the start; null if it was not measured. */
+  readonly memory_bytes_per_second: number | null;
   /** What a Berth that already runs here holds; counted as free in `available_bytes`. */
   readonly held_bytes: number;
   /** Why no GPU is seen, if that is known. */
@@ -86,6 +89,8 @@ export interface Device {
   readonly holders: readonly Holder[];
   /** Why the engine could not use it, though the driver shows it. */
   readonly unusable: Text | null;
+  /** What its memory delivers at most, by its clock and width or by the card's data sheet; null if unknown. */
+  readonly memory_bytes_per_second: number | null;
 }
 
 /** One summand of a rung's need. */
@@ -102,6 +107,16 @@ export interface Placement {
   readonly layers: number;
   readonly need_bytes: number;
   readonly free_bytes: number;
+}
+
+/** What to expect of one request alone with a short context: for each token the weights are read once. */
+export interface SpeedEstimate {
+  readonly low_tokens_per_second: number;
+  readonly high_tokens_per_second: number;
+  /** What a token reads of the weights; of experts those that it passes through. */
+  readonly read_bytes: number;
+  /** How fast the memory of the rung's devices delivers that. */
+  readonly memory_bytes_per_second: number;
 }
 
 /** One precision on one device or several: what it would take here, and the verdict. */
@@ -125,6 +140,12 @@ export interface Rung {
   readonly placements: readonly Placement[];
   /** Host memory that an engine on GPUs takes beside; 0 if it is among the terms. */
   readonly host_need_bytes: number;
+  /** Cache of one request at full length: what one more at once takes. */
+  readonly slot_bytes: number;
+  /** An estimate; null if the speed of a device's memory is unknown. */
+  readonly speed: SpeedEstimate | null;
+  /** What an earlier run on this machine measured for one request alone; null if there was none. */
+  readonly reached_tokens_per_second: number | null;
 }
 
 /** Why nothing can be started, and the line of `.env` that would change it. */
@@ -153,7 +174,7 @@ export interface Plan {
   readonly origins: readonly Origin[];
 }
 
-/** The current phase's progress, in bytes. */
+/** Progress of a download or of reading weights, in bytes. */
 export interface Progress {
   readonly done_bytes: number;
   readonly total_bytes: number;
@@ -162,6 +183,16 @@ export interface Progress {
   readonly eta_seconds: number | null;
   /** Over the last seconds, while downloading. */
   readonly bytes_per_second: number | null;
+}
+
+/** How far the proof is. Its steps are known before it begins, but they differ in length. */
+export interface StepProgress {
+  readonly done: number;
+  readonly total: number;
+  /** Of the work, 0 to 1: steps count by what they cost. */
+  readonly share: number;
+  /** By the pace of the last steps; null before enough of them are done. */
+  readonly eta_seconds: number | null;
 }
 
 /** Memory that the longest request used, measured, and what was planned. */
@@ -214,7 +245,12 @@ export interface Status {
   readonly precision: string | null;
   readonly max_model_len: number | null;
   readonly max_num_seqs: number | null;
+  /** In the phases `downloading` and `loading`; null until the first byte. */
   readonly progress: Progress | null;
+  /** In the phase `loading`. */
+  readonly load_stage: LoadStage | null;
+  /** In the phase `proving`. */
+  readonly steps: StepProgress | null;
   /** What the current phase waits for, if it is unusual: the hub's headers, a stalled download. */
   readonly note: Text | null;
   readonly proof: Proof | null;

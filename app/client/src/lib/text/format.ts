@@ -51,6 +51,11 @@ export function parameters(count: number): string {
   return count.toLocaleString('en');
 }
 
+/** A number of something a second: whole, below ten with two digits. */
+export function rate(perSecond: number): string {
+  return perSecond >= 9.95 ? perSecond.toFixed(0) : String(Number(perSecond.toPrecision(2)));
+}
+
 export function whole(count: number): string {
   return count.toLocaleString('en');
 }

@@ -2,7 +2,7 @@
 
 import { en, type Words } from '../../locale/en';
 import { zh } from '../../locale/zh';
-import type { Text } from '../api/contract';
+import type { Status, Text } from '../api/contract';
 import { load, save } from '../storage';
 import { capital } from './format';
 
@@ -43,6 +43,11 @@ class I18n {
   toggle(): void {
     this.language = this.language === 'en' ? 'zh' : 'en';
     save(() => localStorage, KEY, this.language);
+  }
+
+  /** What the service does now. */
+  phaseText(status: Status): string {
+    return status.load_stage ? this.words.loadStage[status.load_stage] : this.words.phase[status.phase].text;
   }
 
   /** A text of the service in the page's language; a no-break space keeps each number with its unit. */

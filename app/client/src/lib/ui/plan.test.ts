@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { Plan, Rung, Text } from '../api/contract';
-import { bar, notesOf, orderedRungs, partBytes, placeName, shortBytes } from './plan';
+import { bar, notesOf, orderedRungs, partBytes, placeName, shortBytes, speedRange } from './plan';
 
 const text = (code: string): Text => ({ en: code, zh: code, code, values: {} });
 
@@ -19,6 +19,9 @@ const rung = (more: Partial<Rung>): Rung => ({
   notes: [],
   placements: [],
   host_need_bytes: 0,
+  slot_bytes: 0,
+  speed: null,
+  reached_tokens_per_second: null,
   ...more,
 });
 
@@ -35,6 +38,16 @@ it('puts the chosen rung first and keeps the ladder otherwise', () => {
   const rungs = [rung({}), rung({ precision: 'int8', verdict: 'chosen' }), rung({ precision: 'int4', verdict: 'fits' })];
   expect(orderedRungs({ rungs } as unknown as Plan).map(({ precision }) => precision)).toEqual(['int8', 'bf16', 'int4']);
 });
+
+it.each([
+  [8.14, 12.4, '8.1–12'],
+  [0.512, 0.949, '0.51–0.95'],
+  [30.2, 30.4, '30'],
+])('tells a speed from %d to %d as %s', (low, high, told) =>
+  expect(
+    speedRange({ low_tokens_per_second: low, high_tokens_per_second: high, read_bytes: 1, memory_bytes_per_second: 1 }),
+  ).toBe(told),
+);
 
 describe('parts', () => {
   it('add up to the need', () => {

@@ -1,6 +1,7 @@
 // The plan as the page shows it: the order of the rungs and the parts of each bar.
 
-import type { Plan, Rung, TermName, Text } from '../api/contract';
+import type { Plan, Rung, SpeedEstimate, TermName, Text } from '../api/contract';
+import { rate } from '../text/format';
 
 const CPU = 'cpu';
 
@@ -52,6 +53,11 @@ export function placeName(plan: Plan, devices: readonly string[], gpu: (indices:
 export function notesOf(rung: Rung): readonly Text[] {
   const elsewhere = rung.verdict === 'chosen' || rung.reason.code === 'short_of_memory';
   return [...(elsewhere ? [] : [rung.reason]), ...(rung.verdict === 'chosen' ? [] : rung.notes)];
+}
+
+/** Tokens a second to expect of one request: `8.1–12`, or one number if both are the same. */
+export function speedRange({ low_tokens_per_second: low, high_tokens_per_second: high }: SpeedEstimate): string {
+  return [...new Set([rate(low), rate(high)])].join('–');
 }
 
 /** Lengths in percent of the bar: of each part, and of the free memory. */
