@@ -1,6 +1,6 @@
 """llama.cpp's own HTTP server until the process ends. Runs in llama.cpp's environment.
 
-    python serve.py MODEL.gguf PORT SLOTS CONTEXT THREADS
+python serve.py MODEL.gguf PORT SLOTS CONTEXT THREADS
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Writes a checkpoint of tools.checkpoints in the GLM-4 shape as GGUF. Runs in llama.cpp's environment.
 
-    python weights.py CHECKPOINT_DIR OUT.gguf F16|Q8_0|Q4_0
+python weights.py CHECKPOINT_DIR OUT.gguf F16|Q8_0|Q4_0
 """
 
 from __future__ import annotations
