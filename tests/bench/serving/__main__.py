@@ -26,7 +26,8 @@ from tests.bench.serving.contestants import LLAMA_FORMS, SERVERS, Contestant, co
 from tests.bench.serving.environments import features, llama_environment, llama_weights, rival_environment
 from tests.bench.serving.figures import Figures, figures_of
 from tests.bench.serving.report import Results, machine, table, title, write_report
-from tests.bench.serving.servers import TOP, Started, berth, llama, rival
+from tests.bench.serving.servers import Started, berth, llama, rival
+from tests.processes.service import TOP
 
 NEW_TOKENS, WARM_TOKENS = 64, 8
 REPEATS = {1: 4, 4: 2}
