@@ -17,7 +17,9 @@ class Figures:
     """New tokens, over the time from the first request to the last token."""
     first_token_seconds: float
     """The median over streams."""
-    gap_seconds: float
+    median_gap_seconds: float
+    """Between pieces of a stream."""
+    long_gap_seconds: float
     """99 of 100 gaps between pieces of a stream are no longer."""
 
 
@@ -33,7 +35,8 @@ def figures_of(loads: Sequence[Sequence[Stream]]) -> Figures:
     return Figures(
         tokens_per_second=sum(stream.tokens for stream in streams) / seconds,
         first_token_seconds=statistics.median(stream.arrivals[0] - stream.asked for stream in streams),
-        gap_seconds=gaps[len(gaps) * 99 // 100],
+        median_gap_seconds=statistics.median(gaps),
+        long_gap_seconds=gaps[len(gaps) * 99 // 100],
     )
 
 

@@ -1,20 +1,20 @@
-"""Starts the servers that are compared, one at a time: Berth, and `transformers serve` in an environment of its own."""
+"""Starts the servers that are compared, one at a time: Berth, `transformers serve` and llama.cpp."""
 
 from __future__ import annotations
 
 import contextlib
 import http.client
+import os
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench.serving.client import Target
-from tests.processes.service import TOP, clean_environment, free_port, running
-from tools.setup_env import torch_version
+from tests.bench.serving.environments import SCRIPTS, chat_ids, llama_weights
+from tests.processes.service import clean_environment, free_port, running
 
 START_SECONDS = 300.0
 STOP_SECONDS = 20.0
@@ -33,34 +33,8 @@ class Started:
     """From the start of its process to the first 200 of its health route, weights in the page cache."""
 
 
-def _version(package: str) -> str:
-    for line in (TOP / "requirements" / "runtime.in").read_text(encoding="utf-8").splitlines():
-        if line.startswith(f"{package}=="):
-            return line.partition("==")[2]
-    raise RuntimeError(f"requirements/runtime.in pins no {package}")
-
-
-def rival_environment(cache: Path) -> Path:
-    """The rival's environment, made once: the same versions of torch and transformers as Berth's."""
-    torch, transformers = torch_version(TOP / "requirements"), _version("transformers")
-    folder = cache / f"transformers-serve-{transformers}"
-    done = folder / "finished"
-    if not done.exists():
-        print(f"making {folder}", flush=True)
-        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-        install = [folder / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check"]
-        # A wheel that pip's own configuration knows of comes first, as in tools/setup_env.py.
-        cpu = f"torch=={torch}+cpu"
-        if subprocess.run([*install, cpu], stderr=subprocess.DEVNULL, check=False).returncode:
-            subprocess.run([*install, "--index-url", "https://download.pytorch.org/whl/cpu", cpu], check=True)
-        extra = f"bitsandbytes=={_version('bitsandbytes')}"
-        subprocess.run([*install, f"transformers[serving]=={transformers}", extra], check=True)
-        done.touch()
-    return folder
-
-
 @contextlib.contextmanager
-def berth(checkpoint: Path, precision: str) -> Iterator[Started]:
+def berth(checkpoint: Path, precision: str, cpu: Mapping[str, str]) -> Iterator[Started]:
     """The whole service, as a user starts it."""
     with tempfile.TemporaryDirectory() as folder:
         begin = time.monotonic()
@@ -69,6 +43,7 @@ def berth(checkpoint: Path, precision: str) -> Iterator[Started]:
             "GLM_PRECISION": precision,
             "GLM_MAX_NUM_SEQS": str(SLOTS),
             "GLM_MAX_MODEL_LEN": str(CONTEXT),
+            **cpu,
         }
         with running(Path(folder), **settings) as service:
             _wait(service.process, service.port, "/health/ready", lambda: service.log()[-4000:])
@@ -78,28 +53,46 @@ def berth(checkpoint: Path, precision: str) -> Iterator[Started]:
 
 
 @contextlib.contextmanager
-def rival(environment: Path, checkpoint: Path, precision: str, batching: bool) -> Iterator[Started]:
+def rival(
+    environment: Path, checkpoint: Path, precision: str, cpu: Mapping[str, str], *, batching: bool
+) -> Iterator[Started]:
     """`transformers serve`; with `batching` in its continuous batching mode."""
     port = free_port()
-    command = [environment / "bin" / "transformers", "serve", checkpoint, "--device", "cpu", "--port", str(port)]
+    command = [environment / "bin" / "transformers", "serve", checkpoint, "--device", "cpu", "--port", port]
     command += ["--dtype", "bfloat16"]
     if precision != "bf16":
         command += ["--quantization", {"int8": "bnb-8bit", "int4": "bnb-4bit"}[precision]]
     if batching:
-        command += ["--continuous-batching", "--cb-num-blocks", str(BLOCKS)]
-        command += ["--cb-max-batch-tokens", str(BATCH_TOKENS)]
+        command += ["--continuous-batching", "--cb-num-blocks", BLOCKS, "--cb-max-batch-tokens", BATCH_TOKENS]
+    with _listening(command, port, {"HF_HUB_OFFLINE": "1", **cpu}) as seconds:
+        yield Started(Target(port, str(checkpoint)), seconds)
+
+
+@contextlib.contextmanager
+def llama(environment: Path, checkpoint: Path, form: str) -> Iterator[Started]:
+    """llama.cpp's server, with weights in one of its forms."""
+    weights, port = llama_weights(environment, checkpoint, form), free_port()
+    threads = len(os.sched_getaffinity(0))
+    command = [environment / "bin" / "python", SCRIPTS / "serve.py", weights, port, SLOTS, CONTEXT, threads]
+    with _listening(command, port, {}) as seconds:
+        yield Started(Target(port, weights.name, encode=chat_ids(checkpoint)), seconds)
+
+
+@contextlib.contextmanager
+def _listening(command: Sequence[object], port: int, settings: Mapping[str, str]) -> Iterator[float]:
+    """A process until the end of the block; the seconds until it was ready."""
     with tempfile.NamedTemporaryFile("w+b") as log:
         begin = time.monotonic()
         process = subprocess.Popen(
             [str(part) for part in command],
-            env=clean_environment(HF_HUB_OFFLINE="1"),
+            env=clean_environment(**settings),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
         )
         try:
             _wait(process, port, "/health", lambda: Path(log.name).read_text(errors="replace")[-4000:])
-            yield Started(Target(port, str(checkpoint)), time.monotonic() - begin)
+            yield time.monotonic() - begin
         finally:
             process.terminate()
             try:
