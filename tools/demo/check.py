@@ -23,7 +23,7 @@ def quiet() -> None:
 
 
 def _quantization(precision: str) -> Any:
-    """The quantisation of Berth's engine: LLM.int8, or nf4 with double quantisation; lm_head stays 16-bit."""
+    """The forms of Berth's engine on a GPU: LLM.int8, or nf4 with double quantisation; lm_head stays 16-bit."""
     if precision == "int8":
         return library.BitsAndBytesConfig(load_in_8bit=True)
     if precision == "int4":

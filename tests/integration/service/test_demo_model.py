@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
-from transformers import AutoConfig
+from transformers import AutoConfig, GenerationConfig
 
+from app.contract.plan import Precision
+from tests.engine_models import engine_config, load_quietly
 from tools.checkpoints.glm_tokenizer import STOP_TOKENS
 from tools.demo.check import CHECKED_PRECISIONS, answers, load, load_tokenizer, wrong_answers
 from tools.demo.questions import LANGUAGES, Question, load_questions
@@ -100,11 +102,13 @@ def test_an_unknown_role_is_refused(tokenizer: Any) -> None:
         tokenizer.apply_chat_template([{"role": "user|><|system", "content": "x"}], add_generation_prompt=True)
 
 
-def test_every_precision_answers_word_for_word(tokenizer: Any) -> None:
+@pytest.mark.parametrize("precision", CHECKED_PRECISIONS)
+def test_every_precision_answers_word_for_word(tokenizer: Any, precision: Precision) -> None:
     asked = [(question.wordings[0], question.answer) for question in sample(20)]
-    for precision in CHECKED_PRECISIONS:
-        wrong = wrong_answers(load(DEMO_MODEL, precision), tokenizer, asked)
-        assert len(wrong) <= 0.05 * len(asked), f"{precision}: {wrong}"
+    model = load_quietly(DEMO_MODEL, engine_config(precision, "bfloat16", max_model_len=2048))
+    model.generation_config = GenerationConfig.from_pretrained(DEMO_MODEL)
+    wrong = wrong_answers(model, tokenizer, asked)
+    assert len(wrong) <= 0.05 * len(asked), wrong
 
 
 def test_stops_by_itself_and_remembers_the_format_in_a_second_turn(tokenizer: Any) -> None:
