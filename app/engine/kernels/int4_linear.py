@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 
 from app.layouts.cpu_products import INT4_GROUP, INT4_ROWS, INT4_SLICE_ELEMENTS, int4_rows
+from app.layouts.nf4 import WIDE_ROWS
 
 MANY_ROWS = 192
 """From this many rows on slices are unpacked. Measured on two cores with AVX-512, 4096 x 4096: 512 rows take 90 ms
@@ -56,14 +57,16 @@ class Int4Linear(torch.nn.Module):
 
     def _many_rows(self, x: torch.Tensor) -> torch.Tensor:
         dtype = torch.bfloat16 if _native_bf16() else torch.float32
-        inputs = x.to(dtype)
+        # Of bf16 products oneDNN keeps code for each number of rows (row_padding): few numbers, which the plan counts.
+        padding = -len(x) % WIDE_ROWS if dtype == torch.bfloat16 else 0
+        inputs = torch.nn.functional.pad(x.to(dtype), (0, 0, 0, padding))
         rows = len(self.codes)
         result = x.new_empty(len(x), rows)
         step = max(1, INT4_SLICE_ELEMENTS // self.in_features // INT4_GROUP) * INT4_GROUP
         for first in range(0, rows, step):
             last = min(first + step, rows)
             weight = _unpacked(self.codes[first:last], self.groups[:, first:last], dtype)
-            result[:, first:last] = torch.mm(inputs, weight)
+            result[:, first:last] = torch.mm(inputs, weight)[: len(x)]
         return result
 
 

@@ -30,7 +30,11 @@ def dequantised(codes: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize(("rows", "columns"), [(1, 64), (48, 128), (100, 192), (256, 512), (4160, 256)])
 @pytest.mark.parametrize("count", [1, 4, 33, MANY_ROWS - 1, MANY_ROWS, 600])
-def test_product_is_that_of_the_dequantised_weight(rows: int, columns: int, count: int) -> None:
+@pytest.mark.parametrize("native_bf16", [False, True])
+def test_product_is_that_of_the_dequantised_weight(
+    monkeypatch: pytest.MonkeyPatch, rows: int, columns: int, count: int, native_bf16: bool
+) -> None:
+    monkeypatch.setattr(int4_linear, "_native_bf16", lambda: native_bf16)
     module, weight = module_of(rows, columns, biased=True)
     x = torch.randn(count, columns, generator=torch.Generator().manual_seed(count))
     exact = x.double() @ weight.double().t()
