@@ -30,6 +30,11 @@ def int8_bytes(rows: int, columns: int, avx512: bool) -> int:
     return padded + INT8_ROW_BYTES * rows
 
 
+def int8_piece_rows(columns: int) -> int:
+    """Rows of each piece but the last: whole blocks, so that only the last is padded."""
+    return max(1, PIECE_ELEMENTS // columns // INT8_ROWS_AVX512) * INT8_ROWS_AVX512
+
+
 def int4_bytes(rows: int, columns: int) -> int:
     """Half a byte an element, and for each group a scale and a zero point in bf16."""
     return int4_rows(rows) * (columns // 2 + 4 * columns // INT4_GROUP)

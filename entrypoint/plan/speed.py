@@ -25,8 +25,8 @@ class ReachedShare:
 CPU_SHARES: Mapping[Precision, ReachedShare] = {
     "fp32": ReachedShare(0.5, 0.9),
     "bf16": ReachedShare(0.5, 0.9),
-    "int8": ReachedShare(0.5, 0.9),
-    "int4": ReachedShare(0.5, 0.9),
+    "int8": ReachedShare(0.25, 0.6),
+    "int4": ReachedShare(0.2, 0.5),
 }
 """Of what the cores read together. `python -m tests.bench.serving` prints the share at one stream."""
 GPU_SHARE = ReachedShare(0.5, 0.8)

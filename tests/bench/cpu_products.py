@@ -18,8 +18,8 @@ from typing import Any
 import torch
 
 from app.engine.kernels.int4_linear import Int4Linear, packed_codes, quantised
-from app.engine.kernels.int8_linear import Int8Linear, pack_rows
-from app.layouts.cpu_products import INT8_ROWS_AVX512, PIECE_ELEMENTS
+from app.engine.kernels.int8_linear import Int8Linear, pack_rows, quantised_rows
+from app.layouts.cpu_products import int8_piece_rows
 from tests.bench.serving.report import machine
 
 READ_BYTES = 256 << 20
@@ -32,9 +32,8 @@ Product = Callable[[torch.Tensor], torch.Tensor]
 def int8_product(weight: torch.Tensor) -> Product:
     """The engine's form."""
     rows, columns = weight.shape
-    scale = weight.abs().amax(1) / 127
-    codes = (weight / scale[:, None]).round().to(torch.int8)
-    step = max(1, PIECE_ELEMENTS // columns // INT8_ROWS_AVX512) * INT8_ROWS_AVX512
+    codes, scale = quantised_rows(weight)
+    step = int8_piece_rows(columns)
     module = Int8Linear(columns, rows, None)
     module.pieces = [pack_rows(codes[at : at + step], scale[at : at + step]) for at in range(0, rows, step)]
     return module

@@ -11,12 +11,10 @@ import torch
 
 from app.engine.kernels import int4_linear
 from app.engine.kernels.int4_linear import Int4Linear
-from app.engine.kernels.int8_linear import Int8Linear, pack_rows
+from app.engine.kernels.int8_linear import Int8Linear, pack_rows, quantised_rows
 from app.engine.loading.checkpoint import StoredRows
 from app.engine.loading.weights import RowBlock, check_blocks
-from app.layouts.cpu_products import INT8_PIECES, INT8_ROWS_AVX512, PIECE_ELEMENTS, int4_rows
-
-LARGEST = 127
+from app.layouts.cpu_products import INT8_PIECES, int4_rows, int8_piece_rows
 
 
 class CpuInt8:
@@ -35,13 +33,13 @@ class CpuInt8:
 
     def fill(self, model: Any, rows: StoredRows, blocks: Iterator[RowBlock]) -> None:
         """Quantises the blocks, and packs them."""
-        self.set_rows(model, rows, (_quantised_rows(block) for _, _, block in blocks))
+        self.set_rows(model, rows, (quantised_rows(block) for _, _, block in blocks))
 
     def set_rows(self, model: Any, rows: StoredRows, blocks: Iterator[tuple[torch.Tensor, torch.Tensor]]) -> None:
         """Packs blocks of int8 rows with their fp32 scales, in the order of the rows."""
         module = model.get_submodule(rows.parameter.name.removesuffix(".weight"))
         height, columns = rows.parameter.shape
-        step = max(1, PIECE_ELEMENTS // columns // INT8_ROWS_AVX512) * INT8_ROWS_AVX512
+        step = int8_piece_rows(columns)
         sizes = [min(step, height - start) for start in range(0, height, step)]
         module.pieces = [None] * len(sizes)
         index, weight, scale, filled = 0, torch.empty(0), torch.empty(0), 0
@@ -97,11 +95,3 @@ class CpuInt4:
 
     def finish(self) -> None:
         """Each weight is in its place already."""
-
-
-def _quantised_rows(block: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows as int8, and their scales; the scale of a row that is not finite makes its products so too."""
-    wide = block.float()
-    largest = wide.abs().amax(1)
-    scale = torch.where(largest > 0, largest / LARGEST, 1.0)
-    return wide.div_(scale[:, None]).round_().to(torch.int8), scale

@@ -8,9 +8,10 @@ import torch
 
 from app.engine.errors import BadCheckpoint
 from app.engine.kernels.bnb import bnb_functional
+from app.engine.kernels.int8_linear import LARGEST
 from app.engine.loading.bnb_quantisers import Int8, Nf4
 from app.engine.loading.checkpoint import CheckpointFiles, StoredRows, open_file
-from app.engine.loading.cpu_quantisers import LARGEST, CpuInt8
+from app.engine.loading.cpu_quantisers import CpuInt8
 from app.engine.loading.placement import DeviceMap
 from app.engine.loading.quantise import swap_linear
 from app.layouts.nf4 import ABSMAX_BLOCK, NF4_BLOCK, row_slices

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from app.engine.kernels import int8_linear
-from app.engine.kernels.int8_linear import Int8Linear, activation_levels, joined, pack_rows
+from app.engine.kernels.int8_linear import Int8Linear, activation_levels, joined, pack_rows, quantised_rows
 from app.layouts.cpu_products import int8_bytes
 
 LEVELS, _ = activation_levels()
@@ -99,3 +99,18 @@ def test_packed_bytes_are_what_the_plan_counts() -> None:
 
 def test_the_parts_of_an_activation_fit_the_processor() -> None:
     assert int8_linear.activation_levels() in ((127.0, 128), (63.0, 64))
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+def test_a_damaged_weight_shows_in_the_product(broken: float) -> None:
+    weight = torch.ones(8, 64)
+    weight[3, 5] = broken
+    module = Int8Linear(64, 8, None)
+    module.pieces = [pack_rows(*quantised_rows(weight))]
+    assert module(torch.ones(1, 64)).isfinite().tolist() == [[number != 3 for number in range(8)]]
+
+
+def test_a_row_of_zeros_stays_so() -> None:
+    module = Int8Linear(64, 2, None)
+    module.pieces = [pack_rows(*quantised_rows(torch.zeros(2, 64)))]
+    assert not module(torch.ones(1, 64)).any()
