@@ -1,4 +1,4 @@
-"""Bytes of quantised weights as the CPU's kernels hold them; the engine allocates and the plan counts by these."""
+"""Bytes of weights and scratch of the CPU's products; the engine allocates and the plan counts by these."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ INT4_GROUP = 64
 """Elements of a row that share a scale and a zero point."""
 INT4_ROWS = 64
 """Rows are padded to a multiple of this, so that each is in a whole block of torch's kernel, of 32 or 64 rows."""
+WIDENED_ELEMENTS = 1 << 20
+"""Elements of a bf16 weight that are widened to fp32 at once, where the processor has no bf16."""
 INT4_SLICE_ELEMENTS = 1 << 20
 """Elements of an int4 weight that are unpacked at once for many rows: in fp32 most processors' caches hold them."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from app.contract.plan import DTYPE_BYTES, Dtype, Precision
-from app.layouts.cpu_products import INT4_SLICE_ELEMENTS, INT8_MOST_ROWS, PIECE_ELEMENTS
+from app.layouts.cpu_products import INT4_SLICE_ELEMENTS, INT8_MOST_ROWS, PIECE_ELEMENTS, WIDENED_ELEMENTS
 from app.layouts.graph_sizes import step_sizes
 from app.layouts.layout import Layout
 from app.layouts.nf4 import SLICE_ELEMENTS
@@ -32,6 +32,8 @@ class Load:
     """nf4 in the form of bitsandbytes' AVX-512 kernel."""
     avx512: bool = False
     """Decides how the CPU's int8 is padded."""
+    native_bf16: bool = True
+    """Whether the CPU computes bf16; if not, slices of bf16 weights are widened for many rows."""
     cpu_form: bool = False
     """Quantised weights in the CPU's own forms; otherwise in bitsandbytes'."""
     double_quant: bool = True
@@ -137,25 +139,28 @@ def quantised_bytes(shape: Shape, load: Load, tokens: int, on_gpu: bool) -> int:
     (measured). The CPU's own forms: see `_cpu_form_bytes`.
     """
     width = _widest(shape)
-    if load.cpu_form:
+    if not on_gpu and (load.cpu_form or load.precision == "bf16"):
         return _cpu_form_bytes(shape, load, tokens)
     if load.precision == "int8":
         product = tokens * (8 * width + shape.hidden)
         return max(product, 9 * shape.intermediate * shape.hidden)
     if load.precision == "int4":
-        return 12 * SLICE_ELEMENTS if load.packed else width * shape.hidden * DTYPE_BYTES[load.dtype]
+        size = DTYPE_BYTES[load.dtype] if on_gpu or load.native_bf16 else 4
+        return 12 * SLICE_ELEMENTS if load.packed else width * shape.hidden * size
     return 0
 
 
 def _cpu_form_bytes(shape: Shape, load: Load, tokens: int) -> int:
     """int8: of 128 rows, the activations in fp32 and both parts (4 + 8 bytes and 2 of FBGEMM's own), and of one piece's
-    outputs both parts in int32 and fp32 and their sum. int4: a slice at 12 bytes an element. Measured by
-    tests/bench/plan_accuracy.
+    outputs both parts in int32 and fp32 and their sum. int4: a slice at 12 bytes an element. bf16 where the CPU has
+    none: a slice and all activations in fp32, and a slice's outputs. Measured by tests/bench/plan_accuracy.
     """
     columns, width = max(shape.hidden, shape.intermediate), _widest(shape)
     if load.precision == "int8":
         return min(tokens, INT8_MOST_ROWS) * (14 * columns + 20 * min(width, PIECE_ELEMENTS // shape.hidden))
-    return 12 * INT4_SLICE_ELEMENTS if load.precision == "int4" else 0
+    if load.precision == "int4":
+        return 12 * INT4_SLICE_ELEMENTS
+    return 0 if load.native_bf16 else 4 * (WIDENED_ELEMENTS + tokens * (columns + WIDENED_ELEMENTS // columns))
 
 
 def _widest(shape: Shape) -> int:

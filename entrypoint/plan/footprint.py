@@ -22,6 +22,8 @@ SERVICE_BYTES = 96 * MIB
 under mixed load (tests/bench/soak), and room for a web worker whose threads are all busy."""
 CODE_SIZES = 18
 """Numbers of rows that the engine's products have (row_padding in the engine); dense layers meet them in the proof."""
+FEW_CODE_SIZES = 3
+"""Those below the number from which a CPU without bf16 widens the weight (app.engine.kernels.cpu_kind): 2, 4, 8."""
 CODE_BYTES, CODE_BYTES_A_COLUMN = 680 * 1024, 80
 ATTENTION_CODE_BYTES = 8 * MIB
 
@@ -146,9 +148,9 @@ def code_bytes(layout: Layout, shape: Shape, load: Load) -> int:
 
     Measured on a processor with AMX, all rows of a shape: 11 MiB with 256 columns, 14 to 15 with 1024, 17 to 21 with
     4096, 25 with 13696; attention 5. Of a quantised model fused experts are such weights, and of int4 the slices
-    that many rows are multiplied with. fp32 keeps none.
+    that many rows are multiplied with. fp32 keeps none, and without AVX-512 oneDNN multiplies no bf16.
     """
-    if load.dtype == "float32":
+    if load.dtype == "float32" or not (load.native_bf16 or load.avx512):
         return 0
     precision, int4_slice = load.precision, INT4_SLICE_ELEMENTS if load.cpu_form else SLICE_ELEMENTS
     fewest = 3 if precision in ("int8", "int4") else 2
@@ -157,11 +159,12 @@ def code_bytes(layout: Layout, shape: Shape, load: Load) -> int:
     slices = {
         (end - start, parameter.shape[1])
         for parameter in parameters
-        if precision == "int4" and (load.packed or load.cpu_form) and parameter.linear
+        if precision == "int4" and load.native_bf16 and (load.packed or load.cpu_form) and parameter.linear
         for start, end in row_slices(parameter.rows, parameter.shape[1], int4_slice)
     }
     wide = PREFILL_CHUNK // WIDE_ROWS * sum(map(_code_bytes, slices))
-    return ATTENTION_CODE_BYTES + CODE_SIZES * sum(map(_code_bytes, kinds)) + wide
+    sizes = CODE_SIZES if load.native_bf16 else FEW_CODE_SIZES
+    return ATTENTION_CODE_BYTES + sizes * sum(map(_code_bytes, kinds)) + wide
 
 
 def _code_bytes(weight: tuple[int, ...]) -> int:

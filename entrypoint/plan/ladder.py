@@ -94,7 +94,7 @@ def _with_cpu(inputs: PlanInputs, single: Sequence[Device], joined: Sequence[Dev
     that compute bf16 are also tried by themselves: beside the CPU an older one makes all of it fp32.
     """
     alone = [d for d in single if not shares_host(d) and not why_unusable(d, inputs.torch)]
-    newer = [device for device in joined if _native_bf16(device, inputs.host)]
+    newer = [device for device in joined if _has_bf16(device)]
     several = dict.fromkeys(tuple(kind[:count]) for kind in (joined, newer) for count in range(2, len(kind) + 1))
     places: tuple[Devices, ...] = (*((None, device) for device in alone), *((None, *devices) for devices in several))
     precision = inputs.stored.precision if inputs.stored else inputs.settings.precision
@@ -125,7 +125,7 @@ def _step(inputs: PlanInputs, precision: Precision | None, places: Sequence[tupl
 
 
 def _candidate(inputs: PlanInputs, precision: Precision | None, devices: Devices) -> Candidate:
-    native = _native(devices, inputs.host)
+    native = _native(devices)
     rung = precision or native
     gpus = [device.uuid for device in inputs.devices if device in devices]
     reasons = (_unusable(inputs, device) or _format_unsupported(inputs, device) for device in devices)
@@ -149,16 +149,17 @@ def _only(all_stages: tuple[tuple[LadderStep, ...], ...], names: tuple[str, ...]
     return tuple(stage for stage in narrowed if stage)
 
 
-def _native(devices: Devices, host: Host) -> Precision:
-    """What all of them compute natively: bf16, else fp16 on GPUs alone, else fp32."""
-    if all(_native_bf16(device, host) for device in devices):
+def _native(devices: Devices) -> Precision:
+    """The 16 bits that all of them compute: bf16, else fp16 on GPUs alone; fp32 where they have none in common."""
+    if all(map(_has_bf16, devices)):
         return "bf16"
     return "fp32" if None in devices else "fp16"
 
 
-def _native_bf16(device: Device | None, host: Host) -> bool:
+def _has_bf16(device: Device | None) -> bool:
+    """A CPU that does not compute it natively widens it as it is read (app.engine.kernels.bf16_linear)."""
     if device is None:
-        return host.cpu_bf16
+        return True
     return (device.compute_capability or NATIVE_BF16) >= NATIVE_BF16
 
 

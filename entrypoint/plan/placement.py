@@ -131,6 +131,7 @@ class Budget:
             self.max_model_len,
             self.max_num_seqs,
             avx512=inputs.host.cpu_avx512,
+            native_bf16=inputs.host.cpu_bf16,
             double_quant=inputs.stored is None or inputs.stored.double_quant,
             stored_bytes=inputs.stored.bytes if inputs.stored and candidate.precision == "fp8" else None,
         )

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from app.engine.kernels.bf16_linear import bf16_linear
 from app.engine.kernels.row_padding import padded_rows
 
 EXPERTS_IMPLEMENTATION = "berth"
@@ -37,7 +38,7 @@ def experts_forward(experts: Any, hidden: torch.Tensor, chosen: torch.Tensor, we
         tokens, ranks = torch.where(chosen == expert)
         rows = hidden.new_zeros(padded_rows(len(tokens)), hidden.shape[-1])
         rows[: len(tokens)] = hidden[tokens]
-        gate, up = torch.nn.functional.linear(rows, experts.gate_up_proj[expert]).chunk(2, dim=-1)
-        rows = torch.nn.functional.linear(experts.act_fn(gate) * up, experts.down_proj[expert])[: len(tokens)]
+        gate, up = bf16_linear(rows, experts.gate_up_proj[expert]).chunk(2, dim=-1)
+        rows = bf16_linear(experts.act_fn(gate) * up, experts.down_proj[expert])[: len(tokens)]
         result.index_add_(0, tokens, rows * weights[tokens, ranks, None].float())
     return result.to(hidden.dtype)

@@ -10,12 +10,10 @@ from collections.abc import Sequence
 
 import torch
 
+from app.engine.kernels.cpu_kind import cpu_kind, form_changes
 from app.layouts.cpu_products import INT4_GROUP, INT4_ROWS, INT4_SLICE_ELEMENTS, int4_rows
 from app.layouts.nf4 import WIDE_ROWS
 
-MANY_ROWS = 192
-"""From this many rows on slices are unpacked. Measured on two cores with AVX-512, 4096 x 4096: 512 rows take 90 ms
-instead of 130; with AVX2 120 instead of 190."""
 LOW_HALVES = 0x0F0F0F0F0F0F0F0F
 RANGES = (1.0, 0.9, 0.8)
 """Shares of a group's range that are tried; the one of least squared error is taken."""
@@ -42,7 +40,7 @@ class Int4Linear(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The product, in the dtype of `x`."""
         flat = x.reshape(-1, self.in_features)
-        wide = self._many_rows(flat) if len(flat) >= MANY_ROWS else self._few_rows(flat)
+        wide = self._many_rows(flat) if len(flat) >= form_changes().unpack_int4 else self._few_rows(flat)
         result = wide[:, : self.out_features]
         if self.bias is not None:
             result = result + self.bias
@@ -56,7 +54,7 @@ class Int4Linear(torch.nn.Module):
         return result.to(x.dtype)
 
     def _many_rows(self, x: torch.Tensor) -> torch.Tensor:
-        dtype = torch.bfloat16 if _native_bf16() else torch.float32
+        dtype = torch.bfloat16 if cpu_kind() == "bf16" else torch.float32
         # Of bf16 products oneDNN keeps code for each number of rows (row_padding): few numbers, which the plan counts.
         padding = -len(x) % WIDE_ROWS if dtype == torch.bfloat16 else 0
         inputs = torch.nn.functional.pad(x.to(dtype), (0, 0, 0, padding))
@@ -148,7 +146,3 @@ def _unpacked(codes: torch.Tensor, groups: torch.Tensor, dtype: torch.dtype) -> 
     scale, zero = groups.float().unbind(-1)
     torch.addcmul((zero - 8 * scale)[:, None], weight, scale[:, None], out=weight)
     return weight.view(columns, rows).to(dtype)
-
-
-def _native_bf16() -> bool:
-    return bool(torch.cpu._is_avx512_bf16_supported())

@@ -28,7 +28,7 @@ def linear(
     least: Tensor, levels: float, offset: int
 ):
     wide = x.float()
-    scale = torch.add(least, torch.linalg.vector_norm(wide, float("inf"), 1, True), alpha=1.0 / levels)
+    scale = torch.add(least, wide.abs().amax([1], True), alpha=1.0 / levels)
     parts = wide / scale
     high = parts.round()
     both = torch.cat([high, parts.sub_(high).mul_(2.0 * levels)])
@@ -38,8 +38,8 @@ def linear(
             torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(both, 1.0, offset, piece)
         )
     product = outputs[0] if len(outputs) == 1 else torch.cat(outputs, 1)
-    upper, lower = product.chunk(2)
-    result = torch.add(upper, lower, alpha=0.5 / levels)
+    rows = x.size(0)
+    result = torch.add(product[:rows], product[rows:], alpha=0.5 / levels)
     if bias is not None:
         return torch.addcmul(bias, result, scale).to(x.dtype)
     return result.mul_(scale).to(x.dtype)

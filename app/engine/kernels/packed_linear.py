@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from app.engine.kernels.cpu_kind import cpu_kind
+
 ROWS_HINT = 32
 """The number of rows that the order is chosen for. One for 16 is much slower at 64 on some processors; this is not."""
 PADDING_FREE = 64
@@ -33,10 +35,9 @@ class PackedLinear(torch.nn.Module):
 
 
 def can_pack() -> bool:
-    """Whether this build of torch has packed products, and the processor bf16."""
+    """Whether this build of torch has packed products, and the processor bf16 (see `bf16_linear` for others)."""
     ops = torch.ops.mkldnn
-    names = ("_is_mkldnn_bf16_supported", "_reorder_linear_weight", "_linear_pointwise")
-    return all(hasattr(ops, name) for name in names) and bool(ops._is_mkldnn_bf16_supported())
+    return cpu_kind() == "bf16" and all(hasattr(ops, op) for op in ("_reorder_linear_weight", "_linear_pointwise"))
 
 
 def pack_linear(model: Any, free_bytes: int) -> int:

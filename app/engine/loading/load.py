@@ -16,7 +16,9 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from app.contract.config import EngineConfig
+from app.contract.plan import CPU
 from app.engine.errors import BadCheckpoint
+from app.engine.kernels.bf16_linear import swap_bf16_linear
 from app.engine.kernels.experts import steer_experts
 from app.engine.kernels.latent_slices import slice_latents
 from app.engine.loading.checkpoint import CheckpointFiles, StoredRows, open_file
@@ -58,6 +60,8 @@ def load_model(checkpoint: CheckpointFiles, config: EngineConfig, loaded: Callab
         from app.engine.loading.prequantised import PrequantisedLoader
 
         prequantised = PrequantisedLoader(checkpoint, config.precision, model, devices, dtype)
+    if dtype == torch.bfloat16:
+        swap_bf16_linear(model, lambda name: devices.of(f"{name}.weight").type == CPU)
     for path, in_file in itertools.groupby(checkpoint.tensors, lambda rows: rows.file):
         with open_file(path) as file:
             for rows in in_file:

@@ -83,7 +83,7 @@ class DenseForward:
         if self._device.type != CPU:
             return []
         layer = self._dense_layers[0]
-        own = [WarmUp(rows, functools.partial(layer.warm_up, rows)) for rows in sizes if layer.keeps_code]
+        own = [WarmUp(rows, functools.partial(layer.warm_up, rows)) for rows in sizes if layer.keeps_code(rows)]
         return [*slice_warm_ups(self._model, sizes), *own]
 
     @contextlib.contextmanager

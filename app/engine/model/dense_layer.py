@@ -10,6 +10,7 @@ import torch
 
 from app.contract.plan import CPU
 from app.engine.kernels import int4_linear, int8_linear
+from app.engine.kernels.bf16_linear import Bf16Linear
 from app.engine.kernels.int4_linear import Int4Linear
 from app.engine.kernels.int8_linear import Int8Linear
 from app.engine.kernels.packed_linear import PackedLinear, can_pack
@@ -68,11 +69,13 @@ class DenseLayer:
         attention = self._attend(query[rows], _with_starts([window for _, window in kept]))
         return self._finish_layer(x[rows], attention)[:count]
 
-    @property
-    def keeps_code(self) -> bool:
-        """Whether oneDNN keeps compiled code of its products for each number of rows: only of bf16, where it has it."""
-        plain = type(self._attention.o_proj) in (torch.nn.Linear, PackedLinear)
-        return plain and self._input_norm.weight.dtype == torch.bfloat16 and can_pack()
+    def keeps_code(self, rows: int) -> bool:
+        """Whether oneDNN keeps compiled code of its products for this number of rows: only of bf16."""
+        if self._input_norm.weight.dtype != torch.bfloat16:
+            return False
+        if isinstance(self._attention.o_proj, Bf16Linear):
+            return self._attention.o_proj.keeps_code(rows)
+        return type(self._attention.o_proj) in (torch.nn.Linear, PackedLinear) and can_pack()
 
     @torch.inference_mode()
     def warm_up(self, rows: int) -> None:
@@ -140,10 +143,10 @@ def _join(parts: Sequence[Any]) -> torch.nn.Module | None:
         return int8_linear.joined(parts)
     if kinds == {Int4Linear}:
         return int4_linear.joined(parts)
-    if kinds != {torch.nn.Linear}:
+    if kinds not in ({torch.nn.Linear}, {Bf16Linear}):
         return None
     outputs, biased = sum(part.out_features for part in parts), parts[0].bias is not None
-    joined = torch.nn.Linear(parts[0].in_features, outputs, biased, device="meta")
+    joined: torch.nn.Linear = type(parts[0])(parts[0].in_features, outputs, biased, device="meta")
     joined.weight = _stack_rows([part.weight for part in parts])
     if biased:
         joined.bias = _stack_rows([part.bias for part in parts])

@@ -48,12 +48,12 @@ def share_cores() -> None:
     """Makes OpenMP's threads sleep soon when they wait for each other; call it before torch is imported.
 
     By default they spin for milliseconds at each of the hundreds of barriers of a step. If something else uses the
-    cores (a container's quota, a busy host), they spin against the very thread that they wait for: with a small model
-    on two contended cores 39 tokens took 13 s, and 0.4 s with this setting. Some spinning pays if the cores are free:
-    32 requests at once got 150 tokens a second with 4000 turns, 139 with 1000, and 172 with 20000, which takes three
-    times as long as 1000 if the cores are contended.
+    cores (a container's quota, a busy host), they spin against the very thread that they wait for: with the demo model
+    on two contended cores 39 tokens took 13 s. Some spinning pays: 256 M parameters at int8 on two cores with AVX-512
+    take 29 ms a token with 20000 turns and 33 with 4000; if two other processes want the cores, 68 and 82. Only a model
+    as small as the demo then does better with 4000: 7 ms instead of 16.
     """
-    os.environ.setdefault("GOMP_SPINCOUNT", "4000")
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 
 def return_freed_memory() -> None:

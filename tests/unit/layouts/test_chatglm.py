@@ -176,24 +176,22 @@ def test_the_published_sizes() -> None:
 
 
 CPU_WEIGHTS = {
-    (True, True): {"bf16": 11.630, "int8": 6.364, "int4": 3.984},
-    (False, True): {"fp32": 23.259, "int8": 7.357, "int4": 4.977},
-    (False, False): {"fp32": 23.259, "int8": 7.330, "int4": 4.977},
+    True: {"bf16": 11.630, "int8": 6.364, "int4": 3.984},
+    False: {"bf16": 11.630, "int8": 6.337, "int4": 3.984},
 }
-"""GiB of each rung, by whether the CPU computes bf16 (if not, what is beside the quantised weights is fp32) and whether
-it has AVX-512, for which int8 rows are padded further."""
+"""GiB of each rung, by whether the CPU has AVX-512, for which int8 rows are padded further."""
 
 
 def cpu_weights(rungs: Iterable[tuple[str, str, int]]) -> dict[str, float]:
     return {precision: round(size / GIB, 3) for precision, device, size in rungs if device == "cpu"}
 
 
-@pytest.mark.parametrize(("bf16", "avx512"), CPU_WEIGHTS)
+@pytest.mark.parametrize(("bf16", "avx512"), [(True, True), (False, True), (False, False)])
 def test_the_weights_of_the_published_shape_on_each_kind_of_cpu(bf16: bool, avx512: bool) -> None:
     host = replace(HOST, cpu_bf16=bf16, cpu_avx512=avx512)
     plan = make_plan(plan_inputs(CHATGLM3_6B, layout=LAYOUTS["chatglm"], host=host))
     weights = cpu_weights((rung.precision, rung.device, rung.terms[0].bytes) for rung in plan.rungs)
-    assert CPU_WEIGHTS[bf16, avx512].items() <= weights.items()
+    assert CPU_WEIGHTS[avx512].items() <= weights.items()
 
 
 def test_the_plan_command_for_the_published_shape(tmp_path: Path) -> None:
@@ -202,5 +200,4 @@ def test_the_plan_command_for_the_published_shape(tmp_path: Path) -> None:
     plan = json.loads(done.stdout)
     assert (plan["model"]["layout"], plan["model"]["parameters"]) == ("chatglm", 6_243_584_000)
     weights = cpu_weights((rung["precision"], rung["device"], rung["terms"][0]["bytes"]) for rung in plan["rungs"])
-    host = plan["host"]
-    assert CPU_WEIGHTS[host["cpu_bf16"], host["cpu_avx512"]].items() <= weights.items()
+    assert CPU_WEIGHTS[plan["host"]["cpu_avx512"]].items() <= weights.items()

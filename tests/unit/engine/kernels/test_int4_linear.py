@@ -6,8 +6,12 @@ import pytest
 import torch
 
 from app.engine.kernels import int4_linear
-from app.engine.kernels.int4_linear import MANY_ROWS, Int4Linear, joined, packed_codes, quantised
+from app.engine.kernels.cpu_kind import CpuKind, form_changes
+from app.engine.kernels.int4_linear import Int4Linear, joined, packed_codes, quantised
 from app.layouts.cpu_products import INT4_GROUP, int4_bytes, int4_rows
+
+
+MANY_ROWS = form_changes().unpack_int4
 
 
 def module_of(rows: int, columns: int, biased: bool = False) -> tuple[Int4Linear, torch.Tensor]:
@@ -30,11 +34,11 @@ def dequantised(codes: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize(("rows", "columns"), [(1, 64), (48, 128), (100, 192), (256, 512), (4160, 256)])
 @pytest.mark.parametrize("count", [1, 4, 33, MANY_ROWS - 1, MANY_ROWS, 600])
-@pytest.mark.parametrize("native_bf16", [False, True])
+@pytest.mark.parametrize("kind", ["avx512", "bf16"])
 def test_product_is_that_of_the_dequantised_weight(
-    monkeypatch: pytest.MonkeyPatch, rows: int, columns: int, count: int, native_bf16: bool
+    monkeypatch: pytest.MonkeyPatch, rows: int, columns: int, count: int, kind: CpuKind
 ) -> None:
-    monkeypatch.setattr(int4_linear, "_native_bf16", lambda: native_bf16)
+    monkeypatch.setattr(int4_linear, "cpu_kind", lambda: kind)
     module, weight = module_of(rows, columns, biased=True)
     x = torch.randn(count, columns, generator=torch.Generator().manual_seed(count))
     exact = x.double() @ weight.double().t()

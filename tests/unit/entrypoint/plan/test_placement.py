@@ -115,10 +115,10 @@ def test_an_explicit_dtype_is_tried_on_cards_that_differ() -> None:
 
 
 def test_what_cpu_and_gpu_compute_together() -> None:
-    turing, old_cpu = gpu(4, (7, 5)), replace(HOST, cpu_bf16=False)
+    turing, old_cpu = gpu(4, (7, 5)), replace(HOST, cpu_bf16=False)  # it widens bf16 as it reads it
     assert chosen(make_plan(plan_inputs(devices=cards(4)))).compute_dtype == "bfloat16"
     assert chosen(make_plan(plan_inputs(devices=(turing,)))).compute_dtype == "float32"
-    assert chosen(make_plan(plan_inputs(devices=cards(4), host=old_cpu))).compute_dtype == "float32"
+    assert chosen(make_plan(plan_inputs(devices=cards(4), host=old_cpu))).compute_dtype == "bfloat16"
     together = chosen(make_plan(plan_inputs(devices=(gpu(12, (7, 5)), gpu(12, index=1)))))
     assert (together.precision, together.compute_dtype) == ("fp16", "float16")
 

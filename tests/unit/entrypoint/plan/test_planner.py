@@ -49,8 +49,16 @@ def test_the_cpu_serves_where_the_card_is_too_small() -> None:
     assert (rung.device, rung.precision) == ("cpu", "bf16")
 
 
-def test_a_cpu_without_bf16_takes_fp32() -> None:
-    rung = chosen(make_plan(plan_inputs(SMALL, host=replace(HOST, cpu_bf16=False))))
+@pytest.mark.parametrize("native", [True, False])
+def test_every_cpu_is_given_16_bits(native: bool) -> None:
+    plan = make_plan(plan_inputs(SMALL, host=replace(HOST, cpu_bf16=native)))
+    assert [(rung.precision, rung.compute_dtype) for rung in plan.rungs] == [
+        (precision, "bfloat16") for precision in ("bf16", "int8", "int4")
+    ]
+
+
+def test_fp32_stays_a_setting() -> None:
+    rung = chosen(make_plan(plan_inputs(SMALL, settings=Settings(model="x", precision="fp32"))))
     assert (rung.precision, rung.compute_dtype) == ("fp32", "float32")
 
 
