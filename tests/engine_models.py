@@ -12,6 +12,7 @@ from app.contract.config import EngineConfig
 from app.contract.plan import Dtype, Precision
 from app.engine.backend.transformers_backend import TransformersBackend
 from app.engine.kernels import int4_linear
+from app.engine.kernels.cpu_kind import cpu_kind
 from app.engine.loading.checkpoint import CheckpointFiles, open_checkpoint
 from app.engine.loading.load import load_model
 from app.engine.model.kv_cache import SlotCache
@@ -47,8 +48,13 @@ def engine_config(
 
 
 def on_cpu(load: Load) -> Load:
-    """What the plan counts for the CPU's own forms of int8 and int4."""
-    return replace(load, cpu_form=load.precision in ("int8", "int4"), avx512=torch.cpu._is_avx512_supported())
+    """What the plan counts on this CPU."""
+    return replace(
+        load,
+        cpu_form=load.precision in ("int8", "int4"),
+        avx512=torch.cpu._is_avx512_supported(),
+        native_bf16=cpu_kind() == "bf16",
+    )
 
 
 def round_weights(model: Any, checkpoint: CheckpointFiles, precision: Precision) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 from app.contract.plan import DTYPE_BYTES, Dtype, Precision
 from app.layouts.cpu_products import INT4_SLICE_ELEMENTS, INT8_MOST_ROWS, PIECE_ELEMENTS, WIDENED_ELEMENTS
@@ -28,6 +28,7 @@ class Load:
     dtype: Dtype
     max_model_len: int
     max_num_seqs: int
+    _: KW_ONLY
     packed: bool = False
     """nf4 in the form of bitsandbytes' AVX-512 kernel."""
     avx512: bool = False
@@ -136,7 +137,7 @@ def quantised_bytes(shape: Shape, load: Load, tokens: int, on_gpu: bool) -> int:
     weights that is most of the down projection's I·hidden (measured); a trained model's are few, but nothing bounds
     them. Its int4: the whole weight in the compute dtype while many tokens are multiplied; where the CPU's kernel
     packs, slices of it (`app.engine.kernels.nf4_linear`) at 12 bytes an element, half of them gaps in the heap
-    (measured). The CPU's own forms: see `_cpu_form_bytes`.
+    (measured); where it has no bf16, what widening takes as well. The CPU's own forms: see `_cpu_form_bytes`.
     """
     width = _widest(shape)
     if not on_gpu and (load.cpu_form or load.precision == "bf16"):
@@ -145,22 +146,31 @@ def quantised_bytes(shape: Shape, load: Load, tokens: int, on_gpu: bool) -> int:
         product = tokens * (8 * width + shape.hidden)
         return max(product, 9 * shape.intermediate * shape.hidden)
     if load.precision == "int4":
-        size = DTYPE_BYTES[load.dtype] if on_gpu or load.native_bf16 else 4
-        return 12 * SLICE_ELEMENTS if load.packed else width * shape.hidden * size
+        if load.packed:
+            return 12 * SLICE_ELEMENTS
+        return width * shape.hidden * DTYPE_BYTES[load.dtype] + (0 if on_gpu else _widened_bytes(shape, load, tokens))
     return 0
 
 
 def _cpu_form_bytes(shape: Shape, load: Load, tokens: int) -> int:
     """int8: of 128 rows, the activations in fp32 and both parts (4 + 8 bytes and 2 of FBGEMM's own), and of one piece's
-    outputs both parts in int32 and fp32 and their sum. int4: a slice at 12 bytes an element. bf16 where the CPU has
-    none: a slice and all activations in fp32, and a slice's outputs. Measured by tests/bench/plan_accuracy.
+    outputs both parts in int32 and fp32 and their sum. int4: a slice at 12 bytes an element. bf16: see
+    `_widened_bytes`. Measured by tests/bench/plan_accuracy.
     """
     columns, width = max(shape.hidden, shape.intermediate), _widest(shape)
     if load.precision == "int8":
         return min(tokens, INT8_MOST_ROWS) * (14 * columns + 20 * min(width, PIECE_ELEMENTS // shape.hidden))
     if load.precision == "int4":
         return 12 * INT4_SLICE_ELEMENTS
-    return 0 if load.native_bf16 else 4 * (WIDENED_ELEMENTS + tokens * (columns + WIDENED_ELEMENTS // columns))
+    return _widened_bytes(shape, load, tokens)
+
+
+def _widened_bytes(shape: Shape, load: Load, tokens: int) -> int:
+    """bf16 products where the CPU has no bf16: a slice and all activations in fp32, and a slice's outputs."""
+    if load.native_bf16 or load.dtype == "float32":
+        return 0
+    columns = max(shape.hidden, shape.intermediate)
+    return 4 * (WIDENED_ELEMENTS + tokens * (columns + WIDENED_ELEMENTS // columns))
 
 
 def _widest(shape: Shape) -> int:

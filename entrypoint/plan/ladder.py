@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from app.contract.plan import CPU, Device, Dtype, Host, Precision, gpus_of
+from app.contract.plan import CPU, Device, Dtype, Precision, gpus_of
 from entrypoint.machine.torch_build import why_unusable
 from entrypoint.plan.footprint import Load, int4_fits_kernels, runtime_bytes, weights_bytes
 from entrypoint.plan.inputs import PlanInputs, shares_host

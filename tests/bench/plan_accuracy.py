@@ -38,6 +38,7 @@ from entrypoint.settings.settings import Settings
 from entrypoint.state.api_key import AccessFiles
 from entrypoint.state.app_config import app_config
 from entrypoint.supervisor.engine_process import EngineRun
+from tests.engine_models import on_cpu
 from tools.checkpoints.make_checkpoint import make_checkpoint
 from tools.checkpoints.shape import CheckpointShape
 
@@ -177,7 +178,7 @@ def rows(model: Model, rungs: Sequence[Precision], slots: Sequence[int], device:
         assert plan.chosen is not None
         terms, need = {term.name: term.bytes for term in plan.chosen.terms}, plan.chosen.need_bytes
         comes_later = device == "cpu" and checkpoint.layout.moe  # of dense layers the proof has met every size
-        load = Load(precision, plan.chosen.compute_dtype, context, count, cpu_form=precision in ("int8", "int4"))
+        load = on_cpu(Load(precision, plan.chosen.compute_dtype, context, count))
         later = code_bytes(checkpoint.layout, checkpoint.shape, load) if comes_later else 0
         weights, margin, on_gpu = terms["weights"], terms["margin"], device == "gpu"
         yield Row(

@@ -31,16 +31,14 @@ class Bf16Linear(torch.nn.Linear):
 
 
 def swap_bf16_linear(model: Any, on_cpu: Callable[[str], bool]) -> None:
-    """Replaces the model's empty Linear modules, where `on_cpu` says so of the name and the processor has no bf16."""
+    """Replaces the model's empty bf16 Linear modules, where `on_cpu` says so of the name, unless the CPU has bf16."""
     if form_changes().widen_bf16 is None:
         return
-    names = [name for name, module in model.named_modules() if type(module) is torch.nn.Linear and on_cpu(name)]
-    for name in names:
-        plain = model.get_submodule(name)
-        biased = plain.bias is not None
-        dtype = plain.weight.dtype
-        swapped = Bf16Linear(plain.in_features, plain.out_features, biased, device="meta", dtype=dtype)
-        model.set_submodule(name, swapped)
+    linears = [(name, module) for name, module in model.named_modules() if type(module) is torch.nn.Linear]
+    for name, plain in linears:
+        if plain.weight.dtype == torch.bfloat16 and on_cpu(name):
+            sizes, biased = (plain.in_features, plain.out_features), plain.bias is not None
+            model.set_submodule(name, Bf16Linear(*sizes, biased, device="meta", dtype=torch.bfloat16))
 
 
 def bf16_linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
@@ -62,13 +60,14 @@ def _widened(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -
     """[rows, in] to [rows, out]."""
     height, columns = weight.shape
     result, wide = x.new_empty(len(x), height), x.float()
-    start = wide.new_zeros(height) if bias is None else bias.float()
+    start = wide.new_zeros(height, 1) if bias is None else bias.float().unsqueeze(1)
     step = max(64, WIDENED_ELEMENTS // columns // 64 * 64)
     scratch = _scratch(max(WIDENED_ELEMENTS, step * columns))
     for first in range(0, height, step):
         part = weight[first : first + step]
         slice_ = scratch[: part.numel()].view(part.shape).copy_(part)
-        result[:, first : first + step] = torch.addmm(start[first : first + step], wide, slice_.t())
+        # The slice comes first: for 12 to 32 rows MKL takes up to 1.6 times as long the other way round on AMD.
+        result[:, first : first + step] = torch.addmm(start[first : first + step], slice_, wide.t()).t()
     return result
 
 

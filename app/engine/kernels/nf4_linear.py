@@ -1,7 +1,8 @@
-"""nf4 products of many rows on a CPU for which bitsandbytes packs the weights (AVX-512 with bf16).
+"""nf4 products on the CPU, for weights that are stored so.
 
-Its kernel unpacks the weight again for every few rows: with 512 rows it takes ten times as long as oneDNN's bf16
-product. So for many rows a slice of the weight at a time is unpacked and multiplied by oneDNN.
+Where a CPU has AVX-512 with bf16, bitsandbytes packs the weights. Its kernel unpacks the weight again for every few
+rows: with 512 rows it takes ten times as long as oneDNN's bf16 product. So for many rows a slice of the weight at a
+time is unpacked and multiplied by oneDNN. On other CPUs it unpacks the whole weight at each call.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from typing import Any
 
 import torch
 
-from app.engine.kernels.bnb import bnb_nn
+from app.engine.kernels.bf16_linear import bf16_linear
+from app.engine.kernels.bnb import bnb_functional, bnb_nn
 from app.layouts.nf4 import NF4_BLOCK, PACKED_ROWS, SLICE_ELEMENTS, WIDE_ROWS, row_slices
 
 MIN_ROWS = 64
@@ -42,6 +44,15 @@ class PackedNf4Linear(bnb_nn.Linear4bit):  # type: ignore[misc]
         if self.bias is not None:
             result += self.bias.to(result.dtype)
         return result.view(*x.shape[:-1], self.out_features)
+
+
+class UnpackedNf4Linear(bnb_nn.Linear4bit):  # type: ignore[misc]
+    """x·Wᵀ + b, [..., in] to [..., out], on a CPU without bf16; the weight is unpacked to bf16."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The product, in bf16."""
+        weight = bnb_functional.dequantize_4bit(self.weight.data, self.weight.quant_state)
+        return bf16_linear(x, weight.to(x.dtype), self.bias)
 
 
 def unpacked(codes: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:

@@ -10,6 +10,7 @@ import torch
 from app.engine.errors import BadCheckpoint
 from app.engine.kernels import nf4_linear
 from app.engine.kernels.bnb import bnb_functional, bnb_nn
+from app.engine.kernels.cpu_kind import cpu_kind
 from app.engine.loading.checkpoint import StoredRows
 from app.engine.loading.weights import RowBlock, check_blocks, set_parameter
 from app.layouts.nf4 import ABSMAX_BLOCK, NF4_BLOCK, PACKED_ROWS
@@ -70,8 +71,7 @@ class Nf4:
         if self.packed and linear.out_features % PACKED_ROWS:
             text = f"{name} has {linear.out_features} rows; nf4 on this CPU needs a multiple of {PACKED_ROWS}"
             raise BadCheckpoint(f"{text}: choose another precision")
-        kind = nf4_linear.PackedNf4Linear if self.packed else bnb_nn.Linear4bit
-        return kind(
+        return self._class(
             linear.in_features,
             linear.out_features,
             linear.bias is not None,
@@ -80,6 +80,13 @@ class Nf4:
             quant_type="nf4",
             device="meta",
         )
+
+    @property
+    def _class(self) -> Any:
+        if self.packed:
+            return nf4_linear.PackedNf4Linear
+        widens = self._device.type == "cpu" and cpu_kind() != "bf16"
+        return nf4_linear.UnpackedNf4Linear if widens else bnb_nn.Linear4bit
 
     def finish(self) -> None:
         """Each weight is in its place already."""

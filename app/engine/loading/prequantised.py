@@ -8,7 +8,6 @@ import torch
 
 from app.engine.errors import BadCheckpoint
 from app.engine.kernels.bnb import bnb_functional
-from app.engine.kernels.cpu_kind import cpu_kind
 from app.engine.kernels.int8_linear import LARGEST
 from app.engine.loading.bnb_quantisers import Int8, Nf4
 from app.engine.loading.checkpoint import CheckpointFiles, StoredRows, open_file
@@ -113,9 +112,7 @@ class PrequantisedLoader:
 
 def _quantiser(kind: str, device: torch.device, dtype: torch.dtype) -> Int8 | CpuInt8 | Nf4:
     if kind == "nf4":
-        # bitsandbytes unpacks the whole weight; without bf16, many rows are multiplied ten times as fast in fp32.
-        wide = device.type == "cpu" and cpu_kind() != "bf16"
-        return Nf4(device, torch.float32 if wide else dtype)
+        return Nf4(device, dtype)
     return CpuInt8() if device.type == "cpu" else Int8(device)
 
 

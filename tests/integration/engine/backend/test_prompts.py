@@ -12,6 +12,7 @@ import torch
 from app.contract.plan import Dtype
 from app.engine.backend.interface import TokenRequest
 from app.engine.backend.transformers_backend import TransformersBackend
+from app.engine.kernels.cpu_kind import form_changes
 from app.engine.kernels.packed_linear import can_pack
 from app.engine.kernels.row_padding import padded_rows, unpadded_rows
 from app.engine.loading import weights
@@ -120,7 +121,7 @@ def test_the_proof_has_as_many_steps_as_it_says(folder: Path, dtype: Dtype) -> N
     chunk = costs[-1 - layers : -1]
     assert len(set(chunk)) == 1 and chunk[0] >= costs[0] and min(costs) > 0
     # Other sizes are warmed up where oneDNN keeps code of them.
-    assert (len(costs) > layers + 1) == (dtype == "bfloat16" and can_pack())
+    assert (len(costs) > layers + 1) == (dtype == "bfloat16" and form_changes().onednn_bf16)
 
 
 def test_each_layer_of_transformers_own_pass_is_a_step_too(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from app.contract.plan import Precision
 from app.engine.errors import BadCheckpoint
+from app.engine.kernels.cpu_kind import cpu_kind
 from app.engine.loading import weights
 from entrypoint.checkpoint.checkpoint import CheckpointError, read_checkpoint
 from entrypoint.plan.footprint import Load, weights_bytes
@@ -63,6 +64,13 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: folder / name for name in HOW}
 
 
+def same(logits: torch.Tensor, expected: torch.Tensor) -> bool:
+    """Equal; where the CPU has no bf16, as near as products that sum in another order come."""
+    if cpu_kind() == "bf16":
+        return torch.equal(logits, expected)
+    return float((logits.float() - expected.float()).norm() / expected.float().norm()) < 0.02
+
+
 def load_ours(folder: Path, precision: Precision) -> Any:
     return load_quietly(folder, engine_config(precision, "bfloat16", max_model_len=128))
 
@@ -78,7 +86,7 @@ def test_the_same_logits_as_transformers_own_load(saved: dict[str, Path], name: 
     if name == "int8":  # by another product: the activations are not rounded to a byte
         assert float((logits - expected).norm() / expected.norm()) < 0.03
     else:
-        assert torch.equal(logits, expected)
+        assert same(logits, expected)
     assert weights.weights_bytes(ours) <= loaded_bytes, "the first forward pass must not repack weights"
 
 
@@ -92,7 +100,7 @@ def test_experts_that_bitsandbytes_passed_over_are_read_as_floats(tmp_path: Path
     checkpoint, ours, ids = read_checkpoint(folder), load_ours(folder, "int4"), torch.arange(20).unsqueeze(0)
     assert checkpoint.stored is not None
     with torch.inference_mode():
-        assert torch.equal(ours(ids).logits, theirs(ids).logits)
+        assert same(ours(ids).logits, theirs(ids).logits)
 
 
 @pytest.mark.parametrize("name", RUN)
@@ -107,7 +115,7 @@ def test_the_plan_counts_what_is_loaded(
     assert checkpoint.stored is not None
     assert checkpoint.stored.precision == HOW[name][0]
     double = checkpoint.stored.double_quant
-    planned = Load(checkpoint.stored.precision, "bfloat16", 128, 1, packed, double_quant=double)
+    planned = Load(checkpoint.stored.precision, "bfloat16", 128, 1, packed=packed, double_quant=double)
     planned = on_cpu(planned) if name == "int8" else planned
     loaded = load_ours(saved[name], checkpoint.stored.precision)
     assert weights_bytes(checkpoint.layout, checkpoint.shape, planned) == weights.weights_bytes(loaded)

@@ -10,7 +10,6 @@ from app.engine.kernels.cpu_kind import CpuKind, form_changes
 from app.engine.kernels.int4_linear import Int4Linear, joined, packed_codes, quantised
 from app.layouts.cpu_products import INT4_GROUP, int4_bytes, int4_rows
 
-
 MANY_ROWS = form_changes().unpack_int4
 
 

@@ -44,7 +44,7 @@ FLASH = Shape(
 
 
 def load(precision: str, packed: bool = False) -> Load:
-    return Load(precision, "bfloat16", 8192, 1, packed)  # type: ignore[arg-type]
+    return Load(precision, "bfloat16", 8192, 1, packed=packed)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
