@@ -31,14 +31,14 @@ class Bf16Linear(torch.nn.Linear):
 
 
 def swap_bf16_linear(model: Any, on_cpu: Callable[[str], bool]) -> None:
-    """Replaces the model's empty bf16 Linear modules, where `on_cpu` says so of the name, unless the CPU has bf16."""
+    """Replaces the model's empty Linear modules, where `on_cpu` says so of the name, unless the CPU has bf16."""
     if form_changes().widen_bf16 is None:
         return
     linears = [(name, module) for name, module in model.named_modules() if type(module) is torch.nn.Linear]
     for name, plain in linears:
-        if plain.weight.dtype == torch.bfloat16 and on_cpu(name):
+        if on_cpu(name):
             sizes, biased = (plain.in_features, plain.out_features), plain.bias is not None
-            model.set_submodule(name, Bf16Linear(*sizes, biased, device="meta", dtype=torch.bfloat16))
+            model.set_submodule(name, Bf16Linear(*sizes, biased, device="meta", dtype=plain.weight.dtype))
 
 
 def bf16_linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:

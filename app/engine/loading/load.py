@@ -60,7 +60,7 @@ def load_model(checkpoint: CheckpointFiles, config: EngineConfig, loaded: Callab
         from app.engine.loading.prequantised import PrequantisedLoader
 
         prequantised = PrequantisedLoader(checkpoint, config.precision, model, devices, dtype)
-    swap_bf16_linear(model, lambda name: devices.of(f"{name}.weight").type == CPU)
+    swap_bf16_linear(model, lambda name: dtype == torch.bfloat16 and devices.of(f"{name}.weight").type == CPU)
     for path, in_file in itertools.groupby(checkpoint.tensors, lambda rows: rows.file):
         with open_file(path) as file:
             for rows in in_file:

@@ -115,7 +115,9 @@ def test_every_tensor_is_that_of_transformers_own_loader(folders: dict[str, Path
 
 @pytest.mark.parametrize("name", MOE)
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_logits_are_those_of_transformers_own_loader(folders: dict[str, Path], name: str, precision: Precision) -> None:
+def test_logits_are_those_of_transformers_own_loader(
+    folders: dict[str, Path], name: str, precision: Precision, plain_bf16: None
+) -> None:
     dtype: Dtype = "float32" if precision == "fp32" else "bfloat16"
     ids = torch.randint(0, 900, (1, 40), generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():

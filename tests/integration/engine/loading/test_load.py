@@ -12,6 +12,7 @@ from unittest.mock import ANY
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.nn import Linear
 from transformers import AutoModelForCausalLM
 
 from app.contract.plan import Dtype, Precision
@@ -21,6 +22,9 @@ from app.engine.errors import BadCheckpoint
 from app.engine.formats.base import ChatFormat, PromptRequest
 from app.engine.formats.open import load_format
 from app.engine.formats.parsing.parts import ToolCallPart
+from app.engine.kernels import bf16_linear
+from app.engine.kernels.bf16_linear import Bf16Linear
+from app.engine.kernels.cpu_kind import FORM_CHANGES
 from app.engine.loading import load, weights
 from app.engine.loading.checkpoint import CheckpointFiles, open_checkpoint
 from app.engine.model.kv_cache import SlotCache
@@ -87,7 +91,7 @@ def test_greedy_is_what_generate_gives_at_any_chunk_size(folders: dict[str, Path
 
 
 @pytest.mark.parametrize("name", ["glm4", "tied"])
-def test_logits_equal_those_of_transformers_own_loader(folders: dict[str, Path], name: str) -> None:
+def test_logits_equal_those_of_transformers_own_loader(folders: dict[str, Path], name: str, plain_bf16: None) -> None:
     ours = load_ours(open_checkpoint(folders[name]), "bf16", "bfloat16")
     theirs = AutoModelForCausalLM.from_pretrained(str(folders[name]), dtype=torch.bfloat16, device_map={"": "cpu"})
     ids = torch.tensor([prompt(60)])
@@ -113,6 +117,17 @@ def test_quantised_logits_are_those_of_the_weights_they_stand_for(
         expected, logits = theirs(ids).logits, ours(ids).logits.float()
     assert float((logits - expected).norm() / expected.norm()) < tolerance
     assert weights.weights_bytes(ours) == loaded_bytes
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype", "kind"), [("bf16", "bfloat16", Bf16Linear), ("fp32", "float32", Linear)]
+)
+def test_linear_layers_where_the_cpu_has_no_bf16(
+    folders: dict[str, Path], precision: Precision, dtype: Dtype, kind: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bf16_linear, "form_changes", lambda: FORM_CHANGES["other"])
+    model = load_quietly(folders["glm4"], engine_config(precision, dtype, max_model_len=LENGTH))
+    assert {type(module) for module in model.modules() if isinstance(module, Linear)} == {kind}
 
 
 def test_progress_counts_every_stored_byte(folders: dict[str, Path]) -> None:

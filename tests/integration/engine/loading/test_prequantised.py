@@ -15,7 +15,6 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from app.contract.plan import Precision
 from app.engine.errors import BadCheckpoint
-from app.engine.kernels.cpu_kind import cpu_kind
 from app.engine.loading import weights
 from entrypoint.checkpoint.checkpoint import CheckpointError, read_checkpoint
 from entrypoint.plan.footprint import Load, weights_bytes
@@ -64,19 +63,12 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: folder / name for name in HOW}
 
 
-def same(logits: torch.Tensor, expected: torch.Tensor) -> bool:
-    """Equal; where the CPU has no bf16, as near as products that sum in another order come."""
-    if cpu_kind() == "bf16":
-        return torch.equal(logits, expected)
-    return float((logits.float() - expected.float()).norm() / expected.float().norm()) < 0.02
-
-
 def load_ours(folder: Path, precision: Precision) -> Any:
     return load_quietly(folder, engine_config(precision, "bfloat16", max_model_len=128))
 
 
 @pytest.mark.parametrize("name", RUN)
-def test_the_same_logits_as_transformers_own_load(saved: dict[str, Path], name: str) -> None:
+def test_the_same_logits_as_transformers_own_load(saved: dict[str, Path], name: str, plain_bf16: None) -> None:
     theirs = AutoModelForCausalLM.from_pretrained(str(saved[name]), dtype=torch.bfloat16, device_map={"": "cpu"})
     ours = load_ours(saved[name], HOW[name][0])
     loaded_bytes = weights.weights_bytes(ours)
@@ -86,11 +78,11 @@ def test_the_same_logits_as_transformers_own_load(saved: dict[str, Path], name: 
     if name == "int8":  # by another product: the activations are not rounded to a byte
         assert float((logits - expected).norm() / expected.norm()) < 0.03
     else:
-        assert same(logits, expected)
+        assert torch.equal(logits, expected)
     assert weights.weights_bytes(ours) <= loaded_bytes, "the first forward pass must not repack weights"
 
 
-def test_experts_that_bitsandbytes_passed_over_are_read_as_floats(tmp_path: Path) -> None:
+def test_experts_that_bitsandbytes_passed_over_are_read_as_floats(tmp_path: Path, plain_bf16: None) -> None:
     original, folder = make_family(tmp_path / "original", "glm4_moe"), tmp_path / "saved"
     config = BitsAndBytesConfig(**HOW["nf4, double"][1])  # type: ignore[no-untyped-call]
     theirs: Any = AutoModelForCausalLM.from_pretrained(
@@ -100,7 +92,7 @@ def test_experts_that_bitsandbytes_passed_over_are_read_as_floats(tmp_path: Path
     checkpoint, ours, ids = read_checkpoint(folder), load_ours(folder, "int4"), torch.arange(20).unsqueeze(0)
     assert checkpoint.stored is not None
     with torch.inference_mode():
-        assert same(ours(ids).logits, theirs(ids).logits)
+        assert torch.equal(ours(ids).logits, theirs(ids).logits)
 
 
 @pytest.mark.parametrize("name", RUN)

@@ -60,18 +60,15 @@ def test_leading_dimensions_and_other_dtypes_stay(kind: CpuKind) -> None:
     assert bf16_linear(x.float(), weight.float()).dtype == torch.float32
 
 
-def model(dtype: torch.dtype = torch.bfloat16) -> torch.nn.Sequential:
-    parts = (torch.nn.Linear(4, 4), torch.nn.Linear(4, 2, bias=False))
-    return torch.nn.Sequential(*parts).to("meta", dtype)
+def model() -> torch.nn.Sequential:
+    return torch.nn.Sequential(torch.nn.Linear(4, 4, device="meta"), torch.nn.Linear(4, 2, bias=False, device="meta"))
 
 
-def test_bf16_linear_modules_on_the_cpu_are_replaced(kind: CpuKind) -> None:
+def test_linear_modules_on_the_cpu_are_replaced(kind: CpuKind) -> None:
     two = model()
     swap_bf16_linear(two, lambda name: name == "1")
     assert [type(part) for part in two] == [torch.nn.Linear, Bf16Linear]
     assert (two[1].in_features, two[1].out_features, two[1].bias) == (4, 2, None)
-    swap_bf16_linear(floats := model(torch.float32), lambda _: True)
-    assert {type(part) for part in floats} == {torch.nn.Linear}
 
 
 def test_nothing_is_replaced_where_bf16_is_native(monkeypatch: pytest.MonkeyPatch) -> None:
