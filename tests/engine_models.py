@@ -12,7 +12,7 @@ from app.contract.config import EngineConfig
 from app.contract.plan import Dtype, Precision
 from app.engine.backend.transformers_backend import TransformersBackend
 from app.engine.kernels import int4_linear
-from app.engine.kernels.cpu_kind import cpu_kind
+from app.engine.kernels.cpu_kind import cpu_kind, packs_int8_for_avx512
 from app.engine.loading.checkpoint import CheckpointFiles, open_checkpoint
 from app.engine.loading.load import load_model
 from app.engine.model.kv_cache import SlotCache
@@ -52,7 +52,7 @@ def on_cpu(load: Load) -> Load:
     return replace(
         load,
         cpu_form=load.precision in ("int8", "int4"),
-        avx512=torch.cpu._is_avx512_supported(),
+        avx512=packs_int8_for_avx512(),
         native_bf16=cpu_kind() == "bf16",
     )
 

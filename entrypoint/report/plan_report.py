@@ -108,9 +108,9 @@ def machine(plan: Plan, width: int) -> list[Line]:
     lines += labelled("Memory", f"{size(host.available_bytes)} free of {size(host.ram_bytes)} RAM{limit}", width)
     if host.held_bytes:
         lines += labelled("", f"{size(host.held_bytes)} of it used by a running Berth", width)
-    native = "native" if host.cpu_bf16 else "no"
+    bf16 = "native bf16" if host.cpu_bf16 else "bf16 computed as fp32"
     reads = f", reads {memory_speed(host.memory_bytes_per_second)}" if host.memory_bytes_per_second else ""
-    lines += labelled("CPU", f"{host.cpu_count} of {host.cpu_name}, {native} bf16{reads}", width)
+    lines += labelled("CPU", f"{host.cpu_count} of {host.cpu_name}, {bf16}{reads}", width)
     for device in plan.devices:
         lines += _device(device, width)
     return lines + _gpu_notes(host, width)

@@ -1,4 +1,4 @@
-"""One product on the CPU, by form and rows: the engine's int8 and int4 beside plain ones and bitsandbytes'.
+"""One product on the CPU, by form and rows: the engine's bf16, int8 and int4 beside plain ones and bitsandbytes'.
 
     .venv/bin/python -m tests.bench.cpu_products [--shape 4096x4096] [--rows 1,4,16,32,128,512]
     FBGEMM_ENABLE_INSTRUCTIONS=AVX2 ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 \
@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from app.engine.kernels.bf16_linear import bf16_linear
 from app.engine.kernels.int4_linear import Int4Linear, packed_codes, quantised
 from app.engine.kernels.int8_linear import Int8Linear, pack_rows, quantised_rows
 from app.layouts.cpu_products import int8_piece_rows
@@ -47,6 +48,12 @@ def int4_product(weight: torch.Tensor) -> Product:
     return module
 
 
+def bf16_product(weight: torch.Tensor) -> Product:
+    """The engine's form."""
+    stored = weight.bfloat16()
+    return lambda x: bf16_linear(x.bfloat16(), stored)
+
+
 def plain_product(weight: torch.Tensor, dtype: torch.dtype) -> Product:
     """torch's own."""
     stored = weight.to(dtype)
@@ -72,7 +79,8 @@ def bitsandbytes_product(weight: torch.Tensor, precision: str) -> Product:
 def forms(with_bitsandbytes: bool) -> Iterator[tuple[str, float, Callable[[torch.Tensor], Product]]]:
     """Each form's name, its bytes an element, and what makes it of an fp32 weight."""
     yield "fp32", 4, lambda weight: plain_product(weight, torch.float32)
-    yield "bf16", 2, lambda weight: plain_product(weight, torch.bfloat16)
+    yield "bf16, torch's own", 2, lambda weight: plain_product(weight, torch.bfloat16)
+    yield "bf16", 2, bf16_product
     yield "int8", 1, int8_product
     yield "int4", 0.5625, int4_product
     if with_bitsandbytes:

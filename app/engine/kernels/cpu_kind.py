@@ -6,6 +6,7 @@ Each number is where two forms meet in `python -m tests.bench.cpu_products` (two
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -31,7 +32,7 @@ FORM_CHANGES: Mapping[CpuKind, FormChanges] = {
     # Of this kind int4 is not measured yet: the number is that of AVX-512.
     "bf16": FormChanges(widen_bf16=None, onednn_bf16=True, unpack_int4=192),
     "avx512": FormChanges(widen_bf16=12, onednn_bf16=True, unpack_int4=192),
-    "other": FormChanges(widen_bf16=8, onednn_bf16=False, unpack_int4=192),
+    "other": FormChanges(widen_bf16=4, onednn_bf16=False, unpack_int4=128),
 }
 
 
@@ -48,3 +49,9 @@ def cpu_kind() -> CpuKind:
 def form_changes() -> FormChanges:
     """Those of this processor."""
     return FORM_CHANGES[cpu_kind()]
+
+
+def packs_int8_for_avx512() -> bool:
+    """How FBGEMM packs int8 here, which FBGEMM_ENABLE_INSTRUCTIONS may lower."""
+    lowered = os.environ.get("FBGEMM_ENABLE_INSTRUCTIONS", "").upper() in ("AVX2", "ANYARCH")
+    return bool(torch.cpu._is_avx512_supported()) and not lowered

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from app.engine.kernels.cpu_kind import packs_int8_for_avx512
 from app.layouts.cpu_products import INT8_MOST_ROWS, int8_bytes
 
 SCRIPT = """
@@ -76,8 +77,7 @@ class Int8Linear(torch.nn.Module):
     @property
     def packed_bytes(self) -> int:
         """What the packed weight takes."""
-        avx512 = bool(torch.cpu._is_avx512_supported())
-        return int8_bytes(self.out_features, self.in_features, avx512)
+        return int8_bytes(self.out_features, self.in_features, packs_int8_for_avx512())
 
 
 def quantised_rows(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

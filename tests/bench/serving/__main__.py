@@ -27,18 +27,12 @@ from tests.bench.serving.environments import features, llama_environment, llama_
 from tests.bench.serving.figures import Figures, figures_of
 from tests.bench.serving.report import Results, machine, table, title, write_report
 from tests.bench.serving.servers import Started, berth, llama, rival
+from tests.processes.avx2_only import AVX2_ONLY
 from tests.processes.service import TOP
 
 NEW_TOKENS, WARM_TOKENS = 64, 8
 REPEATS = {1: 4, 4: 2}
 """Loads a round where one alone would be a short one."""
-AVX2_ONLY = {
-    "ATEN_CPU_CAPABILITY": "avx2",
-    "ONEDNN_MAX_CPU_ISA": "AVX2",
-    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
-    "FBGEMM_ENABLE_INSTRUCTIONS": "AVX2",
-}
-"""What torch's libraries are told; llama.cpp's package has no such switch."""
 
 
 def start(

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from app.engine.kernels import int8_linear
+from app.engine.kernels.cpu_kind import packs_int8_for_avx512
 from app.engine.kernels.int8_linear import Int8Linear, activation_levels, joined, pack_rows, quantised_rows
 from app.layouts.cpu_products import int8_bytes
 
@@ -93,7 +94,7 @@ def test_joined_products_are_those_of_the_parts() -> None:
 
 def test_packed_bytes_are_what_the_plan_counts() -> None:
     module, _ = module_of(100, 1000)
-    assert module.packed_bytes == int8_bytes(100, 1000, torch.cpu._is_avx512_supported())
+    assert module.packed_bytes == int8_bytes(100, 1000, packs_int8_for_avx512())
     assert (int8_bytes(100, 1000, True), int8_bytes(100, 1000, False)) == (144 * 1024 + 1200, 104 * 1024 + 1200)
 
 
