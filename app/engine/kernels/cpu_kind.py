@@ -6,7 +6,6 @@ Each number is where two forms meet in `python -m tests.bench.cpu_products` (two
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -52,6 +51,5 @@ def form_changes() -> FormChanges:
 
 
 def packs_int8_for_avx512() -> bool:
-    """How FBGEMM packs int8 here, which FBGEMM_ENABLE_INSTRUCTIONS may lower."""
-    lowered = os.environ.get("FBGEMM_ENABLE_INSTRUCTIONS", "").upper() in ("AVX2", "ANYARCH")
-    return bool(torch.cpu._is_avx512_supported()) and not lowered
+    """How FBGEMM packs int8 here. Whoever lowers torch's instructions has to lower FBGEMM's too."""
+    return torch.backends.cpu.get_cpu_capability() == "AVX512"
